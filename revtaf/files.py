@@ -1,0 +1,75 @@
+"""Reading with clear errors, writing so that nothing half-written is ever left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from revtaf.errors import UserError
+
+
+def read_json(path: str | Path, what: str = "JSON file") -> Any:
+    """Parse a JSON file. Raises UserError naming the file, and the line of a syntax error."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{what} not found: {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{what}: {path} is a folder, expected a file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: {path} is not UTF-8 text: {error}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{what}: {path}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` on success, delete it on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; put it in the place of `path` on success only."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    os.chmod(partial, 0o755)  # mkdtemp makes it private; the finished folder is an ordinary one
+    try:
+        yield partial
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-", dir=path.parent))
+            os.replace(path, old / path.name)
+            os.replace(partial, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(partial, path)
+    finally:
+        if partial.exists():
+            shutil.rmtree(partial)
+
+
+def digest(*parts: Any) -> str:
+    """Twelve hexadecimal digits that change whenever any part (JSON-serialisable) changes."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
