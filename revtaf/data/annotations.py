@@ -63,9 +63,7 @@ def load_annotations(path: str | Path) -> Annotations:
     if isinstance(content, list):
         content = _by_split(path, content)
     if not isinstance(content, dict) or not set(content) & set(SPLITS):
-        raise UserError(
-            f"{path}: expected an object with the splits train, val and test, or a list of studies"
-        )
+        raise UserError(f"{path}: expected an object with the splits train, val and test, or a list of studies")
     splits = {name: content[name] for name in SPLITS if name in content}
     seen: dict[str, str] = {}
     annotations: Annotations = {}

@@ -1,0 +1,5 @@
+import sys
+
+from revtaf.cli import main
+
+sys.exit(main())

@@ -1,0 +1,59 @@
+"""torchvision's ResNets as feature extractors, shared by the encoder and the entity scorer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from revtaf.errors import UserError
+
+WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
+
+
+class Backbone(nn.Module):
+    """ResNet without pooling and classifier: (B, 3, H, W) -> (B, width, H/32, W/32)."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        net = torchvision.models.get_model(name, weights=None)
+        self.name = name
+        self.width = WIDTHS[name]
+        net.fc = nn.Identity()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        net = self.net
+        x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
+        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+
+
+def imagenet_file(name: str) -> Path | None:
+    """torchvision's own cache entry of the ImageNet weights, where it has been downloaded; else None."""
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    return path if path.is_file() else None
+
+
+def load_imagenet(backbone: Backbone, path: str | Path) -> None:
+    """Load a torchvision classification checkpoint, strictly: all keys but the 1000-way `fc` must match."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"encoder.weights: no such file: {path}") from None
+    except Exception as error:  # torch raises many kinds here; all mean: not a plain state dict
+        raise UserError(f"encoder.weights: {path} is not a torchvision state dict: {error}") from None
+    if not isinstance(state, dict):
+        raise UserError(f"encoder.weights: {path} holds {type(state).__name__}, expected a state dict")
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    own = backbone.net.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    if missing or extra or wrong:
+        raise UserError(
+            f"encoder.weights: {path} does not fit {backbone.name}: {len(missing)} keys missing "
+            f"{missing[:2]}, {len(extra)} unknown {extra[:2]}, {len(wrong)} of another shape {wrong[:2]}"
+        )
+    backbone.net.load_state_dict(state, strict=True)

@@ -1,0 +1,292 @@
+"""`train` and `test` as whole runs: what the shell scripts and the command line call."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from revtaf.check import require
+from revtaf.config import Settings, load_settings
+from revtaf.data.dataset import ReportDataset
+from revtaf.data.text import sentences
+from revtaf.engine.checkpoint import load_weights, open_best
+from revtaf.engine.inference import Prediction, predict, predict_probabilities, retrieval_index
+from revtaf.engine.runtime import (
+    environment,
+    log_to,
+    make_accelerator,
+    open_run,
+    read_jsonl,
+    seed_everything,
+    write_jsonl,
+)
+from revtaf.engine.setup import Session, open_session
+from revtaf.engine.train import fit
+from revtaf.errors import UserError
+from revtaf.eval import nlg
+from revtaf.eval.evaluate import evaluate, quick_clinical
+from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.eval.report import Sample, table_text, write_report
+from revtaf.files import read_json
+from revtaf.fvtaf.fcc import cosine_matrix
+from revtaf.labels import BLANK, CATEGORIES, NORMAL_ENTITIES, POSITIVE, STATUSES
+from revtaf.prompts.local import triplet_texts
+
+log = logging.getLogger("revtaf")
+
+
+def train(settings: Settings) -> None:
+    """Train, or continue, or say that it is done. Raises UserError before anything is written."""
+    folder = Path(settings.run)
+    progress = _earlier_progress(folder, settings)
+    if progress.get("finished"):
+        log.info("%s is already trained (%d epochs); next: revtaf test", folder, progress["epoch"])
+        return
+    require(settings, training=True)
+    accelerator = make_accelerator(settings)
+    seed_everything(settings.seed, accelerator.process_index)
+    if accelerator.is_main_process:
+        open_run(settings)
+        log_to(folder)
+    session = open_session(settings, accelerator)
+    count = sum(p.numel() for p in session.model.parameters())
+    log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)
+    validation = session.evaluation_set(settings.training_data, settings.training_data.validation_split)
+    done = fit(session, folder, lambda s, write: validate(s, validation, write))
+    log.info("finished: best epoch %d, validation CE F1 %.4f; next: revtaf test", done.best_epoch, done.best_score)
+
+
+def validate(session: Session, dataset: ReportDataset, write: bool) -> dict:
+    """Update the disease-balanced prior; every so often write the validation reports and score them.
+
+    "score", the selection criterion, is the example-based CE F1 (METHOD section 7).
+    """
+    settings = session.settings
+    probabilities = predict_probabilities(session, dataset)
+    truth = torch.from_numpy(dataset.features.statuses.astype(np.int64))
+    model = session.accelerator.unwrap_model(session.model)
+    model.classifier.update_prior(probabilities[:, POSITIVE], truth)
+    results = {"status_accuracy": float((probabilities.argmax(1) == truth).float().mean())}
+    if write:
+        rows = list(range(len(dataset)))[: settings.train.validation_samples]
+        written = predict(
+            session, dataset, settings.generation, beams=settings.train.validation_beams, rows=rows, title="validating"
+        )
+        references = [dataset.studies[row].report for row in rows]
+        hypotheses = [p.text for p in written]
+        clinical = quick_clinical(references, hypotheses, session.knowledge.labeler)
+        text = nlg.compute([reference_text(r) for r in references], [postprocess(h) for h in hypotheses], meteor=False)
+        results |= {
+            "score": clinical["example_f1"],
+            "example_f1": clinical["example_f1"],
+            "micro_f1": clinical["micro_f1"],
+            "macro_f1": clinical["macro_f1"],
+            **{name: text[name] for name in ("BLEU_1", "BLEU_4", "ROUGE_L", "CIDEr")},
+            "distinct_reports": len(set(hypotheses)),
+        }
+    return results
+
+
+def test(settings: Settings) -> Path:
+    """Write and score the reports of `data.test_split` with the best checkpoint; returns the output folder."""
+    require(settings, training=False)
+    checkpoint, tokenizer, meta = open_best(settings.run, settings)
+    accelerator = make_accelerator(settings)
+    seed_everything(settings.seed, accelerator.process_index)
+    session = open_session(settings, accelerator, tokenizer)
+    if meta["features"] != session.knowledge.key:
+        raise UserError(
+            f"{checkpoint} was trained on features {meta['features']}, the configuration gives "
+            f"{session.knowledge.key}: the training data or the knowledge settings have changed since"
+        )
+    session.notes = meta["sources"]
+    load_weights(checkpoint, session.model)
+    session.model.to(accelerator.device)
+    data = settings.data
+    dataset = session.evaluation_set(data, data.test_split)
+    index = None
+    if session.model.needs_reference:
+        index = retrieval_index(session, cache=checkpoint / "database.safetensors")
+    shown = sample_rows(dataset, settings.eval.samples)
+    predictions = predict(session, dataset, settings.generation, index=index, keep_maps=frozenset(shown))
+    folder = Path(settings.run) / f"{data.name}-{data.test_split.replace('+', '-')}"
+    if accelerator.is_main_process:
+        _score(session, dataset, predictions, shown, meta, folder)
+    accelerator.wait_for_everyone()
+    return folder
+
+
+def _score(
+    session: Session,
+    dataset: ReportDataset,
+    predictions: list[Prediction],
+    shown: list[int],
+    meta: dict,
+    folder: Path,
+) -> None:
+    settings, knowledge = session.settings, session.knowledge
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(folder / "predictions.jsonl", [_record(session, dataset, p) for p in predictions])
+    references = [study.report for study in dataset.studies]
+    train_reports = [study.report for study in knowledge.studies]
+    log.info("scoring %d reports", len(predictions))
+    evaluation = evaluate(
+        references, [p.text for p in predictions], knowledge.labeler, train_reports, java=settings.eval.java
+    )
+    selected_here = (
+        settings.data.annotation == settings.training_data.annotation
+        and settings.training_data.validation_split in settings.data.test_split.split("+")
+    )
+    if selected_here:
+        evaluation.notes.append("The checkpoint was selected on this split: these are validation figures.")
+    run = {
+        "name": settings.name,
+        "dataset": settings.data.name,
+        "split": settings.data.test_split,
+        "trained on": settings.training_data.name,
+        "checkpoint_epoch": meta["epoch"],
+        **session.notes,
+        "ablation flags": _flags(settings),
+        **environment(settings),
+    }
+    samples = [make_sample(session, dataset, predictions[row]) for row in shown]
+    write_report(folder, evaluation, run, samples, epoch_curves(Path(settings.run) / "metrics.jsonl"))
+    print(table_text(evaluation))
+    print(f"\npredictions: {folder / 'predictions.jsonl'}\npage: {folder / 'report.html'}")
+
+
+def _record(session: Session, dataset: ReportDataset, p: Prediction) -> dict[str, Any]:
+    """One line of predictions.jsonl."""
+    study = dataset.studies[p.row]
+    retrieved = session.knowledge.studies[p.reference] if p.reference >= 0 else None
+    names = CATEGORIES[: session.categories]
+    return {
+        "id": study.id,
+        "subject_id": study.subject_id,
+        "study_id": study.study_id,
+        "reference": study.report,
+        "prediction": p.text,
+        "prompts": {c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True)},
+        "positive": {c: round(v, 4) for c, v in zip(names, p.positive, strict=True)},
+        "retrieved_id": retrieved.id if retrieved else None,
+        "retrieved_report": retrieved.report if retrieved else None,
+        "retrieval_distance": round(p.distance, 4) if retrieved else None,
+    }
+
+
+def sample_rows(dataset: ReportDataset, count: int) -> list[int]:
+    """Rows shown on the page: spread over the split, every second one with a positive finding if it can be."""
+    statuses = dataset.features.statuses
+    positive = np.flatnonzero((statuses[:, :13] == POSITIVE).any(1))
+    everything = np.arange(len(statuses))
+    chosen: list[int] = []
+    for i in range(min(count, len(statuses))):
+        pool = np.setdiff1d(positive if i % 2 else everything, chosen)
+        pool = pool if len(pool) else np.setdiff1d(everything, chosen)
+        chosen.append(int(pool[(i * len(pool)) // max(count, 1)]))
+    return chosen
+
+
+def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Sample:
+    """What the page shows of a prediction: the image, and one matching pair of attention maps.
+
+    The entity is the abnormal one that the local prompts state most confidently; the sentence is the one of the
+    retrieved report that is closest to it in the text space, so that FCC asks their maps to agree.
+    """
+    study, features = dataset.studies[p.row], dataset.features
+    names = CATEGORIES[: session.categories]
+    sample = Sample(
+        id=study.id,
+        image=np.asarray(dataset.crop(p.row)),
+        reference=study.report,
+        hypothesis=p.text,
+        prompts={c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True) if s != BLANK},
+    )
+    if p.reference >= 0:
+        sample.retrieved_report = session.knowledge.studies[p.reference].report
+        sample.retrieved_id = session.knowledge.studies[p.reference].id
+        sample.retrieval_distance = p.distance
+    if p.local_map is not None:
+        texts = triplet_texts()
+        codes = features.codes[p.row]
+        exists = np.array([not texts[code].endswith("not exist") for code in codes])
+        rank = features.scores[p.row] + exists
+        rank[: len(NORMAL_ENTITIES)] = rank[-2:] = -1  # normal words and the two collective entities
+        entity = int(rank.argmax())
+        sample.entity = f"{texts[codes[entity]]} (P {features.scores[p.row][entity]:.2f})"
+        sample.entity_map = _grid(p.local_map[entity])
+        if p.global_map is not None and p.reference >= 0:
+            rows = session.bank.sentence_rows(p.reference)
+            text = session.bank.sentences[torch.from_numpy(rows).long()].cpu()
+            local = session.bank.triplets[int(codes[entity])].cpu()
+            sentence = int(cosine_matrix(text[None], local[None, None])[0, :, 0].argmax())
+            report = reference_text(session.knowledge.studies[p.reference].report)
+            sample.sentence = sentences(report)[sentence]
+            sample.sentence_map = _grid(p.global_map[sentence])
+    return sample
+
+
+def epoch_curves(metrics: Path) -> list[dict]:
+    """Mean losses and the validation of each epoch, from metrics.jsonl."""
+    sums: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    validation: dict[int, dict] = {}
+    for record in read_jsonl(metrics):
+        epoch = record["epoch"]
+        if "validation" in record:
+            validation[epoch] = record["validation"]
+            continue
+        for name in ("lm", "disease", "rank", "consistency"):
+            sums[epoch][name].append(record[name])
+    return [
+        {"epoch": e, "losses": {k: float(np.mean(v)) for k, v in sums[e].items()}, "validation": validation.get(e, {})}
+        for e in sorted(sums)
+    ]
+
+
+def _grid(weights: torch.Tensor) -> np.ndarray:
+    side = round(len(weights) ** 0.5)
+    return weights.view(side, side).numpy()
+
+
+def _flags(settings: Settings) -> str:
+    lre, fvtaf, loss = settings.lre, settings.fvtaf, settings.loss
+    return (
+        f"lre {'on' if lre.enabled else 'off'} ({lre.metric}, grp {lre.grp_source}), "
+        f"fvtaf {'on' if fvtaf.enabled else 'off'} ({fvtaf.attention}, {fvtaf.axis}), "
+        f"alpha {loss.alpha}, beta {loss.beta}, prompts {settings.generation.prompts}"
+    )
+
+
+def _earlier_progress(folder: Path, settings: Settings) -> dict:
+    """The state of an earlier run in this folder; UserError where that run had other settings."""
+    path = folder / "checkpoints" / "last" / "progress.json"
+    if not path.is_file():
+        return {}
+    earlier = load_settings(folder / "config.yaml")
+    changed = _changed(earlier.model_dump(), settings.model_dump())
+    if changed:
+        raise UserError(
+            f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); "
+            "name another folder with run=FOLDER, or delete this one"
+        )
+    return read_json(path)
+
+
+# Settings that may change between the two halves of a run: they do not touch what it computes.
+_FREE = ("eval.", "generation.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")
+
+
+def _changed(a: dict, b: dict, prefix: str = "") -> list[str]:
+    result = []
+    for key in a:
+        name = prefix + key
+        if isinstance(a[key], dict) and isinstance(b[key], dict):
+            result += _changed(a[key], b[key], f"{name}.")
+        elif a[key] != b[key] and not name.startswith(_FREE):
+            result.append(f"{name}: {a[key]} -> {b[key]}")
+    return result

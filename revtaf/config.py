@@ -1,0 +1,298 @@
+"""Typed settings: YAML with `base:` inheritance, `key=value` overrides, strict keys.
+
+One file describes one run; the resolved settings are written into the run folder. Ablations are flags here
+(METHOD section 8); no module has settings of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from revtaf.errors import UserError
+from revtaf.files import atomic_write
+
+
+class Section(BaseModel):
+    """A part of the settings; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class DataSettings(Section):
+    name: str = "phantom"
+    annotation: Path = Path("data/phantom/annotation.json")
+    images: Path = Path("data/phantom/images")
+    features: Path = Path("data/phantom/features")  # where extracted features are kept and found again
+    validation_split: str = "val"
+    test_split: str = "test"  # or a list joined by "+", "train+val+test" for a whole set
+    max_words: int = Field(100, ge=1)  # of a reference report, in training and in scoring
+    max_samples: int | None = Field(None, ge=1)  # of each split: for quick trials
+
+
+class KnowledgeSettings(Section):
+    """Where entity scores, text embeddings and report statuses come from."""
+
+    labeler: Literal["rules"] = "rules"
+    entities: Literal["scorer"] = "scorer"
+    text: Literal["tfidf"] = "tfidf"
+    text_width: int = Field(768, ge=8)
+    folds: int = Field(3, ge=2)  # cross-fitting of the scores of training images, by patient
+    scorer_backbone: str = "resnet18"
+    scorer_image_size: int = Field(128, ge=64)
+    scorer_epochs: int = Field(8, ge=1)
+    scorer_batch_size: int = Field(32, ge=2)
+    scorer_lr: float = Field(1e-3, gt=0)
+    min_mentions: int = Field(10, ge=1)  # an entity mentioned present less often is scored by its frequency
+    report_labels: bool = True  # take the statuses from the annotation; False labels every report anew
+
+
+class EncoderSettings(Section):
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet101"
+    weights: str | None = "imagenet"  # "imagenet", a file of a torchvision state dict, "scorer", or null
+    image_size: int = Field(224, ge=64)
+    resize: int = Field(256, ge=64)
+    rotation: float = Field(5.0, ge=0)  # degrees, training only
+
+
+class ClassifierSettings(Section):
+    memory: bool = True
+    memory_size: int = Field(21, ge=1)
+    width: int = Field(512, ge=8)
+    heads: int = Field(8, ge=1)
+    layers: int = Field(2, ge=1)
+    feed_forward: int = Field(2048, ge=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    balanced_logits: bool = True  # self-adaptive disease-balanced learning
+
+
+class LRESettings(Section):
+    enabled: bool = True
+    metric: Literal["hyperbolic", "euclidean", "cosine"] = "hyperbolic"
+    width: int = Field(512, ge=2)
+    curvature: float = Field(0.01, gt=0)
+    learnable_curvature: bool = False
+    score_space: Literal["prob", "logit"] = "prob"
+    temperature: float = Field(1.0, gt=0)
+    ties: Literal["soft", "first"] = "soft"
+    grp_source: Literal["batch_labels", "dataset_labels", "learned"] = "batch_labels"
+    max_sentences: int = Field(20, ge=1)
+
+
+class FVTAFSettings(Section):
+    enabled: bool = True
+    attention: Literal["mpsa", "softmax"] = "mpsa"
+    axis: Literal["joint", "per_text"] = "joint"
+    shared: bool = False
+    projection: Literal["linear", "feed_forward"] = "linear"
+    width: int = Field(1024, ge=8)
+    heads: int = Field(8, ge=1)
+    epsilon: float = Field(0.05, gt=0)
+    max_iterations: int = Field(200, ge=1)
+    tolerance: float = Field(1e-4, gt=0)
+    iou: Literal["soft", "hard"] = "soft"
+    upsample: int | None = Field(None, ge=7)
+    mask_sentences: bool = True
+
+
+class DecoderSettings(Section):
+    weights: str | None = "bert-base-uncased"  # a folder with that model's files; null: random
+    vocabulary: str = "train"  # "train" fits a WordPiece vocabulary on the training reports, or a vocab.txt
+    vocabulary_size: int = Field(4000, ge=100)
+    layers: int = Field(12, ge=1)
+    width: int = Field(768, ge=8)
+    heads: int = Field(12, ge=1)
+    feed_forward: int = Field(3072, ge=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    max_tokens: int = Field(150, ge=8)  # of a training report, end token included
+
+
+class GenerationSettings(Section):
+    beams: int = Field(3, ge=1)
+    min_new_tokens: int = Field(81, ge=0)
+    max_new_tokens: int = Field(150, ge=1)
+    length_penalty: float = 1.0
+    repetition_penalty: float = Field(1.0, gt=0)
+    no_repeat_ngram: int = Field(0, ge=0)
+    batch_size: int = Field(16, ge=1)
+    prompts: Literal["predicted", "oracle"] = "predicted"
+
+
+class LossSettings(Section):
+    classification: float = Field(4.0, ge=0)
+    alpha: float = Field(2.0, ge=0)  # rank loss
+    beta: float = Field(0.5, ge=0)  # fine-grained cross-modal consistency
+
+
+class TrainSettings(Section):
+    epochs: int = Field(6, ge=1)
+    batch_size: int = Field(18, ge=1)
+    accumulation: int = Field(1, ge=1)
+    lr: float = Field(5e-5, gt=0)
+    encoder_lr: float | None = Field(None, gt=0)  # of the image encoder, where it differs
+    min_lr: float = Field(5e-6, ge=0)
+    warmup_steps: int = Field(2000, ge=0)
+    warmup_lr: float = Field(5e-7, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
+    clip_value: float | None = Field(0.1, gt=0)
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    workers: int = Field(4, ge=0)
+    validate_every: int = Field(1, ge=1)  # epochs
+    validation_beams: int = Field(1, ge=1)
+    validation_samples: int | None = Field(None, ge=1)
+    checkpoint_minutes: float = Field(10.0, gt=0)
+
+
+class EvalSettings(Section):
+    java: str | None = None
+    samples: int = Field(8, ge=0)  # shown in report.html
+
+
+class Settings(Section):
+    name: str = "phantom"
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    threads: int | None = Field(None, ge=1)
+    run: Path = Path("results/phantom")
+    memory: DataSettings | None = None  # the set whose train split is retrieved from; null: `data`
+    data: DataSettings = DataSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
+    lre: LRESettings = LRESettings()
+    fvtaf: FVTAFSettings = FVTAFSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    generation: GenerationSettings = GenerationSettings()
+    loss: LossSettings = LossSettings()
+    train: TrainSettings = TrainSettings()
+    eval: EvalSettings = EvalSettings()
+
+    @property
+    def training_data(self) -> DataSettings:
+        """The set that the model, its knowledge and its retrieval memory are fitted on."""
+        return self.memory or self.data
+
+
+# What a checkpoint's weights depend on: a test run must agree with the run it loads.
+ARCHITECTURE = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
+
+
+def load_settings(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
+    """Read a YAML file, its bases first, then apply `key=value` overrides. Raises UserError."""
+    path = Path(path)
+    content = _read(path, ())
+    for override in overrides:
+        _apply(content, override)
+    return parse_settings(content, str(path))
+
+
+def parse_settings(content: dict[str, Any], where: str) -> Settings:
+    """Check a mapping against the schema; errors name the key and the nearest known one."""
+    _check_keys(content, Settings, where, "")
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {key}: {first['msg']} (got {first['input']!r})") from None
+
+
+def save_settings(path: str | Path, settings: Settings) -> None:
+    with atomic_write(path) as partial:
+        content = settings.model_dump(mode="json")
+        partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 5e-5 as a text; this reads it as the number that everybody means."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
+    list("-+0123456789."),
+)
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise UserError(f"{path}: `base:` refers back to itself")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        asked = f", named as base by {seen[-1].name}" if seen else ""
+        raise UserError(f"configuration not found: {path}{asked}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    return _merge(_read(path.parent / base, (*seen, path.resolve())), content)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise UserError(f"override {override!r}: expected key=value, for example train.batch_size=8")
+    _check_path(key.split("."), override)
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError:
+        value = text
+    for part in key.split(".")[:-1]:
+        if not isinstance(content.get(part), dict):
+            content[part] = {}
+        content = content[part]
+    content[key.split(".")[-1]] = value
+
+
+def _check_path(parts: list[str], override: str) -> None:
+    model: type[BaseModel] | None = Settings
+    for i, part in enumerate(parts):
+        if model is None:
+            raise UserError(f"override {override!r}: '{'.'.join(parts[:i])}' is a value, not a section")
+        if part not in model.model_fields:
+            raise UserError(f"override {override!r}: {_unknown(part, model, '.'.join(parts[:i]))}")
+        model = _section(model, part)
+
+
+def _check_keys(content: dict[str, Any], model: type[BaseModel], where: str, prefix: str) -> None:
+    for key, value in content.items():
+        if key not in model.model_fields:
+            raise UserError(f"{where}: {_unknown(str(key), model, prefix)}")
+        inner = _section(model, key)
+        if inner is not None and isinstance(value, dict):
+            _check_keys(value, inner, where, f"{prefix}.{key}".strip("."))
+
+
+def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The section that a key holds, `DataSettings | None` included; None for a plain value."""
+    annotation = model.model_fields[key].annotation
+    for kind in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(kind, type) and issubclass(kind, Section):
+            return kind
+    return None
+
+
+def _unknown(key: str, model: type[BaseModel], prefix: str) -> str:
+    full = f"{prefix}.{key}".strip(".")
+    near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
+    if near:
+        return f"unknown key '{full}'; did you mean '{f'{prefix}.{near[0]}'.strip('.')}'?"
+    return f"unknown key '{full}'; known here: {', '.join(model.model_fields)}"

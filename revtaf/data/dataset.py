@@ -1,0 +1,144 @@
+"""Samples and batches: images from disk, everything else from the packed features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from revtaf.config import EncoderSettings
+from revtaf.data.annotations import Study
+from revtaf.data.images import augment, read_image, resize_crop, to_tensor
+from revtaf.data.store import Features
+from revtaf.errors import UserError
+from revtaf.tokenizer import ReportTokenizer
+
+
+@dataclass
+class Batch:
+    """B samples; `rows` are their positions in the split."""
+
+    rows: Tensor  # (B,) long
+    images: Tensor  # (B, 3, H, W) float32
+    tokens: Tensor  # (B, T) long: report, [SEP], then [PAD]
+    statuses: Tensor  # (B, K) long
+    scores: Tensor  # (B, 75) float32
+    codes: Tensor  # (B, 75) long
+    memory: Tensor  # (B, K_m) long
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        return Batch(**moved)
+
+    def pin_memory(self) -> Batch:
+        return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class ReportDataset(Dataset):
+    """One split of a data set."""
+
+    def __init__(
+        self,
+        studies: list[Study],
+        features: Features,
+        reports: list[str],
+        tokenizer: ReportTokenizer,
+        images: Path,
+        settings: EncoderSettings,
+        max_tokens: int,
+        train: bool,
+        seed: int,
+    ):
+        if [s.id for s in studies] != features.ids:
+            raise UserError("features and annotation list different samples; delete the features folder")
+        self.studies, self.features, self.images = studies, features, Path(images)
+        self.settings, self.train, self.seed = settings, train, seed
+        self.pad = tokenizer.pad
+        self.tokens = [ids[: max_tokens - 1] + [tokenizer.end] for ids in tokenizer.encode(reports)]
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def crop(self, row: int):
+        """The grey image (size, size) that the model sees at evaluation."""
+        path = self.images / self.studies[row].image_path[0]
+        return resize_crop(read_image(path), self.settings.resize, self.settings.image_size)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> tuple[int, Tensor]:
+        """key is (epoch, row) in training, where the epoch seeds the augmentation; else the row."""
+        epoch, row = key if isinstance(key, tuple) else (0, key)
+        if not self.train:
+            return row, to_tensor(self.crop(row))
+        image = read_image(self.images / self.studies[row].image_path[0])
+        draw = np.random.default_rng((self.seed, epoch, row))
+        s = self.settings
+        return row, to_tensor(augment(image, s.resize, s.image_size, s.rotation, draw))
+
+    def collate(self, samples: list[tuple[int, Tensor]]) -> Batch:
+        rows = np.array([row for row, _ in samples])
+        length = max(len(self.tokens[row]) for row in rows)
+        tokens = torch.full((len(rows), length), self.pad, dtype=torch.long)
+        for i, row in enumerate(rows):
+            tokens[i, : len(self.tokens[row])] = torch.tensor(self.tokens[row])
+        f = self.features
+        return Batch(
+            rows=torch.from_numpy(rows),
+            images=torch.stack([image for _, image in samples]),
+            tokens=tokens,
+            statuses=torch.from_numpy(f.statuses[rows].astype(np.int64)),
+            scores=torch.from_numpy(f.scores[rows]),
+            codes=torch.from_numpy(f.codes[rows].astype(np.int64)),
+            memory=torch.from_numpy(f.memory[rows].astype(np.int64)),
+        )
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Shuffled batches of (epoch, row), a function of (seed, epoch); may start in the middle of an epoch."""
+
+    def __init__(self, samples: int, batch_size: int, seed: int):
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.drop_last = False
+        self.epoch, self.start = 0, 0
+        # A last batch of a single sample has no neighbour to rank and no batch statistics: leave it out.
+        self.count = samples // batch_size + (samples % batch_size > 1)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        self.epoch, self.start = epoch, start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
+        for batch in range(self.start, self.count):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(self.epoch, int(row)) for row in chosen]
+
+    def __len__(self) -> int:
+        return self.count - self.start
+
+
+def train_loader(dataset: ReportDataset, batches: EpochBatches, workers: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=dataset.collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def eval_loader(dataset: ReportDataset, rows: list[int], batch_size: int, workers: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        sampler=rows,
+        batch_size=batch_size,
+        collate_fn=dataset.collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )

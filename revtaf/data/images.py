@@ -1,0 +1,59 @@
+"""Reading radiographs, and the paper's transforms (METHOD section 1).
+
+Training: Resize(256), RandomCrop(224), RandomRotation(5). Evaluation: Resize(256), CenterCrop(224). ImageNet
+normalisation. No horizontal flip: left and right matter. The random draws of a sample depend on (seed, epoch,
+sample) alone, so that an interrupted run continues with exactly the same images, whatever the workers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from revtaf.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The image in 8-bit grey. Raises UserError where it is missing, truncated or no image."""
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("I", "I;16", "I;16B", "F"):  # 16-bit PNG: scale, do not clip
+                pixels = np.asarray(image, dtype=np.float32)
+                low, high = float(pixels.min()), float(pixels.max())
+                scaled = (pixels - low) * (255.0 / max(high - low, 1.0))
+                return Image.fromarray(scaled.astype(np.uint8), "L")
+            return image.convert("L")
+    except FileNotFoundError:
+        raise UserError(f"image not found: {path}; check data.images and the annotation") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"not a readable image: {path} ({error}); replace it or drop the study") from None
+
+
+def resize_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
+    """Shorter side to `resize`, centre crop of `size`: what the model sees at evaluation."""
+    return F.center_crop(F.resize(image, resize, InterpolationMode.BILINEAR), [size, size])
+
+
+def augment(image: Image.Image, resize: int, size: int, rotation: float, draw: np.random.Generator) -> Image.Image:
+    """Random crop and rotation of the training images, all randomness from `draw`."""
+    image = F.resize(image, resize, InterpolationMode.BILINEAR)
+    width, height = image.size
+    top = int(draw.integers(0, max(height - size, 0) + 1))
+    left = int(draw.integers(0, max(width - size, 0) + 1))
+    angle = float(draw.uniform(-rotation, rotation)) if rotation else 0.0
+    image = F.crop(image, top, left, size, size)
+    return F.rotate(image, angle, InterpolationMode.BILINEAR) if angle else image
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """Grey image (H, W) -> normalised float32 (3, H, W)."""
+    grey = torch.from_numpy(np.array(image, dtype=np.float32)).div_(255.0)
+    return F.normalize(grey.expand(3, -1, -1).clone(), IMAGENET_MEAN, IMAGENET_STD)

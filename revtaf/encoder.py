@@ -1,0 +1,30 @@
+"""Image encoder (paper section 3.2; METHOD section 1): a ResNet's patch features and their mean.
+
+At 224 px: patches (B, 49, 2048), row-major over the 7 x 7 grid, and pooled (B, 2048).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from revtaf.backbone import Backbone
+
+
+class Vision(NamedTuple):
+    patches: Tensor  # (B, P, width)
+    pooled: Tensor  # (B, width)
+
+
+class Encoder(nn.Module):
+    def __init__(self, backbone: str):
+        super().__init__()
+        self.backbone = Backbone(backbone)
+        self.width = self.backbone.width
+
+    def forward(self, images: Tensor) -> Vision:
+        """(B, 3, H, W), normalised -> patches (B, P, width) with P = H/32 * W/32, pooled (B, width)."""
+        grid = self.backbone(images)
+        patches = grid.flatten(2).transpose(1, 2)
+        return Vision(patches, patches.mean(1))

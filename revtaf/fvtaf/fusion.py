@@ -1,0 +1,102 @@
+"""Fine-grained Visual-Text Alignment and Fusion: paper section 3.4, Eq. 10 and 11, Figure 2."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from revtaf.fvtaf.mpsa import MPSA
+
+SOURCES = ("global", "local")
+PROJECTIONS = ("linear", "feed_forward")
+
+
+@dataclass
+class Fusion:
+    """Features for the decoder, and where each text looked (None for an absent source)."""
+
+    features: Tensor  # (B, P, out_width)
+    global_map: Tensor | None  # (B, N, P)
+    local_map: Tensor | None  # (B, M, P)
+
+
+class FVTAF(nn.Module):
+    """Patches enriched with the retrieved report (global) and with the image's entities (local), side by
+    side.
+
+    F_c = f_proj(LayerNorm(MPSA(F_v, F_t) + F_v)) per source (Eq. 11), concatenated along the features.
+
+    visual (B, P, visual_width), global_text (B, N, text_width) with global_mask (B, N), local_text (B, M,
+    text_width) -> `Fusion`, features (B, P, out_width), out_width = width per source. Without any valid
+    sentence the global part is f_proj(LayerNorm(F_v)): the image alone.
+    sources: which of them exist; ("local",) when nothing is retrieved. A text of an absent source is ignored.
+    shared: one MPSA for both sources (the released behaviour); each keeps its LayerNorm and f_proj.
+    projection: f_proj is one linear layer (the paper) or "feed_forward", two with a GELU between.
+    """
+
+    # DIFFERS: Eq. 11 adds F_c + F_v as if both were d_v = 2,048 wide. F_v passes a linear layer to `width`
+    # first (shared by both sources), unless the widths agree.
+
+    def __init__(
+        self,
+        visual_width: int,
+        text_width: int = 768,
+        width: int = 512,
+        num_heads: int = 8,
+        attention: str = "mpsa",
+        axis: str = "joint",
+        epsilon: float = 0.05,
+        shared: bool = False,
+        projection: str = "linear",
+        sources: tuple[str, ...] = SOURCES,
+        max_iterations: int = 200,
+        tolerance: float = 1e-6,
+    ):
+        super().__init__()
+        if not sources or not set(sources) <= set(SOURCES):
+            raise ValueError(f"sources must be some of {SOURCES}, got {tuple(sources)}")
+        if projection not in PROJECTIONS:
+            raise ValueError(f"projection must be one of {PROJECTIONS}, got {projection!r}")
+        self.sources = tuple(name for name in SOURCES if name in sources)
+        self.width = width
+        self.residual = nn.Identity() if visual_width == width else nn.Linear(visual_width, width)
+
+        def attend() -> MPSA:
+            return MPSA(visual_width, text_width, width, num_heads, attention, axis, epsilon, max_iterations, tolerance)
+
+        if shared:
+            self.shared_mpsa = attend()
+        else:
+            self.mpsa = nn.ModuleDict({name: attend() for name in self.sources})
+        self.shared = shared
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(width) for name in self.sources})
+        self.project = nn.ModuleDict({name: _projection(projection, width) for name in self.sources})
+
+    @property
+    def out_width(self) -> int:
+        return self.width * len(self.sources)
+
+    def forward(
+        self,
+        visual: Tensor,
+        global_text: Tensor | None = None,
+        global_mask: Tensor | None = None,
+        local_text: Tensor | None = None,
+    ) -> Fusion:
+        residual = self.residual(visual)
+        texts = {"global": (global_text, global_mask), "local": (local_text, None)}
+        features, maps = [], {}
+        for name in self.sources:
+            text, mask = texts[name]
+            if text is None:
+                raise ValueError(f"sources are {self.sources}, but no {name} text was given")
+            mpsa = self.shared_mpsa if self.shared else self.mpsa[name]
+            fused, maps[name] = mpsa(visual, text, mask)
+            features.append(self.project[name](self.norm[name](fused + residual)))
+        return Fusion(torch.cat(features, dim=-1), maps.get("global"), maps.get("local"))
+
+
+def _projection(kind: str, width: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(width, width)
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))

@@ -1,0 +1,107 @@
+"""Multi-Prompts Sinkhorn Attention: paper Eq. 10."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from revtaf.fvtaf.sinkhorn import transport_plan
+
+ATTENTIONS = ("mpsa", "softmax")
+AXES = ("joint", "per_text")
+# Smallest norm of a query or key whose direction is used. Without it the cosine of a zero vector is NaN.
+NORM_FLOOR = 1e-8
+
+
+class MPSA(nn.Module):
+    """Patches ask, texts answer; optimal transport decides who listens to whom.
+
+    Q = phi_q(F_v), K = phi_k(F_t), V = phi_v(F_t);  C = 1 - cos(Q, K) per head;  T = transport_plan(C);
+    A = P T (rows sum to 1);  output = phi_o(heads of A V);  map of text n = column n of T, mean over the
+    heads.
+
+    visual (B, P, visual_width), text (B, N, text_width), mask (B, N) True where a text exists ->
+    output (B, P, width), maps (B, N, P) in float32, 0 or more; each map of a valid text sums to 1/N_valid,
+    that of a masked text is 0. A sample without any text gets an output of zeros (not the output bias) and
+    maps of zeros.
+
+    attention "softmax": scaled dot products over the texts instead (supplement Table 3); a map is then the
+    column of A / P, and texts may get any share of the mass.
+    axis "per_text": the released behaviour. Each text is a transport problem of its own, P patches to one
+    text, whose only feasible plan is the constant 1/P: attention is uniform whatever the image shows, and q
+    and k get a gradient of 0. It is here to be measured, not to be used. "joint" is one problem of P
+    patches to N texts.
+    """
+
+    # DIFFERS: Eq. 10 prints MPSA(Q K^T) V. The cost needs a scale for epsilon to mean something, so it is
+    # built on the cosine, as in the paper's reference [40]; and Eq. 10 has no output projection, which real
+    # heads need.
+
+    def __init__(
+        self,
+        visual_width: int,
+        text_width: int,
+        width: int = 1024,
+        num_heads: int = 8,
+        attention: str = "mpsa",
+        axis: str = "joint",
+        epsilon: float = 0.05,
+        max_iterations: int = 200,
+        tolerance: float = 1e-6,
+    ):
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"width {width} does not divide into {num_heads} heads")
+        if attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {ATTENTIONS}, got {attention!r}")
+        if axis not in AXES:
+            raise ValueError(f"axis must be one of {AXES}, got {axis!r}")
+        self.num_heads, self.attention, self.axis = num_heads, attention, axis
+        self.transport = {"epsilon": epsilon, "max_iterations": max_iterations, "tolerance": tolerance}
+        self.query = nn.Linear(visual_width, width)
+        self.key = nn.Linear(text_width, width)
+        self.value = nn.Linear(text_width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, visual: Tensor, text: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if mask is None:
+            mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
+        if mask.shape != text.shape[:2]:
+            raise ValueError(f"expected a mask {tuple(text.shape[:2])}, got {tuple(mask.shape)}")
+        # What lies under the mask may be anything, even NaN: 0 * NaN would still reach the output.
+        text = text.masked_fill(~mask[..., None], 0)
+        q, k, v = (self._heads(x) for x in (self.query(visual), self.key(text), self.value(text)))
+        plan = self._plan(q, k, mask)  # (B, H, P, N)
+        attended = (plan * plan.shape[2]).to(v.dtype) @ v
+        output = self.output(attended.transpose(1, 2).flatten(2))
+        output = output * mask.any(dim=1)[:, None, None]
+        return output, plan.mean(dim=1).mT
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, L, width) -> (B, H, L, width / H)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def _plan(self, q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+        """(B, H, P, N) in float32: 1/P for every patch and, with transport, 1/N_valid for every text."""
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        with torch.autocast(q.device.type, enabled=False):
+            q, k = q.to(dtype), k.to(dtype)
+            if self.attention == "softmax":
+                return _softmax_plan(q, k, mask)
+            cost = 1 - F.normalize(q, dim=-1, eps=NORM_FLOOR) @ F.normalize(k, dim=-1, eps=NORM_FLOOR).mT
+            batch, heads, patches, texts = cost.shape
+            if self.axis == "per_text":
+                alone = transport_plan(cost.mT.reshape(-1, patches, 1), **self.transport)
+                alone = alone.view(batch, heads, texts, patches).mT
+                valid = mask[:, None, None]
+                return alone * valid / valid.sum(dim=-1, keepdim=True).clamp_min(1)
+            mask = mask[:, None].expand(-1, heads, -1)
+            return transport_plan(cost.flatten(0, 1), mask=mask.flatten(0, 1), **self.transport).view_as(cost)
+
+
+def _softmax_plan(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    valid = mask[:, None, None]
+    score = q @ k.mT / q.shape[-1] ** 0.5
+    # A finite minimum, not -inf: a sample without texts would be NaN. The product then removes its uniform
+    # row.
+    score = score.masked_fill(~valid, torch.finfo(score.dtype).min)
+    return score.softmax(dim=-1) * valid / q.shape[2]

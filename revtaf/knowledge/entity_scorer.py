@@ -1,0 +1,204 @@
+"""Image -> P(present) of 75 entities and a position each, learned from the training reports alone.
+
+Stands in for MedKLIP (the paper's source of F_logit and of the triplets) behind the same interface: a small CNN
+is trained on the entities and positions that the training reports mention. The scores of training images are
+out-of-fold: every image is scored by the network that never saw its patient, or the retriever would learn from
+scores that it never meets at test. A new image gets the mean of the folds' networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from revtaf.backbone import Backbone
+from revtaf.config import KnowledgeSettings
+from revtaf.files import read_json, write_json
+from revtaf.knowledge.base import EntityScores
+from revtaf.knowledge.mentions import Mentions
+from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
+
+SHIFT, TURN, SCALE = 0.06, 0.09, 0.06  # augmentation: fraction of the side, radians, relative size
+
+
+class EntityNet(nn.Module):
+    """(B, 3, S, S) -> presence logits (B, 75), position logits (B, 75, 51)."""
+
+    def __init__(self, backbone: str):
+        super().__init__()
+        self.backbone = Backbone(backbone)
+        self.presence = nn.Linear(self.backbone.width, len(ENTITIES))
+        # A position is "this place" + "this entity here": two small tables instead of one of 75 x 51.
+        self.position = nn.Linear(self.backbone.width, len(POSITIONS))
+        self.usual_position = nn.Parameter(torch.zeros(len(ENTITIES), len(POSITIONS)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.backbone(images).mean((2, 3))
+        return self.presence(pooled), self.position(pooled).unsqueeze(1) + self.usual_position
+
+
+class EntityScorer:
+    """The folds' networks, the entities that could be learned, and a decision threshold for each."""
+
+    name = "scorer-v1"
+
+    def __init__(self, nets: list[EntityNet], frequency: np.ndarray, learned: np.ndarray, threshold: np.ndarray):
+        self.nets = nets
+        self.frequency = frequency  # (75,) share of training reports that state the entity
+        self.learned = learned  # (75,) bool; the others are scored by their frequency
+        self.threshold = threshold  # (75,) P above which the local prompt says "exist"
+
+    def score(self, images: np.ndarray, batch_size: int = 64, progress: bool = False) -> EntityScores:
+        """images (N, S, S) uint8 -> mean over the folds' networks."""
+        outputs = [_predict(net, images, batch_size, progress) for net in self.nets]
+        presence = np.mean([o[0] for o in outputs], axis=0)
+        position = np.mean([o[1] for o in outputs], axis=0)
+        return self._decide(presence, position)
+
+    def _decide(self, presence: np.ndarray, position: np.ndarray) -> EntityScores:
+        probability = np.where(self.learned, presence, self.frequency).astype(np.float32)
+        present = (probability >= self.threshold) & self.learned
+        place = np.where(present, position.argmax(2), UNSPECIFIED_POSITION).astype(np.uint8)
+        return EntityScores(probability, place, present)
+
+    def save(self, folder: Path) -> None:
+        tensors = {f"{i}.{k}": v for i, net in enumerate(self.nets) for k, v in net.state_dict().items()}
+        tensors |= {
+            "frequency": torch.from_numpy(self.frequency),
+            "learned": torch.from_numpy(self.learned),
+            "threshold": torch.from_numpy(self.threshold),
+        }
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, folder / "scorer.safetensors")
+        backbone = self.nets[0].backbone.name
+        write_json(folder / "scorer.json", {"name": self.name, "backbone": backbone, "folds": len(self.nets)})
+
+    @classmethod
+    def load(cls, folder: Path) -> EntityScorer:
+        meta = read_json(folder / "scorer.json", "entity scorer")
+        tensors = load_file(folder / "scorer.safetensors")
+        nets = []
+        for i in range(meta["folds"]):
+            net = EntityNet(meta["backbone"])
+            prefix = f"{i}."
+            state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            net.load_state_dict(state, strict=True)
+            nets.append(net.eval())
+        values = (tensors[name].numpy() for name in ("frequency", "learned", "threshold"))
+        return cls(nets, *values)
+
+
+def fit_entity_scorer(
+    images: np.ndarray,
+    mentions: Mentions,
+    patients: Sequence[str],
+    settings: KnowledgeSettings,
+    seed: int,
+    device: torch.device,
+) -> tuple[EntityScorer, EntityScores]:
+    """Cross-fit on (N, S, S) uint8 training images; returns the scorer and the out-of-fold scores."""
+    target = (mentions.presence == 1).astype(np.float32)
+    frequency = target.mean(0)
+    learned = target.sum(0) >= settings.min_mentions
+    fold_of = assign_folds(patients, settings.folds, seed)
+    presence = np.zeros_like(target)
+    position = np.zeros((*target.shape, len(POSITIONS)), dtype=np.float16)
+    nets = []
+    for fold in range(settings.folds):
+        torch.manual_seed(seed * 1000 + fold)
+        inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        net = _train(images, target, mentions.position, inside, settings, device, f"fold {fold + 1}/{settings.folds}")
+        presence[outside], position[outside] = _predict(net, images[outside], 64, False)
+        nets.append(net.cpu())
+    # An entity is stated as often as the reports state it: the threshold is that quantile of the scores.
+    threshold = np.array(
+        [np.quantile(presence[:, m], 1 - frequency[m]) for m in range(len(ENTITIES))], dtype=np.float32
+    )
+    scorer = EntityScorer(nets, frequency.astype(np.float32), learned, threshold)
+    return scorer, scorer._decide(presence, position)
+
+
+def assign_folds(patients: Sequence[str], folds: int, seed: int) -> np.ndarray:
+    """(N,) fold of every sample; all samples of a patient share one, folds differ by at most one patient."""
+    unique = sorted(set(patients))
+    order = np.random.default_rng(seed).permutation(len(unique))
+    fold = {unique[p]: rank % folds for rank, p in enumerate(order)}
+    return np.array([fold[p] for p in patients])
+
+
+def _train(
+    images: np.ndarray,
+    target: np.ndarray,
+    position: np.ndarray,
+    rows: np.ndarray,
+    settings: KnowledgeSettings,
+    device: torch.device,
+    title: str,
+) -> EntityNet:
+    net = EntityNet(settings.scorer_backbone).to(device).train()
+    with torch.no_grad():  # start from the frequencies, so that rare entities do not have to be unlearned
+        share = torch.from_numpy(target[rows].mean(0)).clamp(1e-3, 1 - 1e-3)
+        net.presence.bias.copy_(torch.logit(share))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.scorer_lr, weight_decay=0.05)
+    batch = settings.scorer_batch_size
+    steps = settings.scorer_epochs * max(1, len(rows) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.scorer_lr, total_steps=steps)
+    order = _permutations(rows, settings.scorer_epochs + 1)
+    for step in tqdm(range(steps), desc=f"entity scorer, {title}", leave=False):
+        chosen = order[step * batch : (step + 1) * batch]
+        x = _augment(_normalise(torch.from_numpy(images[chosen]).to(device)))
+        presence, places = net(x)
+        truth = torch.from_numpy(target[chosen]).to(device)
+        loss = F.binary_cross_entropy_with_logits(presence, truth)
+        where = torch.from_numpy(position[chosen].astype(np.int64)).to(device)
+        stated = (truth > 0) & (where != UNSPECIFIED_POSITION)
+        if stated.any():
+            loss = loss + 0.1 * F.cross_entropy(places[stated], where[stated])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return net.eval()
+
+
+def _permutations(rows: np.ndarray, times: int) -> np.ndarray:
+    return np.concatenate([rows[torch.randperm(len(rows)).numpy()] for _ in range(times)])
+
+
+@torch.no_grad()
+def _predict(net: EntityNet, images: np.ndarray, batch_size: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """P(present) (N, 75) float32 and position probabilities (N, 75, 51) float16."""
+    device = next(net.parameters()).device
+    presence, position = [], []
+    starts = range(0, len(images), batch_size)
+    for start in tqdm(starts, desc="entity scores", leave=False, disable=not progress):
+        x = _normalise(torch.from_numpy(images[start : start + batch_size]).to(device))
+        logits, places = net(x)
+        presence.append(logits.sigmoid().cpu().numpy())
+        position.append(places.softmax(-1).half().cpu().numpy())
+    return np.concatenate(presence), np.concatenate(position)
+
+
+def _normalise(images: Tensor) -> Tensor:
+    """(B, S, S) uint8 -> (B, 3, S, S) with zero mean and unit variance per image: exposure is no finding."""
+    x = images.float()
+    x = (x - x.mean((1, 2), keepdim=True)) / x.std((1, 2), keepdim=True).clamp(min=1.0)
+    return x.unsqueeze(1).expand(-1, 3, -1, -1)
+
+
+def _augment(images: Tensor) -> Tensor:
+    """A small random rotation, shift and zoom per image."""
+    n = len(images)
+    draw = torch.rand(4, n, device=images.device) * 2 - 1
+    angle, scale = draw[0] * TURN, 1 + draw[1] * SCALE
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    shift = draw[2:] * 2 * SHIFT
+    theta = torch.stack([torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)], 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False, padding_mode="border")

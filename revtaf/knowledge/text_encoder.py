@@ -1,0 +1,87 @@
+"""Sentence and triplet embeddings fitted on the training reports: TF-IDF and truncated SVD.
+
+Stands in for Bio_ClinicalBERT's [CLS] vector (the paper's f_medklip, Eq. 9) behind the same interface.
+Words and character n-grams share one matrix, so that "effusions" meets "effusion"; the triplet texts take
+part in the fit, so that sentences (GRP) and triplets (LRP) lie in one space, which Eq. 12 needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import hstack
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from revtaf.files import read_json, write_json
+
+FIT_LIMIT = 60_000  # texts in the SVD: more do not change the leading directions, only the time
+
+
+def _vectorizers() -> tuple[TfidfVectorizer, TfidfVectorizer]:
+    options = {"sublinear_tf": True, "dtype": np.float32}
+    return (
+        TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", max_features=40_000, **options),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), max_features=20_000, **options),
+    )
+
+
+class TfidfEncoder:
+    """Texts -> L2-normalised vectors (N, width); zero columns fill up where the texts span less."""
+
+    name = "tfidf-svd-v1"
+
+    def __init__(self, width: int):
+        self.width = width
+        self.vectorizers = _vectorizers()
+        self.components = np.zeros((0, 0), dtype=np.float32)  # (rank, features)
+
+    def fit(self, texts: Sequence[str], seed: int = 0) -> TfidfEncoder:
+        unique = sorted(set(texts))
+        if len(unique) > FIT_LIMIT:
+            chosen = np.random.default_rng(seed).choice(len(unique), FIT_LIMIT, replace=False)
+            unique = [unique[i] for i in sorted(chosen)]
+        for vectorizer in self.vectorizers:
+            vectorizer.fit(unique)
+        matrix = self._matrix(unique)
+        rank = min(self.width, min(matrix.shape) - 1)
+        svd = TruncatedSVD(rank, n_iter=3, random_state=seed).fit(matrix)
+        self.components = np.ascontiguousarray(svd.components_, dtype=np.float32)
+        return self
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        if not len(texts):
+            return np.zeros((0, self.width), dtype=np.float32)
+        vectors = np.asarray(self._matrix(texts) @ self.components.T, dtype=np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.maximum(norms, 1e-6)  # a text without a known word stays the zero vector
+        return np.pad(vectors, ((0, 0), (0, self.width - vectors.shape[1])))
+
+    def _matrix(self, texts: Sequence[str]):
+        return hstack([v.transform(texts) for v in self.vectorizers], format="csr")
+
+    def save(self, folder: Path) -> None:
+        vocabulary = [{t: int(i) for t, i in v.vocabulary_.items()} for v in self.vectorizers]
+        write_json(
+            folder / "text_encoder.json",
+            {"name": self.name, "width": self.width, "vocabulary": vocabulary},
+            indent=None,
+        )
+        arrays = {"components": self.components}
+        arrays |= {f"idf{i}": v.idf_.astype(np.float32) for i, v in enumerate(self.vectorizers)}
+        save_file(arrays, folder / "text_encoder.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> TfidfEncoder:
+        meta = read_json(folder / "text_encoder.json", "text encoder")
+        arrays = load_file(folder / "text_encoder.safetensors")
+        encoder = cls(meta["width"])
+        for i, vectorizer in enumerate(encoder.vectorizers):
+            vectorizer.vocabulary_ = meta["vocabulary"][i]
+            vectorizer.fixed_vocabulary_ = True
+            vectorizer.idf_ = arrays[f"idf{i}"]
+        encoder.components = arrays["components"]
+        return encoder

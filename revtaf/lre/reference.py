@@ -1,0 +1,70 @@
+"""Which training report becomes the GRP (paper section 3.3; METHOD section 3).
+
+Training: `batch_labels` takes the batch neighbour nearest by ground-truth statuses, as the paper prints;
+`dataset_labels` searches the whole training set by statuses; `learned` asks the retriever itself, as at test.
+Inference: always the retriever. A sample never gets its own patient's report.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from revtaf.lre.index import RetrievalIndex
+from revtaf.lre.labels import nearest_by_status
+
+NO_REPORT = -1
+
+
+class TrainingReferences:
+    """Training rows (B,) -> rows of their reference reports (B,), -1 where a batch offers none."""
+
+    def __init__(self, source: str, statuses: Tensor, patients: Tensor, seed: int):
+        """statuses (N, K) and patients (N,) codes of the training set, on the CPU."""
+        self.source, self.statuses, self.patients, self.seed = source, statuses, patients, seed
+        self.table: Tensor | None = None
+
+    def start_epoch(self, points: Tensor, c: float, metric: str) -> None:
+        """points (N, D): the training set in the retrieval space, as the model embeds it now."""
+        if self.source == "learned":
+            index = RetrievalIndex(points, c, groups=self.patients, metric=metric)
+            self.table = search_rows(index, points, self.patients)
+        elif self.source == "dataset_labels" and self.table is None:
+            self.table = nearest_by_status(
+                self.statuses,
+                self.statuses,
+                1,
+                query_groups=self.patients,
+                groups=self.patients,
+                seed=self.seed,
+            )[1][:, 0]
+
+    def rows(self, batch_rows: Tensor, draw: int) -> Tensor:
+        """`draw` numbers the step: ties within the batch are broken anew at every step, repeatably."""
+        if self.source != "batch_labels":
+            return self.table[batch_rows]
+        statuses, patients = self.statuses[batch_rows], self.patients[batch_rows]
+        # Samples whose batch holds no other patient have nobody to ask.
+        alone = (patients[:, None] == patients[None]).all(1)
+        result = torch.full_like(batch_rows, NO_REPORT)
+        if not alone.all():
+            ask = ~alone
+            _, nearest = nearest_by_status(
+                statuses[ask],
+                statuses,
+                1,
+                query_groups=patients[ask],
+                groups=patients,
+                seed=self.seed + draw,
+            )
+            result[ask] = batch_rows[nearest[:, 0]]
+        return result
+
+
+def search_rows(index: RetrievalIndex, points: Tensor, groups, chunk: int = 512) -> Tensor:
+    """(Q, D) -> the nearest row of each (Q,), in chunks; `groups` (Q,) are never asked for themselves."""
+    found = [
+        index.search(points[i : i + chunk], 1, query_groups=groups[i : i + chunk])[1][:, 0]
+        for i in range(0, len(points), chunk)
+    ]
+    return torch.cat(found)

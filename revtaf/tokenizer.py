@@ -1,0 +1,96 @@
+"""WordPiece tokens of cleaned reports: a given BERT vocabulary, or one fitted on the training reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from revtaf.errors import UserError
+from revtaf.files import atomic_write
+from revtaf.labels import DECODER_START_TOKEN, STATUS_TOKENS
+
+PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+BERT_TOKENS = (PAD, UNKNOWN, CLS, SEP, MASK)
+PROMPT_TOKENS = (DECODER_START_TOKEN, *STATUS_TOKENS)
+
+
+class ReportTokenizer:
+    """Texts <-> token ids. The prompt tokens [DEC] [BLA] [POS] [NEG] [UNC] come last in the vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        tokenizer.add_special_tokens(list(PROMPT_TOKENS))
+        tokenizer.decoder = decoders.WordPiece(cleanup=True)
+        self.tokenizer = tokenizer
+        self.pad, self.end = self._id(PAD), self._id(SEP)
+        self.start = self._id(DECODER_START_TOKEN)
+        self.statuses = [self._id(token) for token in STATUS_TOKENS]
+        self.special = {self._id(token) for token in (*BERT_TOKENS, *PROMPT_TOKENS)}
+
+    @property
+    def size(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    @classmethod
+    def fit(cls, reports: Iterable[str], size: int) -> ReportTokenizer:
+        """A WordPiece vocabulary of at most `size` tokens, fitted on cleaned reports."""
+        tokenizer = _bert_like(models.WordPiece(unk_token=UNKNOWN))
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=size, min_frequency=2, special_tokens=list(BERT_TOKENS), show_progress=False
+        )
+        tokenizer.train_from_iterator(reports, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def from_vocabulary(cls, path: str | Path) -> ReportTokenizer:
+        """A BERT vocab.txt, one token a line. UserError where it is missing or lacks BERT's tokens."""
+        try:
+            tokens = Path(path).read_text(encoding="utf-8").splitlines()
+        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"decoder.vocabulary: cannot read {path}: {type(error).__name__}; give a BERT vocab.txt, "
+                "or 'train' to fit one on the training reports"
+            ) from None
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+        missing = [token for token in BERT_TOKENS if token not in vocabulary]
+        if missing:
+            raise UserError(f"decoder.vocabulary: {path} lacks the tokens {missing}")
+        return cls(_bert_like(models.WordPiece(vocabulary, unk_token=UNKNOWN)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> ReportTokenizer:
+        if not Path(path).is_file():
+            raise UserError(f"tokenizer not found: {path}; the checkpoint is incomplete")
+        return cls(Tokenizer.from_file(str(path)))
+
+    def save(self, path: str | Path) -> None:
+        with atomic_write(path) as partial:
+            self.tokenizer.save(str(partial))
+
+    def encode(self, reports: Sequence[str]) -> list[list[int]]:
+        """Token ids of each report, without any special token."""
+        return [e.ids for e in self.tokenizer.encode_batch(list(reports), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text up to the end token, special tokens dropped, punctuation attached ("no effusion.")."""
+        kept = []
+        for token in ids:
+            if token == self.end:
+                break
+            if token not in self.special:
+                kept.append(int(token))
+        return self.tokenizer.decode(kept)
+
+    def _id(self, token: str) -> int:
+        found = self.tokenizer.token_to_id(token)
+        if found is None:
+            raise UserError(f"the vocabulary lacks the token {token}")
+        return found
+
+
+def _bert_like(model: models.WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer

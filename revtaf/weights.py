@@ -1,0 +1,126 @@
+"""Pretrained weights into the model: what was asked for, what was found, strictly checked.
+
+A missing file does not stop a run: it starts from random weights and its report says so. A file that is there but
+does not fit stops it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from revtaf.backbone import imagenet_file, load_imagenet
+from revtaf.config import Settings
+from revtaf.decoder import Decoder
+from revtaf.encoder import Encoder
+from revtaf.errors import UserError
+from revtaf.knowledge.entity_scorer import EntityScorer
+
+BERT_FILES = ("model.safetensors", "pytorch_model.bin")
+# Of BERT, not of a causal decoder with cross-attention: the pooler, the next-sentence head, token types.
+_UNUSED = ("pooler.", "cls.seq_relationship.", "embeddings.token_type_embeddings.", "position_ids")
+# What BERT cannot give: cross-attention; and its LM head is missing from files of the bare encoder.
+_OWN_START = ("crossattention", "position_ids", "cls.")
+
+
+def bert_folder(weights: str) -> Path:
+    """`decoder.weights` as a folder: the path itself, or checkpoints/<name>."""
+    path = Path(weights)
+    return path if path.is_dir() else Path("checkpoints") / weights
+
+
+def bert_file(weights: str) -> Path | None:
+    folder = bert_folder(weights)
+    return next((folder / name for name in BERT_FILES if (folder / name).is_file()), None)
+
+
+def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScorer) -> str:
+    """Load `encoder.weights`; returns one line for the run's report."""
+    name, wanted = settings.encoder.backbone, settings.encoder.weights
+    if wanted is None:
+        return f"{name} from random weights"
+    if wanted == "scorer":
+        source = scorer.nets[0].backbone
+        if source.name != name:
+            raise UserError(f"encoder.weights: scorer is a {source.name}, encoder.backbone is {name}; make them equal")
+        encoder.backbone.load_state_dict(source.state_dict(), strict=True)
+        return f"{name} from the entity scorer's first fold"
+    path = imagenet_file(name) if wanted == "imagenet" else Path(wanted)
+    if path is None:
+        return f"{name} from random weights: ImageNet weights not found (see checkpoints/README.md)"
+    load_imagenet(encoder.backbone, path)
+    return f"{name} from {wanted if wanted == 'imagenet' else path.name}"
+
+
+def initialise_decoder(decoder: Decoder, settings: Settings) -> str:
+    """Load BERT into the decoder where its files are; returns one line for the run's report."""
+    wanted = settings.decoder.weights
+    if wanted is None:
+        return "decoder from random weights"
+    path = bert_file(wanted)
+    if path is None:
+        return f"decoder from random weights: {wanted} not found (see checkpoints/README.md)"
+    load_bert(decoder, path)
+    return f"decoder from {wanted}; cross-attention and new tokens from random weights"
+
+
+def load_bert(decoder: Decoder, path: Path) -> None:
+    """BERT's encoder and masked-LM head -> the causal decoder. Every key must be used or known as unused.
+
+    Old files name LayerNorm's parameters gamma and beta. BERT adds its first token-type embedding to every
+    position; the decoder has none, so it goes into the position embeddings.
+    """
+    state = _read(path)
+    state = {k.replace(".gamma", ".weight").replace(".beta", ".bias"): v for k, v in state.items()}
+    state = {(k if k.startswith(("bert.", "cls.")) else f"bert.{k}"): v for k, v in state.items()}
+    own = decoder.lm.state_dict()
+    token_type = state.get("bert.embeddings.token_type_embeddings.weight")
+    loaded = {}
+    for key, value in state.items():
+        if any(part in key for part in _UNUSED):
+            continue
+        if key not in own:
+            raise UserError(f"decoder.weights: {path}: unknown key {key}")
+        value = _fit_vocabulary(key, value, own[key])
+        if value.shape != own[key].shape:
+            raise UserError(
+                f"decoder.weights: {path}: {key} is {tuple(value.shape)}, the configured decoder has "
+                f"{tuple(own[key].shape)}; set decoder.layers, width, heads and vocabulary to fit"
+            )
+        if key.endswith("position_embeddings.weight") and token_type is not None:
+            value = value + token_type[0]
+        loaded[key] = value
+    missing = [k for k in own if k not in loaded and not any(part in k for part in _OWN_START)]
+    if missing:
+        raise UserError(f"decoder.weights: {path} lacks {len(missing)} keys, first {missing[:3]}")
+    decoder.lm.load_state_dict(own | loaded, strict=True)
+    decoder.lm.tie_weights()
+
+
+def _fit_vocabulary(key: str, value: Tensor, own: Tensor) -> Tensor:
+    """Rows of the added prompt tokens keep their random start."""
+    by_token = key.endswith(("word_embeddings.weight", "predictions.bias", "predictions.decoder.weight"))
+    by_token = by_token or key.endswith("predictions.decoder.bias")
+    if by_token and value.shape[1:] == own.shape[1:] and 0 < len(own) - len(value) <= 8:
+        return torch.cat([value, own[len(value) :].to(value.dtype)])
+    return value
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"decoder.weights: cannot read {path}: {error}") from None
+
+
+def bert_vocabulary(settings: Settings) -> str:
+    """`decoder.vocabulary`, or BERT's own vocab.txt where its weights are used and none was named."""
+    wanted = settings.decoder
+    if wanted.vocabulary == "train" and wanted.weights and bert_file(wanted.weights):
+        return str(bert_folder(wanted.weights) / "vocab.txt")
+    return wanted.vocabulary

@@ -1,0 +1,127 @@
+"""The annotation file: what is read, and the errors that name the place."""
+
+import json
+
+import pytest
+
+from revtaf.data.annotations import Box, Study, label_count, load_annotations, save_annotations
+from revtaf.errors import UserError
+
+ENTRY = {"id": "a", "image_path": ["a.png"], "report": "Lungs are clear."}
+
+
+def write(tmp_path, content):
+    path = tmp_path / "annotation.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def load_one(tmp_path, **changes) -> Study:
+    return load_annotations(write(tmp_path, {"train": [{**ENTRY, **changes}]}))["train"][0]
+
+
+def test_the_field_s_own_files_load_as_they_are(tmp_path):
+    """R2Gen's fields: extra ones are ignored, a number is an id, one path may stand alone."""
+    study = load_one(tmp_path, id=17, subject_id=10, study_id=50, image_path="a.png", split="train", extra={})
+    assert (study.id, study.subject_id, study.study_id) == ("17", "10", "50")
+    assert study.image_path == ("a.png",) and study.labels == () and study.patient == "10"
+
+
+def test_a_flat_list_is_sorted_by_split_and_test_is_the_default(tmp_path):
+    entries = [{**ENTRY, "id": "1", "split": "train"}, {**ENTRY, "id": "2"}, {**ENTRY, "id": "3", "split": "val"}]
+    annotations = load_annotations(write(tmp_path, entries))
+    assert {k: [s.id for s in v] for k, v in annotations.items()} == {"train": ["1"], "val": ["3"], "test": ["2"]}
+
+
+def test_save_and_load_give_the_same_studies(tmp_path):
+    box = Box("edema", (0.1, 0.2, 0.5, 0.75), side="left", zone="lower")
+    studies = {
+        "train": [Study("ä", ("a.png", "b.png"), "Lungs.\nÜ", (0,) * 18, "s", "t", "cough", (box, box))],
+        "val": [Study("b", ("c.png",), "Heart.")],
+    }
+    path = tmp_path / "deep" / "annotation.json"
+    save_annotations(path, studies)
+    assert load_annotations(path) == studies
+    assert [p.name for p in path.parent.iterdir()] == ["annotation.json"]
+
+
+@pytest.mark.parametrize("count", [14, 18])
+def test_both_label_counts_are_read(tmp_path, count):
+    assert load_one(tmp_path, labels=[1] * count).labels == (1,) * count
+
+
+@pytest.mark.parametrize("nothing", [[], None])
+def test_no_labels_yet(tmp_path, nothing):
+    assert load_one(tmp_path, labels=nothing).labels == ()
+
+
+def test_label_count_is_common_to_all():
+    def studies(*counts):
+        return [Study(str(i), ("x",), "r", (0,) * n) for i, n in enumerate(counts)]
+
+    assert label_count(studies(18, 18)) == 18 and label_count(studies(14)) == 14
+    for counts in ((18, 14), (0, 0), (18, 0), ()):
+        with pytest.raises(UserError, match="revtaf prepare labels"):
+            label_count(studies(*counts))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"report": 5}, r"field 'report': expected a text, got int 5"),
+        ({"report": " \n"}, "field 'report' is empty"),
+        ({"id": 1.5}, r"field 'id': expected a text or a number, got float 1.5"),
+        ({"id": True}, "field 'id'"),
+        ({"image_path": []}, "field 'image_path': expected a list of file names"),
+        ({"image_path": [1]}, "field 'image_path'"),
+        ({"subject_id": [1]}, "field 'subject_id'"),
+        ({"labels": [0] * 13}, "field 'labels': expected 14 or 18 statuses, got 13"),
+        ({"labels": "1"}, "field 'labels': expected 14 or 18 statuses, got str"),
+        ({"labels": [0, 4] + [0] * 12}, "unknown status 4 for 'cardiomegaly'"),
+        ({"labels": [0, -1] + [0] * 12}, "unknown status -1 for 'cardiomegaly'"),
+        ({"labels": [True] + [0] * 13}, "unknown status True"),
+        ({"labels": [None] + [0] * 17}, "unknown status None"),
+        ({"findings_boxes": [{"category": "edema", "xyxy": [0, 0, 1]}]}, "field 'findings_boxes'"),
+        ({"findings_boxes": [{"category": "oedema", "xyxy": [0, 0, 1, 1]}]}, "one of the 18"),
+    ],
+)
+def test_a_wrong_field_is_named_with_file_split_index_and_id(tmp_path, changes, message):
+    path = write(tmp_path, {"val": [{**ENTRY, "id": "first"}, {**ENTRY, **changes}]})
+    with pytest.raises(UserError, match=message) as error:
+        load_annotations(path)
+    assert str(path) in str(error.value) and "split 'val', entry 1" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["id", "image_path", "report"])
+def test_a_missing_field_is_named(tmp_path, name):
+    entry = {k: v for k, v in ENTRY.items() if k != name}
+    with pytest.raises(UserError, match=f"split 'train', entry 0: the field '{name}' is missing"):
+        load_annotations(write(tmp_path, {"train": [entry]}))
+
+
+def test_a_duplicate_id_is_refused_across_splits_and_types(tmp_path):
+    path = write(tmp_path, {"train": [{**ENTRY, "id": 7}], "test": [{**ENTRY, "id": "7"}]})
+    with pytest.raises(UserError, match="id 7.*duplicate id, first seen in split 'train', entry 0"):
+        load_annotations(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"train": [\n{"id": "a",}\n]}', "line 2"),
+        ("", "line 1"),
+        ({"training": []}, "expected an object with the splits"),
+        ("3", "expected an object with the splits"),
+        ({"train": {}}, "split 'train': expected a list, got dict"),
+        ({"train": ["a"]}, "entry 0: expected an object, got str"),
+        ([{**ENTRY, "split": "dev"}], "entry 0: split must be one of .* got 'dev'"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        load_annotations(write(tmp_path, content))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="annotation file not found"):
+        load_annotations(tmp_path / "none.json")

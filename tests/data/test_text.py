@@ -1,0 +1,59 @@
+"""Report cleaning: the published quirks, pinned, and the way back to sentences."""
+
+import pytest
+
+from revtaf.data.text import clean_report, sentences, split_raw_sentences
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("The heart is normal. Lungs are clear.", "the heart is normal . lungs are clear ."),
+        ("A 2.5 cm nodule.", "a 25 cm nodule ."),  # the decimal point goes
+        ("Lungs clear.There is no edema.", "lungs clearthere is no edema ."),  # and so does a glued full stop
+        ("", " ."),
+        ("   \n ", " ."),
+        ("Well-expanded lungs.", "well-expanded lungs ."),  # hyphens stay
+        ("1. Clear lungs. 2. Normal heart. 3. No edema.", "clear lungs . normal heart . no edema ."),
+        ("Stable since T11. No change.", "stable since t1no change ."),  # "1. " is deleted anywhere
+        ("Line one\nline two\r\nend.", "line one line two end ."),
+        ("Seen by ___ at ____.", "seen by  at  ."),  # de-identified: a double blank remains
+        ("Clear... No edema..", "clear . no edema ."),
+        ("Is it \"free\" (of/from) 5% fluid; yes: [no] {x} 'y'?", "is it free offrom 5 fluid yes no x y ."),
+        ("Clear. . Normal.", "clear .  . normal ."),  # blank sentences are kept
+        ("No PNEUMOTHORAX", "no pneumothorax ."),
+    ],
+)
+def test_published_quirks(raw, cleaned):
+    assert clean_report(raw) == cleaned
+
+
+def test_cut_after_the_first_100_words_ends_without_a_full_stop():
+    text = clean_report(" ".join(f"w{i}" for i in range(150)) + ".")
+    assert text.split(" ") == [f"w{i}" for i in range(100)]
+    assert clean_report("a b c. d.", max_words=3) == "a b c"
+    assert clean_report("word " * 150, max_words=None).endswith(" .")
+
+
+def test_cleaning_twice_is_not_cleaning_once():
+    """Why every text is cleaned exactly once: the second full stop leaves a blank, a word to ROUGE-L."""
+    assert clean_report("Lungs are clear.") == "lungs are clear ."
+    assert clean_report("lungs are clear .") == "lungs are clear  ."
+
+
+@pytest.mark.parametrize("report", ["Heart normal. Lungs clear. No 2.5 cm mass.", "One.", "A b c. Well-expanded."])
+def test_sentences_round_trip(report):
+    cleaned = clean_report(report)
+    parts = sentences(cleaned)
+    assert " . ".join(parts) + " ." == cleaned
+    assert [clean_report(p) for p in parts] == [f"{p} ." for p in parts]
+
+
+def test_sentences_drops_blank_ones_and_keeps_the_cut_one():
+    assert sentences("clear .  . normal .") == ["clear", "normal"]
+    assert sentences("heart normal . lungs are") == ["heart normal", "lungs are"]
+    assert sentences(" .") == [] and sentences("") == []
+
+
+def test_raw_sentences_are_lower_case_and_unnumbered():
+    assert split_raw_sentences("1. Clear Lungs. 2. Normal.") == ["clear lungs", "normal."]

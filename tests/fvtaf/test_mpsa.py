@@ -1,0 +1,151 @@
+"""MPSA: the default depends on the image and trains; the released axis does neither."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from revtaf.fvtaf.mpsa import MPSA
+from revtaf.fvtaf.sinkhorn import transport_plan
+
+
+def inputs(batch=3, patches=49, texts=10, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    visual = torch.randn(batch, patches, 32, generator=generator)
+    text = torch.randn(batch, texts, 24, generator=generator)
+    mask = torch.ones(batch, texts, dtype=torch.bool)
+    mask[0, 6:] = False
+    return visual, text, mask
+
+
+def module(**settings):
+    torch.manual_seed(0)
+    return MPSA(32, 24, width=64, num_heads=4, **settings)
+
+
+VARIANTS = ({}, {"attention": "softmax"}, {"axis": "per_text"})
+
+
+@pytest.mark.parametrize("settings", VARIANTS[:2])
+def test_attention_depends_on_the_patch_and_on_the_image(settings):
+    visual, text, mask = inputs()
+    mpsa = module(**settings)
+    output, maps = mpsa(visual, text, mask)
+    assert output.shape == (3, 49, 64) and maps.shape == (3, 10, 49)
+    assert (maps[1].std(dim=1) > 0.1 * maps[1].mean(dim=1)).all()
+    assert output[1].std(dim=0).min() > 0
+    other_output, other_maps = mpsa(visual.flip(0), text, mask)
+    assert (other_maps - maps)[1:2].abs().max() == 0  # sample 1 kept its image
+    assert (other_maps - maps)[2].abs().max() > 0.1 * maps[2].mean()
+    assert not torch.allclose(other_output[2], output[2])
+
+
+@pytest.mark.parametrize("settings", VARIANTS[:2])
+def test_gradient_reaches_queries_keys_and_the_image(settings):
+    """Through the maps alone, and through the output."""
+    for pick in (0, 1):
+        visual, text, mask = inputs()
+        visual.requires_grad_()
+        mpsa = module(**settings)
+        mpsa(visual, text, mask)[pick].square().sum().backward()
+        for tensor in (mpsa.query.weight, mpsa.key.weight, visual):
+            assert tensor.grad.isfinite().all() and tensor.grad.abs().max() > 1e-7
+
+
+def test_the_released_axis_is_constant_and_trains_neither_queries_nor_keys():
+    visual, text, mask = inputs()
+    visual.requires_grad_()
+    mpsa = module(axis="per_text")
+    output, maps = mpsa(visual, text, mask)
+    expected = mask[..., None] / mask.sum(1)[:, None, None] / 49
+    torch.testing.assert_close(maps, expected.expand_as(maps))
+    torch.testing.assert_close(output, output[:, :1].expand_as(output))
+    average = (mpsa.value(text) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    torch.testing.assert_close(output[:, 0], mpsa.output(average))
+    (output.square().sum() + maps.square().sum()).backward()
+    for tensor in (mpsa.query.weight, mpsa.key.weight, visual):
+        assert tensor.grad.abs().max() < 1e-9
+    assert mpsa.value.weight.grad.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_a_masked_sentence_has_no_influence(settings):
+    visual, text, mask = inputs()
+    mpsa = module(**settings)
+    output, maps = mpsa(visual, text, mask)
+    spoiled = text.masked_fill(~mask[..., None], float("nan"))
+    again = mpsa(visual, spoiled, mask)
+    assert torch.equal(again[0], output) and torch.equal(again[1], maps)
+    assert (maps[0, 6:] == 0).all()
+    alone = mpsa(visual[:1], text[:1, :6])
+    torch.testing.assert_close(alone[0], output[:1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(alone[1], maps[:1, :6], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_a_sample_without_texts_gives_zeros(settings):
+    visual, text, mask = inputs()
+    mask[1] = False
+    mpsa = module(**settings)
+    output, maps = mpsa(visual.requires_grad_(), text, mask)
+    assert (output[1] == 0).all() and (maps[1] == 0).all() and output[0].abs().sum() > 0
+    (output.sum() + maps.square().sum()).backward()
+    assert all(p.grad.isfinite().all() for p in mpsa.parameters()) and visual.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_maps_are_plans(settings):
+    """Every patch hands out 1/P; with transport every sentence receives 1/N_valid."""
+    visual, text, mask = inputs()
+    _, maps = module(**settings)(visual, text, mask)
+    torch.testing.assert_close(maps.sum(1), torch.full((3, 49), 1 / 49), rtol=1e-4, atol=0)
+    if "attention" not in settings:
+        torch.testing.assert_close(maps.sum(2), mask / mask.sum(1, keepdim=True), rtol=1e-4, atol=1e-7)
+
+
+def test_heads_are_real():
+    """By hand, head by head, from the module's own weights."""
+    visual, text, mask = inputs()
+    mpsa = module()
+    q, k, v = mpsa.query(visual), mpsa.key(text), mpsa.value(text)
+    outputs, plans = [], []
+    for h in range(4):
+        part = slice(16 * h, 16 * h + 16)
+        cost = 1 - F.normalize(q[..., part], dim=-1) @ F.normalize(k[..., part], dim=-1).mT
+        plans.append(transport_plan(cost, mask=mask))
+        outputs.append(49 * plans[-1] @ v[..., part])
+    output, maps = mpsa(visual, text, mask)
+    torch.testing.assert_close(output, mpsa.output(torch.cat(outputs, -1)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(maps, torch.stack(plans).mean(0).mT, rtol=1e-3, atol=1e-7)
+    assert not torch.allclose(plans[0], plans[1], rtol=0.1)
+
+
+def test_softmax_is_torch_attention():
+    visual, text, mask = inputs()
+    mpsa = module(attention="softmax")
+    q, k, v = (mpsa._heads(x) for x in (mpsa.query(visual), mpsa.key(text), mpsa.value(text)))
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+    expected = mpsa.output(expected.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(mpsa(visual, text, mask)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_permutation_of_texts_permutes_maps_only():
+    visual, text, mask = inputs()
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
+    output, maps = module()(visual, text, mask)
+    other = module()(visual, text[:, order], mask[:, order])
+    torch.testing.assert_close(other[0], output, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(other[1], maps[:, order], rtol=1e-3, atol=1e-7)
+
+
+def test_runs_under_autocast():
+    visual, text, mask = inputs()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, maps = module()(visual, text, mask)
+    assert output.isfinite().all() and maps.dtype == torch.float32
+    torch.testing.assert_close(maps.sum(2), mask / mask.sum(1, keepdim=True), rtol=1e-4, atol=1e-7)
+
+
+def test_errors():
+    for wrong in ({"width": 65}, {"attention": "linear"}, {"axis": "both"}):
+        with pytest.raises(ValueError, match=str(list(wrong.values())[0])):
+            MPSA(32, 24, **{"num_heads": 4, **wrong})

@@ -1,0 +1,139 @@
+"""The transport plan: POT in float64 is the judge."""
+
+import numpy as np
+import pytest
+import torch
+
+from revtaf.fvtaf.sinkhorn import transport_plan
+
+
+def cosine_cost(batch: int, patches: int, texts: int, width: int = 8, seed: int = 0, dtype=torch.float64):
+    """Few dimensions: cosines fill [-1, 1], so that the plan is far from uniform."""
+    generator = torch.Generator().manual_seed(seed)
+    q, k = (
+        torch.nn.functional.normalize(torch.randn(batch, n, width, generator=generator, dtype=dtype), dim=-1)
+        for n in (patches, texts)
+    )
+    return 1 - q @ k.mT
+
+
+def pot(cost, epsilon=0.05):
+    ot = pytest.importorskip("ot")
+    a, b = (np.full(n, 1 / n) for n in cost.shape[1:])
+    plans = [
+        ot.sinkhorn(a, b, c.double().numpy(), epsilon, "sinkhorn_log", numItermax=20000, stopThr=1e-13) for c in cost
+    ]
+    return torch.from_numpy(np.stack(plans))
+
+
+@pytest.mark.parametrize("texts", (1, 10, 75))
+@pytest.mark.parametrize("epsilon", (0.05, 0.5))
+def test_agrees_with_pot(texts, epsilon):
+    cost = cosine_cost(3, 49, texts)
+    expected = pot(cost, epsilon)
+    assert (transport_plan(cost, epsilon) - expected).abs().max() < 1e-6
+    single = transport_plan(cost.float(), epsilon)
+    assert single.dtype == torch.float32
+    # Plans of 49 x 75 have entries of 3e-4: the second line is the stricter one.
+    assert (single - expected).abs().max() < 1e-6
+    assert ((single - expected).abs() / expected.clamp_min(1e-6)).max() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_both_marginals_hold(dtype):
+    plan, iterations, error = transport_plan(cosine_cost(4, 49, 75, dtype=dtype), return_info=True)
+    assert (plan >= 0).all() and error < 1e-5 and 1 < iterations <= 200
+    torch.testing.assert_close(plan.sum(2), torch.full_like(plan.sum(2), 1 / 49), rtol=1e-5, atol=0)
+    torch.testing.assert_close(plan.sum(1), torch.full_like(plan.sum(1), 1 / 75), rtol=1e-4, atol=0)
+
+
+def test_rows_hold_even_without_convergence():
+    plan, iterations, error = transport_plan(cosine_cost(2, 9, 7), max_iterations=2, return_info=True)
+    assert iterations == 2 and error > 1e-3
+    torch.testing.assert_close(plan.sum(2), torch.full((2, 9), 1 / 9, dtype=plan.dtype))
+
+
+@pytest.mark.parametrize("poison", (0.0, 50.0, float("nan"), float("inf")))
+def test_a_masked_text_has_no_influence(poison):
+    cost = cosine_cost(2, 9, 6)
+    mask = torch.tensor([[1, 1, 0, 1, 0, 1], [1, 1, 1, 1, 1, 1]], dtype=torch.bool)
+    plan = transport_plan(cost, mask=mask)
+    spoiled = cost.clone()
+    spoiled[0, :, [2, 4]] = poison
+    spoiled.requires_grad_()
+    other = transport_plan(spoiled, mask=mask)
+    assert torch.equal(other, plan)
+    assert (plan[0, :, [2, 4]] == 0).all()
+    alone = transport_plan(cost[:1, :, mask[0]], tolerance=1e-12)
+    torch.testing.assert_close(plan[:1, :, mask[0]], alone, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(plan[1:], transport_plan(cost[1:]), rtol=1e-4, atol=1e-9)
+    (other * torch.randn_like(other)).sum().backward()
+    assert spoiled.grad.isfinite().all() and (spoiled.grad[0, :, [2, 4]] == 0).all()
+
+
+def test_a_sample_without_texts_has_a_plan_of_zeros():
+    cost = cosine_cost(2, 9, 4).requires_grad_()
+    mask = torch.tensor([[0, 0, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
+    plan = transport_plan(cost, mask=mask)
+    (plan * torch.randn_like(plan)).sum().backward()
+    assert (plan[0] == 0).all() and (cost.grad[0] == 0).all()
+    assert plan[1].sum().item() == pytest.approx(1) and cost.grad[1].abs().sum() > 0
+    assert transport_plan(cost[:1], mask=mask[:1]).sum() == 0
+
+
+@pytest.mark.parametrize("shape", ((2, 5, 4), (2, 4, 5)))
+def test_implicit_gradient_is_right(shape):
+    cost = cosine_cost(*shape).requires_grad_()
+    mask = torch.ones(shape[0], shape[2], dtype=torch.bool)
+    mask[0, -1] = False
+    settings = {"epsilon": 0.1, "mask": mask, "max_iterations": 5000, "tolerance": 1e-14}
+    assert torch.autograd.gradcheck(lambda c: transport_plan(c, **settings), cost)
+
+
+def test_implicit_gradient_equals_that_of_the_unrolled_loop():
+    cost = cosine_cost(2, 12, 9).requires_grad_()
+    weight = torch.randn(2, 12, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (expected,) = torch.autograd.grad((weight * unrolled(cost)).sum(), cost)
+    (found,) = torch.autograd.grad((weight * transport_plan(cost, tolerance=1e-9)).sum(), cost)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-9)
+    (single,) = torch.autograd.grad((weight * transport_plan(cost.float())).sum(), cost)
+    torch.testing.assert_close(single, expected, rtol=1e-3, atol=1e-5)
+
+
+def unrolled(cost, epsilon=0.05, iterations=1000):
+    f, g = cost.new_zeros(cost.shape[:2]), cost.new_zeros(cost.shape[0], cost.shape[2])
+    for _ in range(iterations):
+        f = -torch.logsumexp(-cost / epsilon + g[:, None], 2) - np.log(cost.shape[1])
+        g = -torch.logsumexp(-cost / epsilon + f[:, :, None], 1) - np.log(cost.shape[2])
+    return torch.exp(-cost / epsilon + f[:, :, None] + g[:, None])
+
+
+def test_a_shift_of_rows_or_columns_changes_nothing():
+    """Only relative costs matter: the marginals absorb the rest."""
+    cost = cosine_cost(2, 9, 7)
+    shifted = cost + torch.randn(2, 9, 1, dtype=cost.dtype) + torch.randn(2, 1, 7, dtype=cost.dtype)
+    plans = [transport_plan(c, max_iterations=5000, tolerance=1e-12) for c in (cost, shifted)]
+    torch.testing.assert_close(*plans, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", (1e-3, 10.0))
+def test_extreme_epsilon_stays_finite(epsilon):
+    cost = cosine_cost(2, 49, 20, dtype=torch.float32).requires_grad_()
+    plan = transport_plan(cost, epsilon)
+    (plan * torch.randn_like(plan)).sum().backward()
+    assert plan.isfinite().all() and cost.grad.isfinite().all()
+    assert plan.sum(dim=(1, 2)).sub(1).abs().max() < 1e-5
+
+
+def test_half_types_and_autocast_are_solved_in_float32():
+    cost = cosine_cost(2, 9, 7).to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plan = transport_plan(cost)
+    assert plan.dtype == torch.float32 and torch.equal(plan, transport_plan(cost.float()))
+
+
+def test_errors_name_both_sides():
+    with pytest.raises(ValueError, match=r"\(2, 7\).*\(2, 6\)"):
+        transport_plan(torch.zeros(2, 9, 7), mask=torch.ones(2, 6, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"\(9, 7\)"):
+        transport_plan(torch.zeros(9, 7))
