@@ -18,9 +18,9 @@ from revtaf.lre.labels import Groups, check_enough, group_codes
 # The second is for TensorFloat-32.
 PRODUCT_ERROR = 2**-17
 PRODUCT_ERROR_TF32 = 2**-9
-# Scores held at once (64 MB in float32), and rows rescored at once.
+# Scores held at once (64 MB in float32), and rows held at once in float64 (16 MB at width 512).
 SCORES_AT_ONCE = 2**24
-RESCORED_AT_ONCE = 4096
+DOUBLES_AT_ONCE = 4096
 
 
 class RetrievalIndex:
@@ -55,12 +55,13 @@ class RetrievalIndex:
         device = embeddings.device
         self.centre = torch.zeros(embeddings.shape[1], device=device)
         if metric != "cosine" and len(embeddings):
-            self.centre = embeddings.mean(0, dtype=torch.float64).float()
+            parts = self.embeddings.split(DOUBLES_AT_ONCE)
+            self.centre = (sum(part.double().sum(0) for part in parts) / len(embeddings)).float()
         self.points = torch.empty(embeddings.shape, device=device)
         self.squares = torch.empty(len(embeddings), device=device)
         self.stretch = torch.empty(len(embeddings), device=device)
-        for start in range(0, len(embeddings), chunk):
-            part = slice(start, start + chunk)
+        for start in range(0, len(embeddings), DOUBLES_AT_ONCE):
+            part = slice(start, start + DOUBLES_AT_ONCE)
             self.points[part], self.squares[part], self.stretch[part] = self._prepare(embeddings[part])
 
     def __len__(self) -> int:
@@ -134,7 +135,7 @@ class RetrievalIndex:
         exact = torch.cat(
             [
                 pairwise(self.metric, query, self.embeddings[part].double(), self.c)[0]
-                for part in rows.split(RESCORED_AT_ONCE)
+                for part in rows.split(DOUBLES_AT_ONCE)
             ]
         )
         best = exact.sort(stable=True).indices[:k]

@@ -64,10 +64,11 @@ def nearest_by_status(
     distance = np.empty((len(queries), k), dtype=np.int64)
     row = np.empty((len(queries), k), dtype=np.int64)
     block = max(1, chunk // max(1, len(vectors)))
+    coded = _one_hot(vectors).T
     for start in range(0, len(asked), block):
-        table = status_distance(asked[start : start + block], vectors).numpy()
-        for offset, to_vectors in enumerate(table):
-            levels = _Levels(to_vectors, rows_by_vector, bounds, rng)
+        same = _one_hot(asked[start : start + block]) @ coded
+        for offset, different in enumerate((queries.shape[1] - same).short().numpy()):
+            levels = _Levels(different, rows_by_vector, bounds, rng)
             for q in queries_by_vector[slice(*query_bounds[start + offset : start + offset + 2])]:
                 excluded = group_size[own[q]] if own[q] >= 0 else 0
                 distance[q], row[q] = _draw(levels, k, own[q], members, excluded, rng)
@@ -77,14 +78,14 @@ def nearest_by_status(
 class _Levels:
     """The database rows at the smallest distance, the next smallest, ...: shuffled, built when asked for."""
 
-    def __init__(self, to_vectors: np.ndarray, rows_by_vector: np.ndarray, bounds: np.ndarray, rng):
-        self.to_vectors, self.rows_by_vector, self.bounds, self.rng = to_vectors, rows_by_vector, bounds, rng
-        self.values = np.flatnonzero(np.bincount(to_vectors))
+    def __init__(self, different: np.ndarray, rows_by_vector: np.ndarray, bounds: np.ndarray, rng):
+        self.different, self.rows_by_vector, self.bounds, self.rng = different, rows_by_vector, bounds, rng
+        self.values = np.flatnonzero(np.bincount(different))
         self.rows: list[np.ndarray] = []
 
     def __getitem__(self, i: int) -> np.ndarray:
         while len(self.rows) <= i:
-            vectors = np.flatnonzero(self.to_vectors == self.values[len(self.rows)])
+            vectors = np.flatnonzero(self.different == self.values[len(self.rows)])
             pieces = [self.rows_by_vector[self.bounds[v] : self.bounds[v + 1]] for v in vectors]
             self.rows.append(self.rng.permutation(np.concatenate(pieces)))
         return self.rows[i]
@@ -101,7 +102,7 @@ def _draw(levels: _Levels, k: int, own: int, members: np.ndarray, excluded: int,
         found = pool[places % len(pool)]
         found = found[members[found] != own][:missing]
         rows.append(found)
-        distances.append(np.full(len(found), levels.values[level]))
+        distances.append(np.full(len(found), 2 * levels.values[level]))
         missing -= len(found)
         level += 1
     return np.concatenate(distances), np.concatenate(rows)

@@ -82,7 +82,7 @@ def test_many_queries_are_cut_into_blocks(monkeypatch):
     database, queries = cloud(400, 0.01), cloud(50, 0.01, seed=1)
     expected = RetrievalIndex(database, 0.01).search(queries, 3)
     monkeypatch.setattr(module, "SCORES_AT_ONCE", 400 * 7)
-    monkeypatch.setattr(module, "RESCORED_AT_ONCE", 2)
+    monkeypatch.setattr(module, "DOUBLES_AT_ONCE", 2)
     found = RetrievalIndex(database, 0.01).search(queries, 3)
     assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 

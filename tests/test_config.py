@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from revtaf.config import ARCHITECTURE, Settings, load_settings, save_settings
+from revtaf.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_shipped_configuration_loads(path):
+    """No shipped file holds a key or a value that the settings do not know."""
+    assert load_settings(path).name
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_base_is_read_first_and_overridden_key_by_key(tmp_path):
+    """A file keeps what it does not name from its base, and an override beats both."""
+    write(tmp_path, "a.yaml", "name: a\ntrain: {lr: 5e-5, batch_size: 3, epochs: 9}\n")
+    path = write(tmp_path, "b.yaml", "base: a.yaml\ntrain: {epochs: 2}\n")
+    settings = load_settings(path, ["train.batch_size=7", "train.clip_value=null"])
+    assert (settings.name, settings.train.lr) == ("a", 5e-5)  # 5e-5 is a number, not a text
+    assert (settings.train.epochs, settings.train.batch_size) == (2, 7)
+    assert settings.train.clip_value is None
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("train.bach_size=3", "did you mean 'train.batch_size'"),
+        ("lre.metrik=cosine", "did you mean 'lre.metric'"),
+        ("trane.lr=1", "did you mean 'train'"),
+        ("train.lr.x=2", "'train.lr' is a value"),
+        ("train.lr", "expected key=value"),
+        ("lre.metric=hyper", "lre.metric"),
+        ("train.epochs=zero", "train.epochs"),
+        ("train.epochs=0", "train.epochs"),
+    ],
+)
+def test_a_wrong_override_names_the_key_and_the_nearest_one(tmp_path, override, says):
+    """A typo never becomes a silent default."""
+    path = write(tmp_path, "a.yaml", "name: a\n")
+    with pytest.raises(UserError, match=says.replace("(", r"\(")):
+        load_settings(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nmae: x\n", "did you mean 'name'"),
+        ("train:\n  lr: [1\n", "not a YAML file"),
+        ("- a\n", "expected keys and values"),
+        ("base: missing.yaml\n", "missing.yaml"),
+        ("base: a.yaml\n", "refers back to itself"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, text, says):
+    """The message names the file that is wrong."""
+    path = write(tmp_path, "a.yaml", text)
+    with pytest.raises(UserError, match=says) as error:
+        load_settings(path)
+    assert ".yaml" in str(error.value)
+
+
+def test_saved_settings_read_back_equal(tmp_path):
+    """The config.yaml of a run folder is the run's configuration, nothing lost."""
+    settings = Settings(name="x", encoder={"weights": None}, memory={"name": "m"})
+    save_settings(tmp_path / "config.yaml", settings)
+    assert load_settings(tmp_path / "config.yaml") == settings
+
+
+def test_the_paper_run_has_the_papers_values():
+    """configs/mimic_cxr.yaml holds what section 4.1 and the supplement print."""
+    s = load_settings(Path(__file__).parents[1] / "configs" / "mimic_cxr.yaml")
+    assert (s.encoder.backbone, s.encoder.image_size) == ("resnet101", 224)
+    assert (s.train.lr, s.train.weight_decay, s.train.epochs, s.train.batch_size) == (5e-5, 0.05, 6, 18)
+    assert (s.loss.alpha, s.loss.beta, s.lre.width, s.knowledge.text_width) == (2, 0.5, 512, 768)
+    assert s.lre.metric == "hyperbolic" and s.fvtaf.attention == "mpsa" and s.lre.grp_source == "batch_labels"
+    assert set(ARCHITECTURE) < set(Settings.model_fields)
