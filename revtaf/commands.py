@@ -22,7 +22,6 @@ from revtaf.engine.runtime import (
     make_accelerator,
     open_run,
     read_jsonl,
-    seed_everything,
     write_jsonl,
 )
 from revtaf.engine.setup import Session, open_session
@@ -49,7 +48,6 @@ def train(settings: Settings) -> None:
         return
     require(settings, training=True)
     accelerator = make_accelerator(settings)
-    seed_everything(settings.seed, accelerator.process_index)
     if accelerator.is_main_process:
         open_run(settings)
         log_to(folder)
@@ -97,7 +95,6 @@ def test(settings: Settings) -> Path:
     require(settings, training=False)
     checkpoint, tokenizer, meta = open_best(settings.run, settings)
     accelerator = make_accelerator(settings)
-    seed_everything(settings.seed, accelerator.process_index)
     session = open_session(settings, accelerator, tokenizer)
     if meta["features"] != session.knowledge.key:
         raise UserError(

@@ -34,13 +34,22 @@ class ReportTokenizer:
 
     @classmethod
     def fit(cls, reports: Iterable[str], size: int) -> ReportTokenizer:
-        """A WordPiece vocabulary of at most `size` tokens, fitted on cleaned reports."""
-        tokenizer = _bert_like(models.WordPiece(unk_token=UNKNOWN))
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=size, min_frequency=2, special_tokens=list(BERT_TOKENS), show_progress=False
-        )
-        tokenizer.train_from_iterator(reports, trainer)
-        return cls(tokenizer)
+        """A WordPiece vocabulary: the `size` most frequent words of the cleaned reports (twice or more), and
+        single characters that spell the rest.
+
+        Whole words, because the library's WordPiece trainer breaks ties between equally frequent merges at
+        random: the same reports would give another vocabulary at every call.
+        """
+        words = _bert_like(models.WordLevel(unk_token=UNKNOWN))
+        trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=2, show_progress=False)
+        reports = list(reports)
+        words.train_from_iterator(reports, trainer)
+        frequent = sorted(words.get_vocab(), key=words.get_vocab().get)
+        characters = sorted({c for report in reports for c in report.lower() if not c.isspace()})
+        spelling = [*characters, *(f"##{c}" for c in characters)]
+        tokens = dict.fromkeys([*BERT_TOKENS, *spelling, *frequent])
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+        return cls(_bert_like(models.WordPiece(vocabulary, unk_token=UNKNOWN)))
 
     @classmethod
     def from_vocabulary(cls, path: str | Path) -> ReportTokenizer:
@@ -89,7 +98,7 @@ class ReportTokenizer:
         return found
 
 
-def _bert_like(model: models.WordPiece) -> Tokenizer:
+def _bert_like(model: models.Model) -> Tokenizer:
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

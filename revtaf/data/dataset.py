@@ -110,7 +110,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         # A last batch of a single sample has no neighbour to rank and no batch statistics: leave it out.
         self.count = samples // batch_size + (samples % batch_size > 1)
 
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
+    def move_to(self, epoch: int, start: int) -> None:  # not "set_epoch", which accelerate calls by itself
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -130,6 +130,8 @@ def train_loader(dataset: ReportDataset, batches: EpochBatches, workers: int) ->
         collate_fn=dataset.collate,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
+        # Starting to iterate draws a number. From the global stream, a resumed epoch would draw one too many.
+        generator=torch.Generator().manual_seed(batches.seed),
     )
 
 

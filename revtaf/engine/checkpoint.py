@@ -14,6 +14,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from revtaf.config import ARCHITECTURE, Settings, load_settings, save_settings
 from revtaf.errors import UserError
@@ -69,8 +70,9 @@ def load_last(folder: Path, accelerator: Accelerator) -> Progress | None:
 def save_best(folder: Path, model: REVTAF, tokenizer: ReportTokenizer, settings: Settings, meta: dict) -> None:
     """Weights, tokenizer, settings and what they scored, as `folder`/best."""
     with atomic_folder(folder / "best") as partial:
-        state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-        save_file(_without_ties(state), partial / "model.safetensors")
+        state = model.state_dict()
+        kept = set(_stored_names(state).values())
+        save_file({name: state[name].detach().cpu().contiguous() for name in kept}, partial / "model.safetensors")
         tokenizer.save(partial / "tokenizer.json")
         save_settings(partial / "config.yaml", settings)
         write_json(partial / "meta.json", meta)
@@ -103,24 +105,21 @@ def load_weights(folder: Path, model: REVTAF) -> None:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
-    own = _without_ties(model.state_dict())
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    own = model.state_dict()
+    stored_as = _stored_names(own)
+    needed = set(stored_as.values())
+    missing, extra = sorted(needed - state.keys()), sorted(state.keys() - needed)
+    wrong = sorted(key for key in needed & state.keys() if own[key].shape != state[key].shape)
     if missing or extra or wrong:
         raise UserError(
             f"{path} is a checkpoint of another architecture: {len(missing)} tensors missing {missing[:2]}, "
-            f"{len(extra)} unknown {extra[:2]}, {len(wrong)} of another shape {sorted(wrong)[:2]}"
+            f"{len(extra)} unknown {extra[:2]}, {len(wrong)} of another shape {wrong[:2]}"
         )
-    for name, value in own.items():  # the tied tensors share memory with these
-        value.copy_(state[name])
+    model.load_state_dict({name: state[stored_as[name]] for name in own}, strict=True)
 
 
-def _without_ties(state: dict) -> dict:
-    """One name for each storage: the decoder's output layer is its word embedding."""
-    kept, seen = {}, set()
-    for name, value in state.items():
-        place = (value.data_ptr(), value.shape)
-        if value.numel() == 0 or place not in seen:
-            kept[name] = value.contiguous()
-            seen.add(place)
-    return kept
+def _stored_names(state: dict[str, Tensor]) -> dict[str, str]:
+    """Every tensor's name -> the name it is stored under: tied tensors (the decoder's output layer is its word
+    embedding) share the first one's."""
+    first: dict[tuple, str] = {}
+    return {name: first.setdefault((value.data_ptr(), value.shape), name) for name, value in state.items()}

@@ -14,6 +14,7 @@ from revtaf.data.annotations import Study
 from revtaf.data.dataset import Batch, ReportDataset
 from revtaf.data.store import Features
 from revtaf.data.text import clean_report
+from revtaf.engine.runtime import seed_everything
 from revtaf.knowledge.build import Knowledge, prepare_knowledge, split_features
 from revtaf.labels import POSITIVE
 from revtaf.model import REVTAF, Prompts
@@ -75,6 +76,8 @@ def open_session(settings: Settings, accelerator: Accelerator, tokenizer: Report
     with accelerator.main_process_first():
         knowledge = prepare_knowledge(settings, accelerator.device)
     fresh = tokenizer is None
+    # Fitting the knowledge draws random numbers, finding it again does not: the model starts the same.
+    seed_everything(settings.seed, accelerator.process_index)
     if tokenizer is None:
         tokenizer = make_tokenizer(settings, knowledge.studies)
     categories = knowledge.train.statuses.shape[1]

@@ -64,7 +64,7 @@ def fit(session: Session, folder: Path, validate: Validate) -> Progress:
     stop = _StopRequest()
     with stop:
         while progress.epoch < settings.train.epochs:
-            batches.set_epoch(progress.epoch, progress.batch)
+            batches.move_to(progress.epoch, progress.batch)
             model = accelerator.unwrap_model(session.model)
             points = embed_all(model, session.knowledge.train, session.device)
             references.start_epoch(points, model.curvature, model.metric)
@@ -108,8 +108,8 @@ def train_one_epoch(
             optimizer.zero_grad()
         progress.batch += processes
         progress.step += accelerator.sync_gradients
-        values = {name: round(float(value), 5) for name, value in losses._asdict().items()}
-        bar.set_postfix(loss=f"{float(loss):.3f}", lm=f"{values['lm']:.3f}")
+        values = {name: round(value.item(), 5) for name, value in losses._asdict().items()}
+        bar.set_postfix(loss=f"{loss.item():.3f}", lm=f"{values['lm']:.3f}")
         if accelerator.is_main_process:
             record = {"step": progress.step, "epoch": progress.epoch + 1, "lr": rate, **values}
             append_jsonl(folder / "metrics.jsonl", record)
@@ -160,7 +160,7 @@ def _references(session: Session) -> TrainingReferences:
 
 def _stop_on_non_finite(session: Session, losses: Losses, rows: torch.Tensor, progress: Progress) -> None:
     ids = [session.knowledge.train.ids[row] for row in rows.tolist()]
-    values = ", ".join(f"{name} {float(value)}" for name, value in losses._asdict().items())
+    values = ", ".join(f"{name} {value.item()}" for name, value in losses._asdict().items())
     raise UserError(
         f"the loss is not finite at step {progress.step} ({values}); batch: {', '.join(ids)}. "
         "Look at these samples, lower train.lr, or set train.precision=no"
