@@ -32,10 +32,16 @@ class Backbone(nn.Module):
 
 
 def imagenet_file(name: str) -> Path | None:
-    """torchvision's own cache entry of the ImageNet weights, where it has been downloaded; else None."""
-    url = torchvision.models.get_model_weights(name).DEFAULT.url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    return path if path.is_file() else None
+    """An ImageNet file of torchvision's, in checkpoints/ or in torchvision's download cache; else None.
+
+    Where both are there, IMAGENET1K_V1 is taken before V2: it is the one that the field's papers started from.
+    """
+    for weights in torchvision.models.get_model_weights(name):
+        for folder in (Path("checkpoints"), Path(torch.hub.get_dir()) / "checkpoints"):
+            path = folder / Path(weights.url).name
+            if path.is_file():
+                return path
+    return None
 
 
 def load_imagenet(backbone: Backbone, path: str | Path) -> None:

@@ -52,7 +52,7 @@ def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScore
     if path is None:
         return f"{name} from random weights: ImageNet weights not found (see checkpoints/README.md)"
     load_imagenet(encoder.backbone, path)
-    return f"{name} from {wanted if wanted == 'imagenet' else path.name}"
+    return f"{name} from {path.name}"
 
 
 def initialise_decoder(decoder: Decoder, settings: Settings) -> str:
