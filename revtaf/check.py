@@ -42,11 +42,11 @@ def inspect(settings: Settings, training: bool | None = None) -> list[Finding]:
     """Everything that `train` (training=True), `test` (False) or both (None) would need, all at once."""
     findings: list[Finding] = []
     data = settings.training_data
-    splits = ["train"] + ([data.validation_split] if training is not False else [])
-    if settings.data == data and training is not True:
-        splits.append(settings.data.test_split)
-    findings += _data(data, splits)
-    if settings.data != data and training is not True:
+    if training is not False:
+        findings += _data(data, ["train", data.validation_split])
+    else:  # the features of the training images are enough; only their reports are read again
+        findings += _data(data, ["train"], images=not any(Path(data.features).glob("*/train")))
+    if training is not True:
         findings += _data(settings.data, [settings.data.test_split])
     findings += _weights(settings)
     java = find_java(settings.eval.java)
@@ -69,14 +69,14 @@ def require(settings: Settings, training: bool) -> None:
         raise UserError(f"{len(errors)} problem(s) before anything was started:\n{lines}")
 
 
-def _data(data: DataSettings, splits: list[str]) -> Iterator[Finding]:
+def _data(data: DataSettings, splits: list[str], images: bool = True) -> Iterator[Finding]:
     folder = Path(data.annotation).parent
     how = HOW.get(data.name, "see docs/data.md").format(folder=folder)
     missing = [
         f"{what} not found: {path}"
         for what, path, there in (
             ("annotation", data.annotation, Path(data.annotation).is_file()),
-            ("image folder", data.images, Path(data.images).is_dir()),
+            ("image folder", data.images, Path(data.images).is_dir() or not images),
         )
         if not there
     ]
@@ -92,11 +92,12 @@ def _data(data: DataSettings, splits: list[str]) -> Iterator[Finding]:
         return
     counts = ", ".join(f"{name} {len(studies):,}" for name, studies in annotations.items())
     yield Finding("ok", f"annotation {data.annotation}: {counts}")
-    yield from _images(data, annotations, splits, how)
+    if images:
+        yield from _images(data, annotations, splits, how)
 
 
 def _images(data: DataSettings, annotations: Annotations, splits: list[str], how: str) -> Iterator[Finding]:
-    names = [s.image_path[0] for split in splits for s in select(annotations, split, data)]
+    names = [Path(s.image_path[0]).as_posix() for split in splits for s in select(annotations, split, data)]
     present = _listing(Path(data.images), names)
     absent = [name for name in names if name not in present]
     if absent:
@@ -140,6 +141,9 @@ def _weights(settings: Settings) -> Iterator[Finding]:
     if decoder.weights:
         if bert_file(decoder.weights):
             yield Finding("ok", f"decoder weights: {bert_file(decoder.weights)}")
+            vocabulary = bert_folder(decoder.weights) / "vocab.txt"
+            if decoder.vocabulary == "train" and not vocabulary.is_file():
+                yield Finding("error", f"the decoder weights lack their vocabulary: {vocabulary}", "put it there")
         else:
             yield Finding("note", f"decoder weights not found in {bert_folder(decoder.weights)}", advice)
     if decoder.vocabulary != "train" and not Path(decoder.vocabulary).is_file():

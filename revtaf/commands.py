@@ -13,8 +13,8 @@ import torch
 from revtaf.check import require
 from revtaf.config import Settings, load_settings
 from revtaf.data.dataset import ReportDataset
-from revtaf.data.text import sentences
-from revtaf.engine.checkpoint import load_weights, open_best
+from revtaf.data.text import clean_report, sentences
+from revtaf.engine.checkpoint import find_last, load_weights, open_best
 from revtaf.engine.inference import Prediction, predict, predict_probabilities, retrieval_index
 from revtaf.engine.runtime import (
     environment,
@@ -101,6 +101,11 @@ def test(settings: Settings) -> Path:
             f"{checkpoint} was trained on features {meta['features']}, the configuration gives "
             f"{session.knowledge.key}: the training data or the knowledge settings have changed since"
         )
+    if meta["fingerprint"] != session.knowledge.fingerprint:
+        raise UserError(
+            f"{checkpoint} was trained on features that were deleted and fitted again, which gives other numbers; "
+            "restore the features folder that the run was trained with, or train again"
+        )
     session.notes = meta["sources"]
     load_weights(checkpoint, session.model)
     session.model.to(accelerator.device)
@@ -111,7 +116,7 @@ def test(settings: Settings) -> Path:
         index = retrieval_index(session, cache=checkpoint / "database.safetensors")
     shown = sample_rows(dataset, settings.eval.samples)
     predictions = predict(session, dataset, settings.generation, index=index, keep_maps=frozenset(shown))
-    folder = Path(settings.run) / f"{data.name}-{data.test_split.replace('+', '-')}"
+    folder = Path(settings.run) / _output_name(settings)
     if accelerator.is_main_process:
         _score(session, dataset, predictions, shown, meta, folder)
     accelerator.wait_for_everyone()
@@ -155,6 +160,14 @@ def _score(
     write_report(folder, evaluation, run, samples, epoch_curves(Path(settings.run) / "metrics.jsonl"))
     print(table_text(evaluation))
     print(f"\npredictions: {folder / 'predictions.jsonl'}\npage: {folder / 'report.html'}")
+
+
+def _output_name(settings: Settings) -> str:
+    """iu_xray-val; trials and oracle prompts get folders of their own and never replace the real result."""
+    data = settings.data
+    name = f"{data.name}-{data.test_split.replace('+', '-')}"
+    name += f"-first{data.max_samples}" if data.max_samples else ""
+    return name + ("-oracle" if settings.generation.prompts == "oracle" else "")
 
 
 def _record(session: Session, dataset: ReportDataset, p: Prediction) -> dict[str, Any]:
@@ -217,13 +230,13 @@ def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Samp
         entity = int(rank.argmax())
         sample.entity = f"{texts[codes[entity]]} (P {features.scores[p.row][entity]:.2f})"
         sample.entity_map = _grid(p.local_map[entity])
-        if p.global_map is not None and p.reference >= 0:
-            rows = session.bank.sentence_rows(p.reference)
+        rows = session.bank.sentence_rows(p.reference)
+        if p.global_map is not None and len(rows):
             text = session.bank.sentences[torch.from_numpy(rows).long()].cpu()
             local = session.bank.triplets[int(codes[entity])].cpu()
             sentence = int(cosine_matrix(text[None], local[None, None])[0, :, 0].argmax())
-            report = reference_text(session.knowledge.studies[p.reference].report)
-            sample.sentence = sentences(report)[sentence]
+            words = session.settings.training_data.max_words
+            sample.sentence = sentences(clean_report(sample.retrieved_report, words))[sentence]
             sample.sentence_map = _grid(p.global_map[sentence])
     return sample
 
@@ -261,8 +274,8 @@ def _flags(settings: Settings) -> str:
 
 def _earlier_progress(folder: Path, settings: Settings) -> dict:
     """The state of an earlier run in this folder; UserError where that run had other settings."""
-    path = folder / "checkpoints" / "last" / "progress.json"
-    if not path.is_file():
+    last = find_last(folder / "checkpoints")
+    if last is None:
         return {}
     earlier = load_settings(folder / "config.yaml")
     changed = _changed(earlier.model_dump(), settings.model_dump())
@@ -271,11 +284,11 @@ def _earlier_progress(folder: Path, settings: Settings) -> dict:
             f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); "
             "name another folder with run=FOLDER, or delete this one"
         )
-    return read_json(path)
+    return read_json(last / "progress.json", "training progress")
 
 
 # Settings that may change between the two halves of a run: they do not touch what it computes.
-_FREE = ("eval.", "generation.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")
+_FREE = ("eval.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")
 
 
 def _changed(a: dict, b: dict, prefix: str = "") -> list[str]:

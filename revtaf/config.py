@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from revtaf.errors import UserError
 from revtaf.files import atomic_write
+
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+POSITIONS_OF_BERT = 512  # the decoder's longest input, the prompt's 19 tokens included
 
 
 class Section(BaseModel):
@@ -31,7 +34,7 @@ class DataSettings(Section):
     features: Path = Path("data/phantom/features")  # where extracted features are kept and found again
     validation_split: str = "val"
     test_split: str = "test"  # or a list joined by "+", "train+val+test" for a whole set
-    max_words: int = Field(100, ge=1)  # of a reference report, in training and in scoring
+    max_words: int = Field(100, ge=1)  # of a training report; scoring follows its protocol
     max_samples: int | None = Field(None, ge=1)  # of each split: for quick trials
 
 
@@ -43,7 +46,7 @@ class KnowledgeSettings(Section):
     text: Literal["tfidf"] = "tfidf"
     text_width: int = Field(768, ge=8)
     folds: int = Field(3, ge=2)  # cross-fitting of the scores of training images, by patient
-    scorer_backbone: str = "resnet18"
+    scorer_backbone: BackboneName = "resnet18"
     scorer_image_size: int = Field(128, ge=64)
     scorer_epochs: int = Field(8, ge=1)
     scorer_batch_size: int = Field(32, ge=2)
@@ -53,7 +56,7 @@ class KnowledgeSettings(Section):
 
 
 class EncoderSettings(Section):
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet101"
+    backbone: BackboneName = "resnet101"
     weights: str | None = "imagenet"  # "imagenet", a file of a torchvision state dict, "scorer", or null
     image_size: int = Field(224, ge=64)
     resize: int = Field(256, ge=64)
@@ -148,6 +151,12 @@ class TrainSettings(Section):
     validation_samples: int | None = Field(None, ge=1)
     checkpoint_minutes: float = Field(10.0, gt=0)
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _yaml_no(cls, value: object) -> object:
+        """YAML reads a bare `no` as false."""
+        return "no" if value is False else value
+
 
 class EvalSettings(Section):
     java: str | None = None
@@ -172,6 +181,32 @@ class Settings(Section):
     loss: LossSettings = LossSettings()
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Settings:
+        for name in ("classifier", "fvtaf", "decoder"):
+            part = getattr(self, name)
+            if part.width % part.heads:
+                raise ValueError(f"{name}.width {part.width} does not divide into {name}.heads {part.heads}")
+        if self.encoder.image_size > self.encoder.resize:
+            raise ValueError(
+                f"encoder.image_size {self.encoder.image_size} exceeds encoder.resize {self.encoder.resize}"
+            )
+        if self.encoder.weights == "scorer" and self.encoder.backbone != self.knowledge.scorer_backbone:
+            raise ValueError(
+                f"encoder.weights: scorer is a {self.knowledge.scorer_backbone}, encoder.backbone is "
+                f"{self.encoder.backbone}; make knowledge.scorer_backbone equal"
+            )
+        room = POSITIONS_OF_BERT - 19
+        for name, tokens in (
+            ("decoder.max_tokens", self.decoder.max_tokens),
+            ("generation.max_new_tokens", self.generation.max_new_tokens),
+        ):
+            if tokens > room:
+                raise ValueError(f"{name} is {tokens}, the decoder has room for {room}")
+        if self.generation.min_new_tokens > self.generation.max_new_tokens:
+            raise ValueError("generation.min_new_tokens exceeds generation.max_new_tokens")
+        return self
 
     @property
     def training_data(self) -> DataSettings:
@@ -200,6 +235,8 @@ def parse_settings(content: dict[str, Any], where: str) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if not key:  # a rule about several keys
+            raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
         raise UserError(f"{where}: {key}: {first['msg']} (got {first['input']!r})") from None
 
 

@@ -43,10 +43,7 @@ def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScore
     if wanted is None:
         return f"{name} from random weights"
     if wanted == "scorer":
-        source = scorer.nets[0].backbone
-        if source.name != name:
-            raise UserError(f"encoder.weights: scorer is a {source.name}, encoder.backbone is {name}; make them equal")
-        encoder.backbone.load_state_dict(source.state_dict(), strict=True)
+        encoder.backbone.load_state_dict(scorer.nets[0].backbone.state_dict(), strict=True)
         return f"{name} from the entity scorer's first fold"
     path = imagenet_file(name) if wanted == "imagenet" else Path(wanted)
     if path is None:

@@ -136,7 +136,7 @@ def test_the_encoder_can_start_from_the_entity_scorer(tiny_config):
     assert torch.equal(
         session.model.encoder.backbone.net.conv1.weight, session.knowledge.entities.nets[0].backbone.net.conv1.weight
     )
-    with pytest.raises(UserError, match="encoder.backbone is resnet34"):
+    with pytest.raises(UserError, match="resnet34"):
         make_session(tiny_config, "encoder.weights=scorer", "encoder.backbone=resnet34")
 
 

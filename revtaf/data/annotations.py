@@ -8,7 +8,6 @@ Compatible with the files that the field exchanges: R2Gen and PromptMRG's
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -64,6 +63,9 @@ def load_annotations(path: str | Path) -> Annotations:
         content = _by_split(path, content)
     if not isinstance(content, dict) or not set(content) & set(SPLITS):
         raise UserError(f"{path}: expected an object with the splits train, val and test, or a list of studies")
+    unknown = sorted(set(content) - set(SPLITS))
+    if unknown:
+        raise UserError(f"{path}: unknown split {unknown[0]!r}; the splits are {', '.join(SPLITS)}")
     splits = {name: content[name] for name in SPLITS if name in content}
     seen: dict[str, str] = {}
     annotations: Annotations = {}
@@ -77,17 +79,6 @@ def load_annotations(path: str | Path) -> Annotations:
 def save_annotations(path: str | Path, annotations: Annotations) -> None:
     """Write in the same schema, without the fields that are empty. Never leaves half a file behind."""
     write_json(path, {split: [_entry(s) for s in studies] for split, studies in annotations.items()})
-
-
-def label_count(studies: Iterable[Study]) -> int:
-    """18 or 14, the same for all studies; UserError where they differ or are missing."""
-    counts = {len(study.labels) for study in studies}
-    if len(counts) == 1 and (count := counts.pop()):
-        return count
-    raise UserError(
-        f"labels: expected 14 or 18 statuses in every study, found counts {sorted(counts)}; "
-        "label the reports first: revtaf prepare labels --annotation FILE"
-    )
 
 
 def _by_split(path: Path, entries: list) -> dict[str, list]:
@@ -124,11 +115,11 @@ def _study(path: Path, split: str, index: int, entry: object, seen: dict[str, st
         id=sample,
         image_path=tuple(images),
         report=report,
-        labels=_labels(where, entry.get("labels") or ()),
+        labels=_labels(where, entry.get("labels")),
         subject_id=str(_typed(where, entry, "subject_id", (str, int), "")),
         study_id=str(_typed(where, entry, "study_id", (str, int), "")),
         indication=_typed(where, entry, "indication", (str,), ""),
-        findings_boxes=tuple(_box(where, b) for b in entry.get("findings_boxes") or ()),
+        findings_boxes=_boxes(where, entry.get("findings_boxes")),
     )
 
 
@@ -143,7 +134,7 @@ def _typed(where: str, entry: dict, name: str, types: tuple[type, ...], default=
 
 
 def _labels(where: str, labels: object) -> tuple[int, ...]:
-    if labels == ():
+    if labels is None or labels == []:
         return ()
     if not isinstance(labels, (list, tuple)) or len(labels) not in LABEL_COUNTS:
         got = f"{len(labels)}" if isinstance(labels, (list, tuple)) else _kind(labels)
@@ -155,6 +146,12 @@ def _labels(where: str, labels: object) -> tuple[int, ...]:
                 "use 0 blank, 1 positive, 2 negative, 3 uncertain"
             )
     return tuple(labels)
+
+
+def _boxes(where: str, boxes: object) -> tuple[Box, ...]:
+    if boxes is not None and not isinstance(boxes, list):
+        raise UserError(f"{where}: field 'findings_boxes': expected a list, got {_kind(boxes)}")
+    return tuple(_box(where, b) for b in boxes or ())
 
 
 def _box(where: str, box: object) -> Box:

@@ -103,12 +103,17 @@ class ReportDataset(Dataset):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Shuffled batches of (epoch, row), a function of (seed, epoch); may start in the middle of an epoch."""
 
-    def __init__(self, samples: int, batch_size: int, seed: int):
+    def __init__(self, samples: int, batch_size: int, seed: int, processes: int = 1):
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.drop_last = False
         self.epoch, self.start = 0, 0
         # A last batch of a single sample has no neighbour to rank and no batch statistics: leave it out.
-        self.count = samples // batch_size + (samples % batch_size > 1)
+        # Several processes get the same number of batches, so that nobody waits for a batch that never comes.
+        self.count = (samples // batch_size + (samples % batch_size > 1)) // processes * processes
+        if not self.count:
+            raise UserError(
+                f"{samples} training samples give no batch of {batch_size} for each of {processes} processes"
+            )
 
     def move_to(self, epoch: int, start: int) -> None:  # not "set_epoch", which accelerate calls by itself
         self.epoch, self.start = epoch, start

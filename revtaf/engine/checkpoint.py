@@ -19,6 +19,7 @@ from torch import Tensor
 from revtaf.config import ARCHITECTURE, Settings, load_settings, save_settings
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, write_json
+from revtaf.lre.reference import TrainingReferences
 from revtaf.model import REVTAF
 from revtaf.tokenizer import ReportTokenizer
 
@@ -35,8 +36,9 @@ class Progress:
     finished: bool = False
 
 
-def save_last(folder: Path, accelerator: Accelerator, progress: Progress) -> None:
-    """The full training state (weights, optimiser, random states) as `folder`/last. All processes call it."""
+def save_last(folder: Path, accelerator: Accelerator, progress: Progress, references: TrainingReferences) -> None:
+    """The full training state (weights, optimiser, random states, this epoch's reference reports) as
+    `folder`/last. All processes call it."""
     partial, final, old = (folder / name for name in (".last.partial", "last", ".last.old"))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -45,7 +47,9 @@ def save_last(folder: Path, accelerator: Accelerator, progress: Progress) -> Non
     accelerator.save_state(str(partial), safe_serialization=True)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        write_json(partial / "progress.json", asdict(progress))
+        if references.table is not None:
+            save_file({"rows": references.table}, partial / "references.safetensors")
+        write_json(partial / "progress.json", {**asdict(progress), "processes": accelerator.num_processes})
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
             os.replace(final, old)
@@ -54,14 +58,27 @@ def save_last(folder: Path, accelerator: Accelerator, progress: Progress) -> Non
     accelerator.wait_for_everyone()
 
 
-def load_last(folder: Path, accelerator: Accelerator) -> Progress | None:
+def find_last(folder: Path) -> Path | None:
+    """The saved state; the one before it where a run was killed between two renames; None where there is none."""
+    return next((folder / name for name in ("last", ".last.old") if (folder / name).is_dir()), None)
+
+
+def load_last(folder: Path, accelerator: Accelerator, references: TrainingReferences) -> Progress | None:
     """Restore the state saved by `save_last`; None where there is none."""
-    found = next((folder / name for name in ("last", ".last.old") if (folder / name).is_dir()), None)
+    found = find_last(folder)
     if found is None:
         return None
+    saved = read_json(found / "progress.json", "training progress")
+    if saved.pop("processes", 1) != accelerator.num_processes:
+        raise UserError(
+            f"{found} was saved by another number of processes than {accelerator.num_processes}; "
+            "continue with the same number, or delete it to start anew"
+        )
     try:
-        progress = Progress(**read_json(found / "progress.json", "training progress"))
+        progress = Progress(**saved)
         accelerator.load_state(str(found))
+        if (found / "references.safetensors").is_file():
+            references.table = load_file(found / "references.safetensors")["rows"]
     except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise UserError(f"{found} cannot be resumed: {error}; delete it to start anew") from None
     return progress

@@ -7,14 +7,16 @@ import logging
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 
 from revtaf import __version__
 from revtaf.config import Settings, save_settings
@@ -27,7 +29,7 @@ log = logging.getLogger("revtaf")
 def make_accelerator(settings: Settings) -> Accelerator:
     """Device, precision and processes. `device: auto` takes CUDA where there is one."""
     wanted = settings.device
-    if wanted != "auto" and not wanted.startswith(("cpu", "cuda")):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
         raise UserError(f"device: expected auto, cpu, cuda or cuda:N, got {wanted!r}")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device: {wanted} was asked for, but PyTorch sees no CUDA device; use auto or cpu")
@@ -37,8 +39,11 @@ def make_accelerator(settings: Settings) -> Accelerator:
         torch.cuda.set_device(int(wanted[5:]))
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    # `auto` is CUDA or the CPU: other backends lack float64, which the retrieval index and transport need.
+    # Waiting processes outlast the default time-out while the first one fits features or scores reports.
     return Accelerator(
-        cpu=wanted == "cpu",
+        cpu=wanted == "cpu" or not torch.cuda.is_available(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=48))],
         mixed_precision=settings.train.precision,
         gradient_accumulation_steps=settings.train.accumulation,
     )

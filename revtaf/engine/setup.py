@@ -48,7 +48,7 @@ class Session:
     def prompts(self, batch: Batch, reference_rows: Tensor) -> Prompts:
         """Texts of a batch: memory, local prompts, and the sentences of training reports `reference_rows`."""
         text, mask = (None, None)
-        if self.model.needs_reference:
+        if self.accelerator.unwrap_model(self.model).needs_reference:
             text, mask = self.bank.reference(reference_rows)
         memory = self.bank.memory(batch.memory) if self.settings.classifier.memory else None
         return Prompts(memory, self.bank.local(batch.codes), text, mask)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from revtaf.config import Settings
 from revtaf.data.dataset import EpochBatches, train_loader
 from revtaf.engine.checkpoint import Progress, load_last, save_best, save_last
-from revtaf.engine.inference import embed_all
+from revtaf.engine.inference import retrieval_index
 from revtaf.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from revtaf.engine.runtime import append_jsonl, read_jsonl, write_jsonl
 from revtaf.engine.setup import Session
@@ -47,17 +48,18 @@ def fit(session: Session, folder: Path, validate: Validate) -> Progress:
     dataset = session.train_set()
     if len(dataset) < 2:
         raise UserError("training needs at least two samples")
-    batches = EpochBatches(len(dataset), settings.train.batch_size, settings.seed)
+    batches = EpochBatches(len(dataset), settings.train.batch_size, settings.seed, accelerator.num_processes)
     optimizer = make_optimizer(session.model, settings.train)
     loader = train_loader(dataset, batches, settings.train.workers)
-    session.model, optimizer, loader = accelerator.prepare(session.model, optimizer, loader)
     references = _references(session)
+    session.model, optimizer, loader = accelerator.prepare(session.model, optimizer, loader)
 
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    progress = load_last(checkpoints, accelerator) or Progress()
-    if progress.step and accelerator.is_main_process:
+    progress = load_last(checkpoints, accelerator, references) or Progress()
+    if progress.step:
         log.info("resuming after %d epochs and %d batches", progress.epoch, progress.batch)
+    if accelerator.is_main_process:  # lines behind the last saved state will be written again
         kept = [r for r in read_jsonl(folder / "metrics.jsonl") if r["step"] <= progress.step]
         write_jsonl(folder / "metrics.jsonl", kept)
 
@@ -65,12 +67,11 @@ def fit(session: Session, folder: Path, validate: Validate) -> Progress:
     with stop:
         while progress.epoch < settings.train.epochs:
             batches.move_to(progress.epoch, progress.batch)
-            model = accelerator.unwrap_model(session.model)
-            points = embed_all(model, session.knowledge.train, session.device)
-            references.start_epoch(points, model.curvature, model.metric)
+            if progress.batch == 0:  # a resumed epoch goes on with the references that it began with
+                references.start_epoch(lambda: retrieval_index(session), fixed=not settings.lre.enabled)
             train_one_epoch(session, loader, batches, optimizer, references, progress, folder, stop)
             progress.epoch, progress.batch = progress.epoch + 1, 0
-            _after_epoch(session, folder, progress, validate)
+            _after_epoch(session, folder, progress, references, validate)
     return progress
 
 
@@ -87,7 +88,7 @@ def train_one_epoch(
     """From `progress.batch` to the end of the epoch; saves and raises Interrupted when asked to stop."""
     settings, accelerator, model = session.settings, session.accelerator, session.model
     processes, accumulation = accelerator.num_processes, settings.train.accumulation
-    updates = math.ceil(math.ceil(batches.count / processes) / accumulation) * settings.train.epochs
+    updates = math.ceil(batches.count // processes / accumulation) * settings.train.epochs
     started = saved = time.monotonic()
     model.train()
     title = f"epoch {progress.epoch + 1}/{settings.train.epochs}"
@@ -113,15 +114,28 @@ def train_one_epoch(
         if accelerator.is_main_process:
             record = {"step": progress.step, "epoch": progress.epoch + 1, "lr": rate, **values}
             append_jsonl(folder / "metrics.jsonl", record)
-        if stop.requested or time.monotonic() - saved > 60 * settings.train.checkpoint_minutes:
-            save_last(folder / "checkpoints", accelerator, progress)
-            saved = time.monotonic()
-        if stop.requested:
-            raise Interrupted(f"stopped in {title}; the same command continues from here")
+        if accelerator.sync_gradients:
+            late = time.monotonic() - saved > 60 * settings.train.checkpoint_minutes
+            wanted, stopping = _agree(accelerator, late or stop.requested, stop.requested)
+            if wanted:
+                save_last(folder / "checkpoints", accelerator, progress, references)
+                saved = time.monotonic()
+            if stopping:
+                raise Interrupted(f"stopped in {title}; the same command continues from here")
     log.info("%s: %.0f s", title, time.monotonic() - started)
 
 
-def _after_epoch(session: Session, folder: Path, progress: Progress, validate: Validate) -> None:
+def _agree(accelerator: Accelerator, *wishes: bool) -> list[bool]:
+    """What any process wishes, all do: they save and stop at the same step, or wait for each other for ever."""
+    if accelerator.num_processes == 1:
+        return list(wishes)
+    votes = torch.tensor([float(w) for w in wishes], device=accelerator.device)
+    return [bool(v > 0) for v in accelerator.reduce(votes, reduction="sum")]
+
+
+def _after_epoch(
+    session: Session, folder: Path, progress: Progress, references: TrainingReferences, validate: Validate
+) -> None:
     """Validate, keep the best by example-based CE F1, save the state."""
     settings, accelerator = session.settings, session.accelerator
     last = progress.epoch == settings.train.epochs
@@ -141,20 +155,23 @@ def _after_epoch(session: Session, folder: Path, progress: Progress, validate: V
                 "step": progress.step,
                 "categories": session.categories,
                 "features": session.knowledge.key,
+                "fingerprint": session.knowledge.fingerprint,
                 "validation": results,
                 "sources": session.notes,
             }
             model = accelerator.unwrap_model(session.model)
             save_best(folder / "checkpoints", model, session.tokenizer, settings, meta)
     progress.finished = last
-    save_last(folder / "checkpoints", accelerator, progress)
+    save_last(folder / "checkpoints", accelerator, progress, references)
 
 
 def _references(session: Session) -> TrainingReferences:
     train, lre = session.knowledge.train, session.settings.lre
     patients = torch.from_numpy(np.unique(train.patients, return_inverse=True)[1])
-    # Without LRE there is nothing learned to ask for during training but the fixed scores themselves.
+    # Without LRE, retrieval is by the raw entity scores, in training as at test.
     source = lre.grp_source if lre.enabled else "learned"
+    if not session.model.needs_reference:
+        source = "none"
     return TrainingReferences(source, torch.from_numpy(train.statuses), patients, session.settings.seed)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -17,16 +16,9 @@ from revtaf.eval import clinical, nlg
 from revtaf.eval import floors as floor_rows
 from revtaf.eval.meteor import Meteor, MeteorError, java_version
 from revtaf.eval.protocol import PROTOCOL, postprocess, reference_text
+from revtaf.knowledge.base import Labeler
 
 MODEL = "REVTAF"
-
-
-class Labeler(Protocol):
-    """Whatever turns reports into statuses: N texts -> (N, 18) uint8."""
-
-    name: str
-
-    def label(self, reports: list[str]) -> np.ndarray: ...
 
 
 @dataclass

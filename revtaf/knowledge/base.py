@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 
 
 class EntityScores(NamedTuple):
@@ -24,8 +25,8 @@ class EntityScores(NamedTuple):
 class EntityModel(Protocol):
     name: str
 
-    def score(self, images: np.ndarray) -> EntityScores:
-        """images (N, S, S) uint8 -> scores."""
+    def score(self, images: np.ndarray, device: torch.device, progress: bool = False) -> EntityScores:
+        """images (N, S, S) uint8 -> scores, computed on the device."""
         ...
 
 

@@ -7,7 +7,9 @@ features of other settings; a half-made folder is never seen under that name.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from revtaf.data.store import Features, ReferenceTexts, load_arrays, save_arrays
 from revtaf.data.text import clean_report, sentences
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, digest
-from revtaf.knowledge.base import EntityScores, Labeler
+from revtaf.knowledge.base import EntityScores, Labeler, TextEncoder
 from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer
 from revtaf.knowledge.mentions import entity_mentions
 from revtaf.knowledge.rules import RuleLabeler
@@ -33,6 +35,7 @@ from revtaf.lre.index import RetrievalIndex
 from revtaf.prompts.local import triplet_codes, triplet_texts
 
 VERSION = 1  # raised whenever the same settings would give other features
+_FITTED = ("scorer.safetensors", "train/arrays.safetensors", "texts/arrays.safetensors")
 log = logging.getLogger("revtaf")
 
 
@@ -42,17 +45,19 @@ class Knowledge:
 
     labeler: Labeler
     entities: EntityScorer
-    text: TfidfEncoder
+    text: TextEncoder
     train: Features
     texts: ReferenceTexts
     studies: list[Study]  # of the training split, in the rows' order
     key: str
+    status_source: str  # of the training reports
+    fingerprint: str  # of the features themselves: another machine's refit differs
 
     @property
     def names(self) -> dict[str, str]:
         """For the run's report: what was used, and what was not there."""
         return {
-            "report statuses": f"{self.labeler.name} (own phrase rules; CheXbert not used)",
+            "report statuses": f"{self.status_source}; scored by {self.labeler.name} (own phrase rules, not CheXbert)",
             "entity scores": f"{self.entities.name} (fitted on the training set; MedKLIP not used)",
             "text embeddings": f"{self.text.name} (fitted on the training set; Bio_ClinicalBERT not used)",
         }
@@ -64,11 +69,10 @@ def select(annotations: Annotations, split: str, data: DataSettings) -> list[Stu
     for part in parts:
         if part not in SPLITS:
             raise UserError(f"split '{part}': expected {', '.join(SPLITS)}, or several joined by '+'")
-    studies = [study for part in parts for study in annotations.get(part, [])]
-    if not studies:
-        have = ", ".join(f"{name} ({len(s)})" for name, s in annotations.items())
-        raise UserError(f"{data.annotation}: no study in split '{split}'; it has {have}")
-    return studies[: data.max_samples]
+        if not annotations.get(part):
+            have = ", ".join(f"{name} ({len(s)})" for name, s in annotations.items())
+            raise UserError(f"{data.annotation}: no study in split '{part}'; it has {have}")
+    return [study for part in parts for study in annotations[part]][: data.max_samples]
 
 
 def prepare_knowledge(settings: Settings, device: torch.device) -> Knowledge:
@@ -83,6 +87,7 @@ def prepare_knowledge(settings: Settings, device: torch.device) -> Knowledge:
         "memory_size": settings.classifier.memory_size,
         "max_words": data.max_words,
         "seed": settings.seed,
+        "images": str(data.images),
         "train": digest([(s.id, s.image_path, s.report, s.labels, s.patient) for s in studies]),
     }
     key = digest(producer)
@@ -99,6 +104,8 @@ def prepare_knowledge(settings: Settings, device: torch.device) -> Knowledge:
         load_arrays(folder / "texts", ReferenceTexts, producer),
         studies,
         key,
+        _status_source(studies, labeler, settings),
+        digest([hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _FITTED]),
     )
 
 
@@ -116,9 +123,7 @@ def split_features(
     if not folder.exists():
         log.info("features: extracting %d studies of %s, split %s", len(studies), data.name, split)
         images = load_pixels(studies, data.images, settings.knowledge.scorer_image_size)
-        for net in knowledge.entities.nets:
-            net.to(device)
-        scores = knowledge.entities.score(images, progress=True)
+        scores = knowledge.entities.score(images, device, progress=True)
         statuses = _statuses(studies, knowledge.labeler, settings, knowledge.train.statuses.shape[1])
         memory = _nearest_training_rows(scores, studies, knowledge.train, settings)
         save_arrays(folder, _features(studies, statuses, scores, memory), producer)
@@ -164,7 +169,7 @@ def _fit(
     unique = sorted({s for group in per_report for s in group})
     row = {text: i for i, text in enumerate(unique)}
     triplets = triplet_texts()
-    encoder = TfidfEncoder(settings.knowledge.text_width).fit(unique + triplets, settings.seed)
+    encoder = TfidfEncoder(settings.knowledge.text_width).fit(unique, triplets, settings.seed)
     encoder.save(folder)
     texts = ReferenceTexts(
         sentences=encoder.encode(unique),
@@ -177,13 +182,31 @@ def _fit(
 
 
 def _statuses(studies: list[Study], labeler: Labeler, settings: Settings, categories: int | None) -> np.ndarray:
-    """(N, K) uint8: the annotation's where every study has them (and K fits), else the labeler's."""
-    counts = {len(s.labels) for s in studies}
-    given = settings.knowledge.report_labels and len(counts) == 1 and counts != {0}
-    if given and categories in (None, *counts):
-        return np.array([s.labels for s in studies], dtype=np.uint8)
+    """(N, K) uint8: the annotation's statuses, or the labeler's where it has none; cut to `categories`."""
+    if _given_labels(studies, settings):
+        statuses = np.array([s.labels for s in studies], dtype=np.uint8)
+        if categories is None or statuses.shape[1] >= categories:
+            return statuses[:, :categories]
     labels = np.asarray(labeler.label([s.report for s in studies]), dtype=np.uint8)
     return labels[:, : categories or len(CATEGORIES)]
+
+
+def _given_labels(studies: list[Study], settings: Settings) -> bool:
+    """Whether the annotation's statuses are used; UserError where some studies have them and others do not."""
+    counts = Counter(len(s.labels) for s in studies)
+    if not settings.knowledge.report_labels or set(counts) == {0}:
+        return False
+    if len(counts) > 1:
+        odd = next(s.id for s in studies if len(s.labels) != counts.most_common(1)[0][0])
+        raise UserError(
+            f"labels: the studies have {sorted(counts)} statuses, expected one count for all (first odd one: {odd}); "
+            "complete the annotation, or set knowledge.report_labels=false to label every report by rules"
+        )
+    return True
+
+
+def _status_source(studies: list[Study], labeler: Labeler, settings: Settings) -> str:
+    return "the annotation's statuses" if _given_labels(studies, settings) else f"{labeler.name}'s statuses"
 
 
 def _nearest_training_rows(

@@ -20,11 +20,13 @@ from tqdm import tqdm
 
 from revtaf.backbone import Backbone
 from revtaf.config import KnowledgeSettings
+from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
 from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.mentions import Mentions
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
 
+PREDICT_BATCH = 64  # images scored at once
 SHIFT, TURN, SCALE = 0.06, 0.09, 0.06  # augmentation: fraction of the side, radians, relative size
 
 
@@ -55,9 +57,9 @@ class EntityScorer:
         self.learned = learned  # (75,) bool; the others are scored by their frequency
         self.threshold = threshold  # (75,) P above which the local prompt says "exist"
 
-    def score(self, images: np.ndarray, batch_size: int = 64, progress: bool = False) -> EntityScores:
-        """images (N, S, S) uint8 -> mean over the folds' networks."""
-        outputs = [_predict(net, images, batch_size, progress) for net in self.nets]
+    def score(self, images: np.ndarray, device: torch.device, progress: bool = False) -> EntityScores:
+        """images (N, S, S) uint8 -> mean over the folds' networks, computed on the device."""
+        outputs = [_predict(net.to(device), images, progress) for net in self.nets]
         presence = np.mean([o[0] for o in outputs], axis=0)
         position = np.mean([o[1] for o in outputs], axis=0)
         return self._decide(presence, position)
@@ -106,6 +108,8 @@ def fit_entity_scorer(
     target = (mentions.presence == 1).astype(np.float32)
     frequency = target.mean(0)
     learned = target.sum(0) >= settings.min_mentions
+    if len(set(patients)) < settings.folds:
+        raise UserError(f"knowledge.folds is {settings.folds}, but there are only {len(set(patients))} patients")
     fold_of = assign_folds(patients, settings.folds, seed)
     presence = np.zeros_like(target)
     position = np.zeros((*target.shape, len(POSITIONS)), dtype=np.float16)
@@ -114,7 +118,7 @@ def fit_entity_scorer(
         torch.manual_seed(seed * 1000 + fold)
         inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         net = _train(images, target, mentions.position, inside, settings, device, f"fold {fold + 1}/{settings.folds}")
-        presence[outside], position[outside] = _predict(net, images[outside], 64, False)
+        presence[outside], position[outside] = _predict(net, images[outside], False)
         nets.append(net.cpu())
     # An entity is stated as often as the reports state it: the threshold is that quantile of the scores.
     threshold = np.array(
@@ -146,7 +150,7 @@ def _train(
         share = torch.from_numpy(target[rows].mean(0)).clamp(1e-3, 1 - 1e-3)
         net.presence.bias.copy_(torch.logit(share))
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.scorer_lr, weight_decay=0.05)
-    batch = settings.scorer_batch_size
+    batch = min(settings.scorer_batch_size, len(rows))
     steps = settings.scorer_epochs * max(1, len(rows) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.scorer_lr, total_steps=steps)
     order = _permutations(rows, settings.scorer_epochs + 1)
@@ -172,13 +176,13 @@ def _permutations(rows: np.ndarray, times: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _predict(net: EntityNet, images: np.ndarray, batch_size: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+def _predict(net: EntityNet, images: np.ndarray, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """P(present) (N, 75) float32 and position probabilities (N, 75, 51) float16."""
     device = next(net.parameters()).device
     presence, position = [], []
-    starts = range(0, len(images), batch_size)
+    starts = range(0, len(images), PREDICT_BATCH)
     for start in tqdm(starts, desc="entity scores", leave=False, disable=not progress):
-        x = _normalise(torch.from_numpy(images[start : start + batch_size]).to(device))
+        x = _normalise(torch.from_numpy(images[start : start + PREDICT_BATCH]).to(device))
         logits, places = net(x)
         presence.append(logits.sigmoid().cpu().numpy())
         position.append(places.softmax(-1).half().cpu().numpy())

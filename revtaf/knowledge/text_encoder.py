@@ -39,11 +39,13 @@ class TfidfEncoder:
         self.vectorizers = _vectorizers()
         self.components = np.zeros((0, 0), dtype=np.float32)  # (rank, features)
 
-    def fit(self, texts: Sequence[str], seed: int = 0) -> TfidfEncoder:
+    def fit(self, texts: Sequence[str], always: Sequence[str] = (), seed: int = 0) -> TfidfEncoder:
+        """Fit on `texts` (a sample of them where they are very many) and on every text of `always`."""
         unique = sorted(set(texts))
         if len(unique) > FIT_LIMIT:
             chosen = np.random.default_rng(seed).choice(len(unique), FIT_LIMIT, replace=False)
             unique = [unique[i] for i in sorted(chosen)]
+        unique += sorted(set(always) - set(unique))
         for vectorizer in self.vectorizers:
             vectorizer.fit(unique)
         matrix = self._matrix(unique)
@@ -58,7 +60,8 @@ class TfidfEncoder:
         vectors = np.asarray(self._matrix(texts) @ self.components.T, dtype=np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.maximum(norms, 1e-6)  # a text without a known word stays the zero vector
-        return np.pad(vectors, ((0, 0), (0, self.width - vectors.shape[1])))
+        missing = self.width - vectors.shape[1]
+        return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
 
     def _matrix(self, texts: Sequence[str]):
         return hstack([v.transform(texts) for v in self.vectorizers], format="csr")

@@ -93,7 +93,9 @@ class HNN(nn.Module):
         if scores.shape[-1] != self.in_features:
             raise ValueError(f"expected {self.in_features} entity scores, got {scores.shape[-1]}")
         dtype = torch.promote_types(self.layers[0].weight.dtype, torch.float32)
-        with torch.autocast(scores.device.type, enabled=False):
+        # geoopt's functions are TorchScript, whose optimiser rewrites them after the first call: their gradients
+        # would change in the last bits, and a resumed run would differ from an uninterrupted one.
+        with torch.autocast(scores.device.type, enabled=False), torch.jit.optimized_execution(False):
             x = scores.to(dtype)
             if self.metric != "hyperbolic":
                 for layer in self.layers:

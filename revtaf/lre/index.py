@@ -5,13 +5,12 @@ bounds every distance from both sides; the few rows that may be among the k near
 float64.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from revtaf.lre.ball import METRICS, NORM_FLOOR, edge_factor, pairwise
-from revtaf.lre.labels import Groups, check_enough, group_codes
+from revtaf.lre.labels import Grouping, Groups
 
 # Error of a float32 inner product, relative to |x|^2 + |y|^2: 8e-6 is allowed, far more than is seen at width
 # 512 (a test measures it). A larger value only costs rescoring; a smaller one could lose a true neighbour.
@@ -49,9 +48,8 @@ class RetrievalIndex:
         self.embeddings = embeddings.detach()
         self.c = float(c)
         self.metric = metric
-        self.groups = groups
+        self.groups = Grouping(groups, len(embeddings))
         self.chunk = chunk
-        group_codes(groups, None, len(embeddings), 0)
         device = embeddings.device
         self.centre = torch.zeros(embeddings.shape[1], device=device)
         if metric != "cosine" and len(embeddings):
@@ -77,8 +75,8 @@ class RetrievalIndex:
         """
         if queries.shape[1] != self.embeddings.shape[1]:
             raise ValueError(f"queries are {queries.shape[1]} wide, the index {self.embeddings.shape[1]}")
-        own, members = group_codes(self.groups, query_groups, len(self), len(queries))
-        check_enough(own, members, len(self), k)
+        own = self.groups.codes(query_groups, len(queries))
+        self.groups.check_enough(own, k)
         device = self.embeddings.device
         queries = queries.detach().to(device)
         distance = torch.empty(len(queries), k, dtype=torch.float64, device=device)
@@ -88,7 +86,7 @@ class RetrievalIndex:
             lower, upper = self._bounds(queries[start : start + block])
             for offset, q in enumerate(range(start, min(start + block, len(queries)))):
                 if own[q] >= 0:
-                    mine = torch.from_numpy(np.flatnonzero(members == own[q])).to(device)
+                    mine = torch.from_numpy(self.groups.rows(own[q])).to(device)
                     lower[offset, mine] = upper[offset, mine] = torch.inf
             # At least k rows are no farther than the k-th smallest upper bound; whoever may be nearer is a
             # candidate.

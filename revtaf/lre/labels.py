@@ -49,9 +49,9 @@ def nearest_by_status(
     queries, database = queries.cpu(), database.cpu()
     if queries.shape[1] != database.shape[1]:
         raise ValueError(f"queries have {queries.shape[1]} categories, the database has {database.shape[1]}")
-    own, members = group_codes(groups, query_groups, len(database), len(queries))
-    check_enough(own, members, len(database), k)
-    group_size = np.bincount(members) if len(members) else np.zeros(1, int)
+    grouping = Grouping(groups, len(database))
+    own, members, group_size = grouping.codes(query_groups, len(queries)), grouping.members, grouping.sizes
+    grouping.check_enough(own, k)
     rng = np.random.default_rng(seed)
 
     vectors, vector_of = torch.unique(database, dim=0, return_inverse=True)
@@ -108,36 +108,43 @@ def _draw(levels: _Levels, k: int, own: int, members: np.ndarray, excluded: int,
     return np.concatenate(distances), np.concatenate(rows)
 
 
-def group_codes(
-    groups: Groups | None, query_groups: Groups | None, n_rows: int, n_queries: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Names of groups -> integer codes: (codes of the queries (Q,), codes of the rows (N,)).
+class Grouping:
+    """Which database rows (N,) belong together (image, study or patient): codes for names, made once."""
 
-    A query without a group, or of a group that the database does not know, has code -1 and excludes nothing.
-    """
-    if query_groups is not None and groups is None:
-        raise ValueError("query_groups were given, but the database has no groups")
-    for what, given, expected in (("groups", groups, n_rows), ("query_groups", query_groups, n_queries)):
-        if given is not None and len(given) != expected:
-            raise ValueError(f"expected {expected} {what}, got {len(given)}")
-    if groups is None:
-        return np.full(n_queries, -1), np.zeros(n_rows, dtype=np.int64)
-    names, members = np.unique(_as_array(groups), return_inverse=True)
-    if query_groups is None:
-        return np.full(n_queries, -1), members
-    code = {name: i for i, name in enumerate(names.tolist())}
-    return np.array([code.get(name, -1) for name in _as_array(query_groups).tolist()], dtype=np.int64), members
+    def __init__(self, groups: Groups | None, n_rows: int):
+        if groups is not None and len(groups) != n_rows:
+            raise ValueError(f"expected {n_rows} groups, got {len(groups)}")
+        self.given = groups is not None
+        names, members = np.unique(_as_array(groups), return_inverse=True) if self.given else ((), None)
+        self.members = np.zeros(n_rows, dtype=np.int64) if members is None else members
+        self.sizes = np.bincount(self.members, minlength=1)
+        self._code = {name: i for i, name in enumerate(np.asarray(names).tolist())}
+        self._order = np.argsort(self.members, kind="stable")
+        self._bounds = np.r_[0, np.cumsum(self.sizes)]
 
+    def codes(self, query_groups: Groups | None, n_queries: int) -> np.ndarray:
+        """Codes of the queries' groups (Q,); -1, which excludes nothing, where there is none or it is unknown."""
+        if query_groups is None:
+            return np.full(n_queries, -1)
+        if not self.given:
+            raise ValueError("query_groups were given, but the database has no groups")
+        if len(query_groups) != n_queries:
+            raise ValueError(f"expected {n_queries} query_groups, got {len(query_groups)}")
+        return np.array([self._code.get(name, -1) for name in _as_array(query_groups).tolist()], dtype=np.int64)
 
-def check_enough(own: np.ndarray, members: np.ndarray, n_rows: int, k: int) -> None:
-    """ValueError when a query is left with fewer than k rows outside of its own group."""
-    if k < 1:
-        raise ValueError(f"k must be 1 or more, got {k}")
-    size = np.bincount(members, minlength=1) if len(members) else np.zeros(1, int)
-    allowed = n_rows - np.where(own >= 0, size[own], 0) if len(own) else np.array([n_rows])
-    if allowed.min() < k:
-        q = int(allowed.argmin())
-        raise ValueError(f"asked for {k} neighbours, but query {q} may only see {allowed[q]} of {n_rows} entries")
+    def rows(self, code: int) -> np.ndarray:
+        """The rows of one group, ascending."""
+        return self._order[self._bounds[code] : self._bounds[code + 1]]
+
+    def check_enough(self, own: np.ndarray, k: int) -> None:
+        """ValueError when a query is left with fewer than k rows outside of its own group."""
+        if k < 1:
+            raise ValueError(f"k must be 1 or more, got {k}")
+        n = len(self.members)
+        allowed = n - np.where(own >= 0, self.sizes[own], 0) if len(own) else np.array([n])
+        if allowed.min() < k:
+            q = int(allowed.argmin())
+            raise ValueError(f"asked for {k} neighbours, but query {q} may only see {allowed[q]} of {n} entries")
 
 
 def _as_array(groups: Groups) -> np.ndarray:

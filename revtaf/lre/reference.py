@@ -7,6 +7,8 @@ Inference: always the retriever. A sample never gets its own patient's report.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,15 +22,18 @@ class TrainingReferences:
     """Training rows (B,) -> rows of their reference reports (B,), -1 where a batch offers none."""
 
     def __init__(self, source: str, statuses: Tensor, patients: Tensor, seed: int):
-        """statuses (N, K) and patients (N,) codes of the training set, on the CPU."""
+        """statuses (N, K) and patients (N,) codes of the training set, on the CPU. source "none": no report."""
         self.source, self.statuses, self.patients, self.seed = source, statuses, patients, seed
         self.table: Tensor | None = None
 
-    def start_epoch(self, points: Tensor, c: float, metric: str) -> None:
-        """points (N, D): the training set in the retrieval space, as the model embeds it now."""
-        if self.source == "learned":
-            index = RetrievalIndex(points, c, groups=self.patients, metric=metric)
-            self.table = search_rows(index, points, self.patients)
+    def start_epoch(self, make_index: Callable[[], RetrievalIndex], fixed: bool) -> None:
+        """`make_index` embeds the training set as the model is now; called only where it is needed.
+
+        fixed: the space does not learn, so that one search serves the whole run.
+        """
+        if self.source == "learned" and not (fixed and self.table is not None):
+            index = make_index()
+            self.table = search_rows(index, index.embeddings, self.patients)
         elif self.source == "dataset_labels" and self.table is None:
             self.table = nearest_by_status(
                 self.statuses,
@@ -41,6 +46,8 @@ class TrainingReferences:
 
     def rows(self, batch_rows: Tensor, draw: int) -> Tensor:
         """`draw` numbers the step: ties within the batch are broken anew at every step, repeatably."""
+        if self.source == "none":
+            return torch.full_like(batch_rows, NO_REPORT)
         if self.source != "batch_labels":
             return self.table[batch_rows]
         statuses, patients = self.statuses[batch_rows], self.patients[batch_rows]
@@ -67,4 +74,4 @@ def search_rows(index: RetrievalIndex, points: Tensor, groups, chunk: int = 512)
         index.search(points[i : i + chunk], 1, query_groups=groups[i : i + chunk])[1][:, 0]
         for i in range(0, len(points), chunk)
     ]
-    return torch.cat(found)
+    return torch.cat(found).cpu()

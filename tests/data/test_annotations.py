@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from revtaf.data.annotations import Box, Study, label_count, load_annotations, save_annotations
+from revtaf.data.annotations import Box, Study, load_annotations, save_annotations
 from revtaf.errors import UserError
 
 ENTRY = {"id": "a", "image_path": ["a.png"], "report": "Lungs are clear."}
@@ -53,16 +53,6 @@ def test_both_label_counts_are_read(tmp_path, count):
 @pytest.mark.parametrize("nothing", [[], None])
 def test_no_labels_yet(tmp_path, nothing):
     assert load_one(tmp_path, labels=nothing).labels == ()
-
-
-def test_label_count_is_common_to_all():
-    def studies(*counts):
-        return [Study(str(i), ("x",), "r", (0,) * n) for i, n in enumerate(counts)]
-
-    assert label_count(studies(18, 18)) == 18 and label_count(studies(14)) == 14
-    for counts in ((18, 14), (0, 0), (18, 0), ()):
-        with pytest.raises(UserError, match="revtaf prepare labels"):
-            label_count(studies(*counts))
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,13 @@ def test_testing_scores_what_validation_saw(trained, capsys, tiny_config):
     assert "CIDEr" in capsys.readouterr().out
 
 
-def test_an_interrupted_run_resumes_bit_for_bit(trained, tiny_config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("source", ["batch_labels", "learned"])
+def test_an_interrupted_run_resumes_bit_for_bit(source, trained, tiny_config, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch and continued: the same weights, optimiser steps and losses."""
-    settings = load_settings(tiny_config, [f"run={tmp_path / 'run'}"])
+    if source != "batch_labels":
+        trained = load_settings(tiny_config, [f"run={tmp_path / 'whole'}", f"lre.grp_source={source}"])
+        commands.train(trained)
+    settings = load_settings(tiny_config, [f"run={tmp_path / 'run'}", f"lre.grp_source={source}"])
     real, calls = engine.append_jsonl, []
 
     def stop_after_eleven(path, record):
@@ -168,7 +172,7 @@ def test_weight_decay_is_on_matrices_only(session):
 @pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "learned"])
 def test_no_training_sample_gets_its_own_patients_report(session, source):
     """Whatever the source of the GRP, the reference report is another patient's."""
-    from revtaf.engine.inference import embed_all
+    from revtaf.engine.inference import retrieval_index
     from revtaf.engine.train import _references
 
     settings = session.settings.model_copy(deep=True)
@@ -179,8 +183,7 @@ def test_no_training_sample_gets_its_own_patients_report(session, source):
     finally:
         session.settings = kept
     train = session.knowledge.train
-    points = embed_all(session.model, train, session.device)
-    references.start_epoch(points, session.model.curvature, session.model.metric)
+    references.start_epoch(lambda: retrieval_index(session), fixed=False)
     rows = torch.arange(12)
     chosen = references.rows(rows, draw=3)
     assert all(c < 0 or train.patients[c] != train.patients[r] for r, c in zip(rows, chosen, strict=True))

@@ -13,6 +13,7 @@ from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
 from revtaf.prompts.local import PER_ENTITY, triplet_codes, triplet_texts
 
+CPU = torch.device("cpu")
 EFFUSION = ENTITIES.index("effusion")
 LEFT, RIGHT = POSITIONS.index("left_pleural"), POSITIONS.index("right_pleural")
 
@@ -37,7 +38,7 @@ def bright_sides():
 def fitted(bright_sides):
     images, mentions, patients, _ = bright_sides
     settings = KnowledgeSettings(folds=2, scorer_epochs=12, scorer_image_size=64, scorer_batch_size=16, min_mentions=10)
-    return fit_entity_scorer(images, mentions, patients, settings, 0, torch.device("cpu"))
+    return fit_entity_scorer(images, mentions, patients, settings, 0, CPU)
 
 
 def test_the_scorer_finds_the_entity_and_its_side(bright_sides, fitted):
@@ -66,7 +67,7 @@ def test_training_scores_are_out_of_fold(bright_sides, fitted):
     folds = assign_folds(patients, 2, 0)
     for fold in (0, 1):
         alone = EntityScorer([scorer.nets[fold]], scorer.frequency, scorer.learned, scorer.threshold)
-        again = alone.score(images[folds == fold]).probability
+        again = alone.score(images[folds == fold], CPU).probability
         np.testing.assert_allclose(again, scores.probability[folds == fold], atol=1e-6)
     assert all(len({f for f, p in zip(folds, patients, strict=True) if p == q}) == 1 for q in set(patients))
 
@@ -74,7 +75,7 @@ def test_training_scores_are_out_of_fold(bright_sides, fitted):
 def test_a_saved_scorer_scores_the_same(bright_sides, fitted, tmp_path):
     scorer, _ = fitted
     scorer.save(tmp_path)
-    a, b = scorer.score(bright_sides[0][:8]), EntityScorer.load(tmp_path).score(bright_sides[0][:8])
+    a, b = scorer.score(bright_sides[0][:8], CPU), EntityScorer.load(tmp_path).score(bright_sides[0][:8], CPU)
     assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -83,7 +84,7 @@ def test_text_vectors_put_like_with_like(tmp_path):
     changes nothing."""
     texts = ["small left pleural effusions", "the heart is enlarged", "no pneumothorax", "mild pulmonary edema"] * 3
     triplets = triplet_texts()
-    encoder = TfidfEncoder(256).fit(texts + triplets)
+    encoder = TfidfEncoder(256).fit(texts, triplets)
     vectors = encoder.encode(texts[:4])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     wanted = encoder.encode(["effusion , left pleural , exist", "clavicle , rib , exist"])

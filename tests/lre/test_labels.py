@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from revtaf.lre.labels import group_codes, nearest_by_status, status_distance
+from revtaf.lre.labels import Grouping, nearest_by_status, status_distance
 
 
 def statuses(n: int, seed: int, k: int = 18):
@@ -65,7 +65,8 @@ def test_too_few_entries_are_named():
 
 
 def test_unknown_groups_match_nothing():
-    own, members = group_codes(["x", "y", "x"], ["y", "z"], 3, 2)
+    grouping = Grouping(["x", "y", "x"], 3)
+    own, members = grouping.codes(["y", "z"], 2), grouping.members
     assert members.tolist() == [0, 1, 0] and own.tolist() == [1, -1]
     with pytest.raises(ValueError, match="expected 3 groups, got 2"):
-        group_codes([1, 2], None, 3, 0)
+        Grouping([1, 2], 3)
