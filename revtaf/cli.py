@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from revtaf import __version__
-from revtaf.config import Settings, load_settings
+from revtaf.config import Settings
+from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 
 USER_ERROR = 2

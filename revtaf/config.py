@@ -1,21 +1,15 @@
-"""Typed settings: YAML with `base:` inheritance, `key=value` overrides, strict keys.
+"""Typed settings: every key of a configuration file, its type, bounds and default.
 
-One file describes one run; the resolved settings are written into the run folder. Ablations are flags here
-(METHOD section 8); no module has settings of its own.
+One file describes one run. Ablations are flags here; no module has settings of its own. Reading and writing them:
+`revtaf.config_file`.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from revtaf.errors import UserError
-from revtaf.files import atomic_write
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 POSITIONS_OF_BERT = 512  # the decoder's longest input, the prompt's 19 tokens included
@@ -216,120 +210,3 @@ class Settings(Section):
 
 # What a checkpoint's weights depend on: a test run must agree with the run it loads.
 ARCHITECTURE = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
-
-
-def load_settings(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
-    """Read a YAML file, its bases first, then apply `key=value` overrides. Raises UserError."""
-    path = Path(path)
-    content = _read(path, ())
-    for override in overrides:
-        _apply(content, override)
-    return parse_settings(content, str(path))
-
-
-def parse_settings(content: dict[str, Any], where: str) -> Settings:
-    """Check a mapping against the schema; errors name the key and the nearest known one."""
-    _check_keys(content, Settings, where, "")
-    try:
-        return Settings.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if not key:  # a rule about several keys
-            raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-        raise UserError(f"{where}: {key}: {first['msg']} (got {first['input']!r})") from None
-
-
-def save_settings(path: str | Path, settings: Settings) -> None:
-    with atomic_write(path) as partial:
-        content = settings.model_dump(mode="json")
-        partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 5e-5 as a text; this reads it as the number that everybody means."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise UserError(f"{path}: `base:` refers back to itself")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
-    except FileNotFoundError:
-        asked = f", named as base by {seen[-1].name}" if seen else ""
-        raise UserError(f"configuration not found: {path}{asked}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
-    base = content.pop("base", None)
-    if base is None:
-        return content
-    return _merge(_read(path.parent / base, (*seen, path.resolve())), content)
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise UserError(f"override {override!r}: expected key=value, for example train.batch_size=8")
-    _check_path(key.split("."), override)
-    try:
-        value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError:
-        value = text
-    for part in key.split(".")[:-1]:
-        if not isinstance(content.get(part), dict):
-            content[part] = {}
-        content = content[part]
-    content[key.split(".")[-1]] = value
-
-
-def _check_path(parts: list[str], override: str) -> None:
-    model: type[BaseModel] | None = Settings
-    for i, part in enumerate(parts):
-        if model is None:
-            raise UserError(f"override {override!r}: '{'.'.join(parts[:i])}' is a value, not a section")
-        if part not in model.model_fields:
-            raise UserError(f"override {override!r}: {_unknown(part, model, '.'.join(parts[:i]))}")
-        model = _section(model, part)
-
-
-def _check_keys(content: dict[str, Any], model: type[BaseModel], where: str, prefix: str) -> None:
-    for key, value in content.items():
-        if key not in model.model_fields:
-            raise UserError(f"{where}: {_unknown(str(key), model, prefix)}")
-        inner = _section(model, key)
-        if inner is not None and isinstance(value, dict):
-            _check_keys(value, inner, where, f"{prefix}.{key}".strip("."))
-
-
-def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The section that a key holds, `DataSettings | None` included; None for a plain value."""
-    annotation = model.model_fields[key].annotation
-    for kind in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(kind, type) and issubclass(kind, Section):
-            return kind
-    return None
-
-
-def _unknown(key: str, model: type[BaseModel], prefix: str) -> str:
-    full = f"{prefix}.{key}".strip(".")
-    near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
-    if near:
-        return f"unknown key '{full}'; did you mean '{f'{prefix}.{near[0]}'.strip('.')}'?"
-    return f"unknown key '{full}'; known here: {', '.join(model.model_fields)}"

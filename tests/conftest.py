@@ -82,7 +82,7 @@ def session(tiny_config: Path):
 
 
 def make_session(config: Path, *overrides: str):
-    from revtaf.config import load_settings
+    from revtaf.config_file import load_settings
     from revtaf.engine.runtime import make_accelerator, seed_everything
     from revtaf.engine.setup import open_session
 

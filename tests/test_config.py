@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from revtaf.config import ARCHITECTURE, Settings, load_settings, save_settings
+from revtaf.config import ARCHITECTURE, Settings
+from revtaf.config_file import load_settings, save_settings
 from revtaf.errors import UserError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))

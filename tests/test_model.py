@@ -224,7 +224,7 @@ def test_the_paper_model_builds_at_full_size():
     """configs/mimic_cxr.yaml: ResNet-101, 12 layers of 768, all parts present. Training it is a benchmark."""
     from pathlib import Path
 
-    from revtaf.config import load_settings
+    from revtaf.config_file import load_settings
     from revtaf.tokenizer import ReportTokenizer
 
     settings = load_settings(Path(__file__).parents[1] / "configs" / "mimic_cxr.yaml")

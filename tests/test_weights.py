@@ -7,7 +7,8 @@ from conftest import make_session
 from safetensors.torch import save_file
 
 from revtaf.backbone import Backbone, imagenet_file, load_imagenet
-from revtaf.config import DecoderSettings, load_settings
+from revtaf.config import DecoderSettings
+from revtaf.config_file import load_settings
 from revtaf.decoder import Decoder
 from revtaf.errors import UserError
 from revtaf.tokenizer import BERT_TOKENS, ReportTokenizer

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from revtaf.config import ARCHITECTURE, Settings, load_settings, save_settings
+from revtaf.config import ARCHITECTURE, Settings
+from revtaf.config_file import load_settings, save_settings
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, write_json
 from revtaf.lre.reference import TrainingReferences

@@ -19,7 +19,8 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from revtaf import __version__
-from revtaf.config import Settings, save_settings
+from revtaf.config import Settings
+from revtaf.config_file import save_settings
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, write_json
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from revtaf.config import load_settings
+from revtaf.config_file import load_settings
 from revtaf.engine.train import total_loss
 from revtaf.labels import CATEGORIES, ENTITIES
 from revtaf.lre.ball import pairwise

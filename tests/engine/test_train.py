@@ -10,7 +10,7 @@ from conftest import make_session
 from safetensors.torch import load_file, save_file
 
 from revtaf import commands
-from revtaf.config import load_settings
+from revtaf.config_file import load_settings
 from revtaf.engine import train as engine
 from revtaf.engine.checkpoint import load_weights, open_best
 from revtaf.engine.optim import learning_rate, make_optimizer

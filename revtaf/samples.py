@@ -1,0 +1,93 @@
+"""What a run's page shows besides its scores: chosen samples with their attention maps, and the curves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from revtaf.data.dataset import ReportDataset
+from revtaf.data.text import clean_report, sentences
+from revtaf.engine.inference import Prediction
+from revtaf.engine.runtime import read_jsonl
+from revtaf.engine.setup import Session
+from revtaf.eval.report import Sample
+from revtaf.fvtaf.fcc import cosine_matrix
+from revtaf.labels import BLANK, CATEGORIES, NORMAL_ENTITIES, POSITIVE, STATUSES
+from revtaf.prompts.local import triplet_texts
+
+
+def sample_rows(dataset: ReportDataset, count: int) -> list[int]:
+    """Rows shown on the page: spread over the split, every second one with a positive finding if it can be."""
+    statuses = dataset.features.statuses
+    positive = np.flatnonzero((statuses[:, :13] == POSITIVE).any(1))
+    everything = np.arange(len(statuses))
+    chosen: list[int] = []
+    for i in range(min(count, len(statuses))):
+        pool = np.setdiff1d(positive if i % 2 else everything, chosen)
+        pool = pool if len(pool) else np.setdiff1d(everything, chosen)
+        chosen.append(int(pool[(i * len(pool)) // max(count, 1)]))
+    return chosen
+
+
+def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Sample:
+    """What the page shows of a prediction: the image, and one matching pair of attention maps.
+
+    The entity is the abnormal one that the local prompts state most confidently; the sentence is the one of the
+    retrieved report that is closest to it in the text space, so that FCC asks their maps to agree.
+    """
+    study, features = dataset.studies[p.row], dataset.features
+    names = CATEGORIES[: session.categories]
+    sample = Sample(
+        id=study.id,
+        image=np.asarray(dataset.crop(p.row)),
+        reference=study.report,
+        hypothesis=p.text,
+        prompts={c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True) if s != BLANK},
+    )
+    if p.reference >= 0:
+        sample.retrieved_report = session.knowledge.studies[p.reference].report
+        sample.retrieved_id = session.knowledge.studies[p.reference].id
+        sample.retrieval_distance = p.distance
+    if p.local_map is not None:
+        texts = triplet_texts()
+        codes = features.codes[p.row]
+        exists = np.array([not texts[code].endswith("not exist") for code in codes])
+        rank = features.scores[p.row] + exists
+        rank[: len(NORMAL_ENTITIES)] = rank[-2:] = -1  # normal words and the two collective entities
+        entity = int(rank.argmax())
+        sample.entity = f"{texts[codes[entity]]} (P {features.scores[p.row][entity]:.2f})"
+        sample.entity_map = _grid(p.local_map[entity])
+        rows = session.bank.sentence_rows(p.reference)
+        if p.global_map is not None and len(rows):
+            text = session.bank.sentences[torch.from_numpy(rows).long()].cpu()
+            local = session.bank.triplets[int(codes[entity])].cpu()
+            sentence = int(cosine_matrix(text[None], local[None, None])[0, :, 0].argmax())
+            words = session.settings.training_data.max_words
+            sample.sentence = sentences(clean_report(sample.retrieved_report, words))[sentence]
+            sample.sentence_map = _grid(p.global_map[sentence])
+    return sample
+
+
+def epoch_curves(metrics: Path) -> list[dict]:
+    """Mean losses and the validation of each epoch, from metrics.jsonl."""
+    sums: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    validation: dict[int, dict] = {}
+    for record in read_jsonl(metrics):
+        epoch = record["epoch"]
+        if "validation" in record:
+            validation[epoch] = record["validation"]
+            continue
+        for name in ("lm", "disease", "rank", "consistency"):
+            sums[epoch][name].append(record[name])
+    return [
+        {"epoch": e, "losses": {k: float(np.mean(v)) for k, v in sums[e].items()}, "validation": validation.get(e, {})}
+        for e in sorted(sums)
+    ]
+
+
+def _grid(weights: torch.Tensor) -> np.ndarray:
+    side = round(len(weights) ** 0.5)
+    return weights.view(side, side).numpy()
