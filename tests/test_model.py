@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import make_session, training_batch
+from tiny import make_session, training_batch
 
 from revtaf.engine.train import total_loss
 from revtaf.labels import POSITIVE

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torchvision
-from conftest import make_session
 from safetensors.torch import save_file
+from tiny import make_session
 
 from revtaf.backbone import Backbone, imagenet_file, load_imagenet
 from revtaf.config import DecoderSettings

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
@@ -167,12 +166,11 @@ def _after_epoch(
 
 def _references(session: Session) -> TrainingReferences:
     train, lre = session.knowledge.train, session.settings.lre
-    patients = torch.from_numpy(np.unique(train.patients, return_inverse=True)[1])
     # Without LRE, retrieval is by the raw entity scores, in training as at test.
     source = lre.grp_source if lre.enabled else "learned"
     if not session.model.needs_reference:
         source = "none"
-    return TrainingReferences(source, torch.from_numpy(train.statuses), patients, session.settings.seed)
+    return TrainingReferences(source, torch.from_numpy(train.statuses), train.patients, session.settings.seed)
 
 
 def _stop_on_non_finite(session: Session, losses: Losses, rows: torch.Tensor, progress: Progress) -> None:

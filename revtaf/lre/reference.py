@@ -7,8 +7,9 @@ Inference: always the retriever. A sample never gets its own patient's report.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,9 +22,10 @@ NO_REPORT = -1
 class TrainingReferences:
     """Training rows (B,) -> rows of their reference reports (B,), -1 where a batch offers none."""
 
-    def __init__(self, source: str, statuses: Tensor, patients: Tensor, seed: int):
-        """statuses (N, K) and patients (N,) codes of the training set, on the CPU. source "none": no report."""
+    def __init__(self, source: str, statuses: Tensor, patients: Sequence[str], seed: int):
+        """statuses (N, K), on the CPU, and patients (N,) of the training set. source "none": no report."""
         self.source, self.statuses, self.patients, self.seed = source, statuses, patients, seed
+        self.patient_codes = torch.from_numpy(np.unique(patients, return_inverse=True)[1])
         self.table: Tensor | None = None
 
     def start_epoch(self, make_index: Callable[[], RetrievalIndex], fixed: bool) -> None:
@@ -50,7 +52,7 @@ class TrainingReferences:
             return torch.full_like(batch_rows, NO_REPORT)
         if self.source != "batch_labels":
             return self.table[batch_rows]
-        statuses, patients = self.statuses[batch_rows], self.patients[batch_rows]
+        statuses, patients = self.statuses[batch_rows], self.patient_codes[batch_rows]
         # Samples whose batch holds no other patient have nobody to ask.
         alone = (patients[:, None] == patients[None]).all(1)
         result = torch.full_like(batch_rows, NO_REPORT)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_session
 from safetensors.torch import load_file, save_file
+from tiny import make_session
 
 from revtaf import commands
 from revtaf.config_file import load_settings

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_session
+from tiny import make_session
 
 from revtaf.config import KnowledgeSettings
 from revtaf.data.text import clean_report, sentences
