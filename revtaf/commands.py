@@ -59,7 +59,7 @@ def train(settings: Settings) -> None:
 def validate(session: Session, dataset: ReportDataset, write: bool) -> dict:
     """Update the disease-balanced prior; every so often write the validation reports and score them.
 
-    "score", the selection criterion, is the example-based CE F1 (METHOD section 7).
+    "score", the selection criterion, is the example-based CE F1; CIDEr ("tie") decides between equal ones.
     """
     settings = session.settings
     probabilities = predict_probabilities(session, dataset)
@@ -78,6 +78,7 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict:
         text = nlg.compute([reference_text(r) for r in references], [postprocess(h) for h in hypotheses], meteor=False)
         results |= {
             "score": clinical["example_f1"],
+            "tie": text["CIDEr"],
             "example_f1": clinical["example_f1"],
             "micro_f1": clinical["micro_f1"],
             "macro_f1": clinical["macro_f1"],

@@ -33,6 +33,7 @@ class Progress:
     batch: int = 0
     step: int = 0  # optimiser updates so far
     best_score: float = -1.0
+    best_tie: float = -1.0
     best_epoch: int = -1
     finished: bool = False
 

@@ -27,7 +27,7 @@ from revtaf.model import Losses
 
 log = logging.getLogger("revtaf")
 
-# Called after an epoch with (session, write reports?) -> {"score": .., anything worth logging}.
+# Called after an epoch with (session, write reports?) -> {"score": .., "tie": .., anything worth logging}.
 Validate = Callable[[Session, bool], dict]
 
 
@@ -124,6 +124,13 @@ def train_one_epoch(
     log.info("%s: %.0f s", title, time.monotonic() - started)
 
 
+def is_better(results: dict, progress: Progress) -> bool:
+    """By "score"; equal scores by "tie". Early epochs often write the same statuses: the text then decides."""
+    if "score" not in results:
+        return False
+    return (results["score"], results["tie"]) > (progress.best_score, progress.best_tie)
+
+
 def _agree(accelerator: Accelerator, *wishes: bool) -> list[bool]:
     """What any process wishes, all do: they save and stop at the same step, or wait for each other for ever."""
     if accelerator.num_processes == 1:
@@ -140,14 +147,14 @@ def _after_epoch(
     last = progress.epoch == settings.train.epochs
     write = last or progress.epoch % settings.train.validate_every == 0
     results = validate(session, write)
-    score = results.get("score")
     if accelerator.is_main_process:
         record = {"step": progress.step, "epoch": progress.epoch, "validation": results}
         append_jsonl(folder / "metrics.jsonl", record)
         shown = ", ".join(f"{k} {v:.4f}" for k, v in results.items() if isinstance(v, float))
         log.info("epoch %d, validation: %s", progress.epoch, shown)
-    if score is not None and score > progress.best_score:
-        progress.best_score, progress.best_epoch = score, progress.epoch
+    if is_better(results, progress):
+        progress.best_score, progress.best_tie = results["score"], results["tie"]
+        progress.best_epoch = progress.epoch
         if accelerator.is_main_process:
             meta = {
                 "epoch": progress.epoch,

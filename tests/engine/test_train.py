@@ -160,6 +160,15 @@ def test_the_schedule_warms_up_and_decays(tiny_config):
     assert learning_rate(5, 50, t) == t.lr
 
 
+def test_equal_clinical_scores_are_decided_by_the_text():
+    """A later epoch with the same CE F1 and a better CIDEr is kept; one without reports never is."""
+    progress = engine.Progress(best_score=0.4, best_tie=0.3)
+    assert engine.is_better({"score": 0.4, "tie": 0.31}, progress)
+    assert not engine.is_better({"score": 0.4, "tie": 0.3}, progress)
+    assert not engine.is_better({"score": 0.39, "tie": 0.9}, progress)
+    assert not engine.is_better({"status_accuracy": 1.0}, progress)
+
+
 def test_weight_decay_is_on_matrices_only(session):
     """Biases, norms and the like are not pulled to zero; every trainable parameter is optimised once."""
     optimizer = make_optimizer(session.model, session.settings.train)
