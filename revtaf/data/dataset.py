@@ -69,18 +69,19 @@ class ReportDataset(Dataset):
 
     def crop(self, row: int):
         """The grey image (size, size) that the model sees at evaluation."""
-        path = self.images / self.studies[row].image_path[0]
-        return resize_crop(read_image(path), self.settings.resize, self.settings.image_size)
+        return resize_crop(self._read(row), self.settings.resize, self.settings.image_size)
 
     def __getitem__(self, key: tuple[int, int] | int) -> tuple[int, Tensor]:
         """key is (epoch, row) in training, where the epoch seeds the augmentation; else the row."""
         epoch, row = key if isinstance(key, tuple) else (0, key)
         if not self.train:
             return row, to_tensor(self.crop(row))
-        image = read_image(self.images / self.studies[row].image_path[0])
         draw = np.random.default_rng((self.seed, epoch, row))
         s = self.settings
-        return row, to_tensor(augment(image, s.resize, s.image_size, s.rotation, draw))
+        return row, to_tensor(augment(self._read(row), s.resize, s.image_size, s.rotation, draw))
+
+    def _read(self, row: int):
+        return read_image(self.images / self.studies[row].image_path[0])
 
     def collate(self, samples: list[tuple[int, Tensor]]) -> Batch:
         rows = np.array([row for row, _ in samples])

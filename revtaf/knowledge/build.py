@@ -24,7 +24,7 @@ from revtaf.data.images import read_image, resize_crop
 from revtaf.data.store import Features, ReferenceTexts, load_arrays, save_arrays
 from revtaf.data.text import clean_report, sentences
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, digest
+from revtaf.files import atomic_folder, digest, read_json, write_json
 from revtaf.knowledge.base import EntityScores, Labeler, TextEncoder
 from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer
 from revtaf.knowledge.mentions import entity_mentions
@@ -88,7 +88,7 @@ def prepare_knowledge(settings: Settings, device: torch.device) -> Knowledge:
         "max_words": data.max_words,
         "seed": settings.seed,
         "images": str(data.images),
-        "train": digest([(s.id, s.image_path, s.report, s.labels, s.patient) for s in studies]),
+        "train": _identity(studies),
     }
     key = digest(producer)
     folder = Path(data.features) / key
@@ -96,6 +96,8 @@ def prepare_knowledge(settings: Settings, device: torch.device) -> Knowledge:
         log.info("features: fitting on %d training studies of %s -> %s", len(studies), data.name, folder)
         with atomic_folder(folder) as partial:
             _fit(studies, data, settings, labeler, producer, partial, device)
+            hashes = [hashlib.sha256((partial / name).read_bytes()).hexdigest() for name in _FITTED]
+            write_json(partial / "fingerprint.json", digest(hashes))
     return Knowledge(
         labeler,
         EntityScorer.load(folder),
@@ -105,7 +107,7 @@ def prepare_knowledge(settings: Settings, device: torch.device) -> Knowledge:
         studies,
         key,
         _status_source(studies, labeler, settings),
-        digest([hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _FITTED]),
+        read_json(folder / "fingerprint.json", "features' fingerprint"),
     )
 
 
@@ -117,7 +119,7 @@ def split_features(
     producer = {
         "knowledge": knowledge.key,
         "images": str(data.images),
-        "studies": digest([(s.id, s.image_path, s.report, s.labels, s.patient) for s in studies]),
+        "studies": _identity(studies),
     }
     folder = Path(data.features) / f"{knowledge.key}-{digest(producer)}"
     if not folder.exists():
@@ -128,6 +130,11 @@ def split_features(
         memory = _nearest_training_rows(scores, studies, knowledge.train, settings)
         save_arrays(folder, _features(studies, statuses, scores, memory), producer)
     return load_arrays(folder, Features, producer), studies
+
+
+def _identity(studies: list[Study]) -> str:
+    """Changes with whatever of the studies the features depend on."""
+    return digest([(s.id, s.image_path, s.report, s.labels, s.patient) for s in studies])
 
 
 def load_pixels(studies: list[Study], images: Path, size: int) -> np.ndarray:
