@@ -9,19 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from revtaf.backbone import imagenet_file, load_imagenet
+from revtaf.bert import current_names, find_weights, read_tensors
 from revtaf.config import Settings
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
 from revtaf.errors import UserError
 from revtaf.knowledge.entity_scorer import EntityScorer
 
-BERT_FILES = ("model.safetensors", "pytorch_model.bin")
 # Of BERT, not of a causal decoder with cross-attention: the pooler, the next-sentence head, token types.
-_UNUSED = ("pooler.", "cls.seq_relationship.", "embeddings.token_type_embeddings.", "position_ids")
+_UNUSED = ("pooler.", "cls.seq_relationship.", "embeddings.token_type_embeddings.")
 # What BERT cannot give: cross-attention; and its LM head is missing from files of the bare encoder.
 _OWN_START = ("crossattention", "position_ids", "cls.")
 
@@ -33,8 +32,7 @@ def bert_folder(weights: str) -> Path:
 
 
 def bert_file(weights: str) -> Path | None:
-    folder = bert_folder(weights)
-    return next((folder / name for name in BERT_FILES if (folder / name).is_file()), None)
+    return find_weights(bert_folder(weights))
 
 
 def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScorer) -> str:
@@ -67,12 +65,10 @@ def initialise_decoder(decoder: Decoder, settings: Settings) -> str:
 def load_bert(decoder: Decoder, path: Path) -> None:
     """BERT's encoder and masked-LM head -> the causal decoder. Every key must be used or known as unused.
 
-    Old files name LayerNorm's parameters gamma and beta. BERT adds its first token-type embedding to every
-    position; the decoder has none, so it goes into the position embeddings.
+    BERT adds its first token-type embedding to every position; the decoder has none, so it goes into the position
+    embeddings.
     """
-    state = _read(path)
-    state = {k.replace(".gamma", ".weight").replace(".beta", ".bias"): v for k, v in state.items()}
-    state = {(k if k.startswith(("bert.", "cls.")) else f"bert.{k}"): v for k, v in state.items()}
+    state = current_names(read_tensors(path, "decoder.weights"), path, "decoder.weights")
     own = decoder.lm.state_dict()
     token_type = state.get("bert.embeddings.token_type_embeddings.weight")
     loaded = {}
@@ -104,15 +100,6 @@ def _fit_vocabulary(key: str, value: Tensor, own: Tensor) -> Tensor:
     if by_token and value.shape[1:] == own.shape[1:] and 0 < len(own) - len(value) <= 8:
         return torch.cat([value, own[len(value) :].to(value.dtype)])
     return value
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"decoder.weights: cannot read {path}: {error}") from None
 
 
 def bert_vocabulary(settings: Settings) -> str:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torchvision
+from bert_files import pretraining_state
 from safetensors.torch import save_file
 from tiny import make_session
+from transformers import BertConfig
 
 from revtaf.backbone import Backbone, imagenet_file, load_imagenet
 from revtaf.config import DecoderSettings
@@ -32,17 +34,9 @@ def small_decoder(folder):
 
 def bert_state(old_names=True) -> dict:
     """A BertForPreTraining checkpoint: 2 layers of 16, 9 words, with the names of the hosted bert-base-uncased."""
-    from transformers import BertConfig, BertForPreTraining
-
-    torch.manual_seed(5)
     config = BertConfig(vocab_size=9, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
-    state = {k: v.clone() for k, v in BertForPreTraining(config).state_dict().items()}
+    state = pretraining_state(config, old_names)
     state["bert.embeddings.token_type_embeddings.weight"].fill_(0.5)
-    if old_names:
-        state = {
-            k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
-            for k, v in state.items()
-        }
     return state
 
 
@@ -77,6 +71,8 @@ def test_bert_goes_into_the_decoder(vocabulary, suffix):
     [
         (lambda s: s.pop("bert.encoder.layer.0.attention.self.key.weight"), "lacks 1 keys"),
         (lambda s: s.update({"bert.encoder.layer.7.foo": torch.zeros(1)}), "unknown key"),
+        (lambda s: s.update({"conv1.weight": torch.zeros(1)}), "unknown key conv1.weight"),
+        (lambda s: s.update({"epoch": 3}), "does not hold named tensors"),
         (lambda s: s.update({"bert.encoder.layer.0.output.dense.bias": torch.zeros(3)}), "configured decoder"),
     ],
 )
