@@ -12,6 +12,7 @@ import re
 
 # As published, the character class holds the range ":-[" (colon to opening bracket), hyphens stay.
 _PUNCTUATION = re.compile(r"[.,?;*!%^&_+():-\[\]{}]")
+SECTIONS = ("findings", "findings+impression")  # of a raw report: what a source may take as its text
 _REMOVED = ('"', "'", "/", "\\")
 
 

@@ -1,0 +1,207 @@
+"""The sections of a MIMIC-CXR report (Johnson et al. 2019): findings, impression, indication, comparison.
+
+The reports are typed, not structured. What is taken for a heading, from the strongest sign to the weakest:
+
+1. a known name at the start of a line, with a colon: in capitals ("FINDINGS:") or capitalised ("Findings:");
+   also in capitals with a colon inside a line, behind the end of a sentence ("None. FINDINGS: ...");
+2. a known name in capitals, or capitalised behind a blank line, alone on its line;
+3. a known name in capitals at the start of a paragraph, where what follows is not in capitals too;
+4. the name of a view with a colon ("CHEST, TWO VIEWS:"), where findings or impression have not begun.
+
+Any other word is text: "the findings: ..." inside a sentence cuts nothing. Decisions that a reader should know:
+
+- "FINDINGS AND IMPRESSION" is findings; the impression is then empty, so that joining the two repeats nothing.
+- The body below a view heading is findings where no findings section has text; else it is unsectioned.
+- Indication, comparison, examination and technique are one paragraph each. A paragraph behind them that has no
+  heading belongs to the findings or impression that they interrupt; where there are none, it is unsectioned.
+- What stands before "FINAL REPORT" (wet reads, provisional findings) is preliminary and left out. Addenda are
+  left out too, unless the report has no other text: they are then read like a report.
+- Text without heading is never declared findings. It is returned as `unsectioned`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+FINDINGS, IMPRESSION, INDICATION, COMPARISON = "findings", "impression", "indication", "comparison"
+UNSECTIONED, VIEWS, TITLE, NOTE = "unsectioned", "views", "title", "note"
+BODY = (FINDINGS, IMPRESSION, VIEWS)  # go on until the next known heading
+ONE_PARAGRAPH = (INDICATION, COMPARISON, TITLE)
+
+_LINK = r"\s*(?:AND|&|/|,|\+)\s*"
+_EXAM = r"(?:EXAMS?|EXAMINATIONS?|STUDY|STUDIES|PROCEDURE)"
+_NAMES = {
+    FINDINGS: rf"(?:(?:CHEST|RADIOGRAPH(?:IC)?|X-RAY|CXR|COMPARISON|TECHNIQUE|IMPRESSION|AND|&|/|\s)+)?FINDINGS?"
+    rf"(?:{_LINK}(?:IMPRESSIONS?|CONCLUSIONS?|RECOMMENDATIONS?))?",
+    IMPRESSION: rf"(?:(?:FINAL|CHEST|OVERALL)\s)?(?:IMPRESSIONS?|CONCLUSIONS?)(?:{_LINK}RECOMMENDATIONS?)?",
+    INDICATION: rf"(?:(?:CLINICAL|PATIENT|MEDICAL|PAST MEDICAL)\s)?(?:INDICATIONS?|HISTORY|INFORMATION|QUESTION)"
+    rf"(?:{_LINK}(?:CLINICAL )?(?:INDICATIONS?|HISTORY))?(?: FOR (?:THE |THIS )?{_EXAM})?"
+    rf"|REASON FOR (?:THE |THIS )?{_EXAM}",
+    COMPARISON: rf"(?:PRIOR |REFERENCE )?(?:COMPARISONS?|COMPARISON {_EXAM})|REFERENCE {_EXAM}",
+    TITLE: rf"(?:TYPE OF )?{_EXAM}|TECHNIQUES?|EXAM(?:INATION)? TYPE",
+    NOTE: r"WET READ(?: VERSION)?|RECOMMENDATIONS?|RECOMMENDATION\(S\)|NOTIFICATIONS?"
+    r"|(?:PROVISIONAL|PRELIMINARY) (?:FINDINGS(?: IMPRESSION)?|IMPRESSION|REPORT|READ)(?: \(PFI\))?",
+}
+_KINDS = {kind: re.compile(pattern) for kind, pattern in _NAMES.items()}
+_ANY_NAME = "|".join(f"(?:{pattern})" for pattern in _NAMES.values())
+_INSIDE_LINE = re.compile(rf"(?<=[.?!:)_])[ \t]+(?=(?:{_ANY_NAME})\s?:)")
+_NAMED = re.compile(r"([A-Za-z][A-Za-z ,/&()+-]{2,60}?)\s*([:;])(.*)")
+_UNNAMED = re.compile(r"[A-Z][A-Z0-9 ,/()&'#-]{2,60}:(?=\s|$)")
+_FINAL = re.compile(r"\s*FINAL REPORT\b\s*:?(.*)")
+_ADDENDUM = re.compile(r"\s*(?:(?:FINAL\s)?ADDENDUM\b|(?:Final\s)?Addendum\s?:)[ \t]*:?(.*)")
+_CAPITALS_GO_ON = re.compile(r"[A-Z]{3}|[^-a-z]*$")  # "FINDINGS ARE ...": a sentence in capitals, no heading
+_RULE = re.compile(r"\s*[_=*-]{5,}\s*")  # "___" alone is a de-identification mark, a longer line divides
+_TIME = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?")
+
+# Typing errors of the two names that matter ("FINDNGS", "IMPRESION"); at 0.87 "COMPRESSION" stays out.
+_TYPED = {"FINDINGS": FINDINGS, "IMPRESSION": IMPRESSION}
+_CLOSE = 0.87
+
+# A view heading is made of these words only, dates (___) and times, and names the chest or a picture.
+_PICTURES = frozenset("CHEST THORAX CXR VIEW VIEWS RADIOGRAPH RADIOGRAPHS FILM FILMS X-RAY XRAY".split())
+_VIEW_WORDS = _PICTURES | frozenset(
+    "PA AP LAT LATERAL FRONTAL POSTEROANTERIOR ANTEROPOSTERIOR PORTABLE UPRIGHT SEMI ERECT SEMIERECT SUPINE SITTING "
+    "SEMI-UPRIGHT SEMI-ERECT SEMIUPRIGHT DECUBITUS LEFT RIGHT BEDSIDE SINGLE ONE TWO THREE FOUR DUAL OF THE AND A IN "
+    "ON AT WITH DATED HOURS AM PM MORNING EVENING".split()
+)
+_FEWEST_WORDS = 3  # "PORTABLE CHEST: ___ at 9:30" is a title; findings are a sentence
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The texts of one report, each on one line with single blanks; empty where the report has none."""
+
+    findings: str = ""
+    impression: str = ""
+    indication: str = ""
+    comparison: str = ""
+    unsectioned: str = ""
+
+
+def extract_sections(report: str) -> Sections:
+    """Split a report as the module's description says. Accepts any text; never raises."""
+    final, addendum = _parts(report)
+    sections = _read(final)
+    if not (sections.findings or sections.impression or sections.unsectioned):
+        added = _read(addendum)
+        sections = replace(
+            added,
+            indication=sections.indication or added.indication,
+            comparison=sections.comparison or added.comparison,
+        )
+    return sections
+
+
+def _parts(report: str) -> tuple[list[str], list[str]]:
+    """The lines of the final report and those of its addenda; without "FINAL REPORT", all that is no addendum."""
+    parts: dict[str, list[str]] = {"before": [], "final": [], "addendum": []}
+    part, has_final = "before", False
+    for line in report.splitlines():
+        if marker := _FINAL.fullmatch(line):
+            part, has_final = "final", True
+        elif marker := _ADDENDUM.fullmatch(line):
+            part = "addendum"
+        parts[part] += ["", marker.group(1)] if marker else [line]
+    return parts["final" if has_final else "before"], parts["addendum"]
+
+
+def _read(lines: Iterable[str]) -> Sections:
+    pieces: list[tuple[str, list[str]]] = [(UNSECTIONED, [])]  # (kind, its lines), in the order of the report
+    resumed = UNSECTIONED  # what a paragraph without heading belongs to, behind a section of one paragraph
+    after_blank = True
+    for line in _heading_lines(lines):
+        kind, written = pieces[-1]
+        if not line:
+            after_blank = True
+            if kind in ONE_PARAGRAPH and written:
+                pieces.append((resumed, []))
+            continue
+        heading = _heading(line, after_blank, in_body=kind in BODY)
+        if heading:
+            kind, line = heading
+            pieces.append((kind, []))
+            if kind not in ONE_PARAGRAPH:
+                resumed = kind if kind in (FINDINGS, IMPRESSION) else UNSECTIONED
+        elif kind in ONE_PARAGRAPH and _UNNAMED.match(line):
+            pieces.append((resumed, []))
+        if line:
+            pieces[-1][1].append(line)
+        after_blank = False
+
+    texts: dict[str, list[str]] = {}
+    for kind, written in pieces:
+        if text := " ".join(" ".join(written).split()):
+            texts.setdefault(kind, []).append(text)
+    findings, views = _join(texts.get(FINDINGS, [])), _join(texts.get(VIEWS, []))
+    rest = texts.get(UNSECTIONED, [])
+    if not findings and len(re.findall(r"[A-Za-z]{2,}", views)) >= _FEWEST_WORDS:
+        findings = views
+    elif views:
+        rest = [*rest, views]
+    return Sections(
+        findings,
+        _join(texts.get(IMPRESSION, [])),
+        _join(texts.get(INDICATION, [])),
+        _join(texts.get(COMPARISON, [])),
+        " ".join(rest),
+    )
+
+
+def _heading_lines(lines: Iterable[str]) -> Iterable[str]:
+    """Stripped lines, broken where a heading in capitals follows a sentence; dividing lines become blank."""
+    for line in lines:
+        if _RULE.fullmatch(line):
+            yield ""
+        else:
+            yield from (part.strip() for part in _INSIDE_LINE.split(line))
+
+
+def _heading(line: str, after_blank: bool, in_body: bool) -> tuple[str, str] | None:
+    """(kind, rest of the line) where the line opens a section, else None."""
+    if named := _NAMED.match(line):
+        name, mark, rest = named.groups()
+        kind = _kind(name) if name.isupper() or (name[0].isupper() and mark == ":") else None
+        if kind:
+            return kind, rest.strip()
+    if not in_body and (rest := _below_view(line)) is not None:
+        return VIEWS, rest
+    if (line.isupper() or (after_blank and line[0].isupper())) and (kind := _kind(line)):
+        return kind, ""
+    name, _, rest = line.partition(" ")
+    if after_blank and name.isupper() and not _CAPITALS_GO_ON.match(rest) and (kind := _kind(name)):
+        return kind, rest.lstrip("- ")
+    return None
+
+
+def _kind(name: str) -> str | None:
+    name = " ".join(name.upper().split())
+    for kind, pattern in _KINDS.items():
+        if pattern.fullmatch(name):
+            return kind
+    close = difflib.get_close_matches(name, _TYPED, n=1, cutoff=_CLOSE)
+    return _TYPED[close[0]] if close else None
+
+
+def _below_view(line: str) -> str | None:
+    """What follows the colon of a view heading; None where the line does not open with one."""
+    untimed = _TIME.sub(lambda time: "_" * len(time.group()), line)  # the colon of "9:30" ends no heading
+    end = untimed.find(":")
+    if end < 0 or line[0].islower():
+        return None
+    words = re.findall(r"[A-Z]+(?:-[A-Z]+)*", untimed[:end].upper().replace(".", ""))
+    if not _PICTURES & set(words) or not set(words) <= _VIEW_WORDS:
+        return None
+    return line[end + 1 :].strip()
+
+
+def _join(texts: list[str]) -> str:
+    """The texts in order, without those that another one repeats (the last one stays); case does not count."""
+    kept: list[str] = []
+    for text in texts:
+        kept = [earlier for earlier in kept if f" {earlier.lower()} " not in f" {text.lower()} "]
+        if not any(f" {text.lower()} " in f" {earlier.lower()} " for earlier in kept):
+            kept.append(text)
+    return " ".join(kept)

@@ -1,0 +1,230 @@
+"""Sections of MIMIC-CXR reports: every way in which a heading is written, and what is no heading. Invented texts."""
+
+import pytest
+
+from revtaf.data.sources.mimic_sections import Sections, extract_sections
+
+RULE = "_" * 78
+USUAL = f"""                                 FINAL REPORT
+ EXAMINATION:  CHEST (PA AND LAT)
+
+ INDICATION:  ___F with a cough  // pneumonia?
+
+ TECHNIQUE:  Chest PA and lateral
+
+ COMPARISON:  Radiographs of ___.
+
+ FINDINGS:
+
+ The lungs are clear.  There is no
+ effusion, as at 9:30.
+
+ The heart is of normal size.
+
+ {RULE}
+
+ IMPRESSION:
+
+ Nothing acute.
+
+ RECOMMENDATION(S):  None.
+
+ NOTIFICATION:  Told to Dr. ___.
+
+ By telephone.
+"""
+
+
+def read(text: str) -> Sections:
+    return extract_sections("FINAL REPORT\n" + text)
+
+
+def test_the_usual_report():
+    assert extract_sections(USUAL) == Sections(
+        findings="The lungs are clear. There is no effusion, as at 9:30. The heart is of normal size.",
+        impression="Nothing acute.",
+        indication="___F with a cough // pneumonia?",
+        comparison="Radiographs of ___.",
+    )
+
+
+@pytest.mark.parametrize("change", [lambda t: t.replace("\n", "\r\n"), lambda t: t.replace("\n ", "\n"), str.rstrip])
+def test_line_ends_and_indents_change_nothing(change):
+    assert extract_sections(change(USUAL)) == extract_sections(USUAL)
+
+
+def test_rewrapping_changes_nothing():
+    """One line per paragraph or one word per line: the words of the sections are the same."""
+    words = "The cardiac findings are old. No new impression arises from the history.".split()
+    for joint in (" ", "\n ", "\n"):
+        sections = read("INDICATION: Cough.\n\nFINDINGS: " + joint.join(words) + "\n\nIMPRESSION: Old.")
+        assert sections == Sections(" ".join(words), "Old.", "Cough.")
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("FINDINGS:", "FINDINGS :", "FINDINGS: \n\n", "FINDINGS;", "FINDING:", "Findings:", "FINDINGS\n", "FINDINGS"),
+        *("FINDINGS -", "Findings\n", "CHEST FINDINGS:", "FINDNGS:", "FINDINGGS:", "TECHNIQUE AND FINDINGS:"),
+        *("FINDINGS AND IMPRESSION:", "FINDINGS/IMPRESSION:", "Findings and impression:", "IMPRESSION AND FINDINGS:"),
+    ],
+)
+def test_spellings_of_the_findings_heading(heading):
+    for gap in ("\n", "\n\n"):
+        if gap == "\n" and heading in ("FINDINGS", "FINDINGS -", "Findings\n"):
+            continue  # these need a blank line before them
+        sections = read(f"INDICATION: Cough.{gap}{heading} The lungs are clear.\n\nRECOMMENDATION: None.")
+        assert sections == Sections("The lungs are clear.", indication="Cough.")
+
+
+@pytest.mark.parametrize(
+    "heading", ["IMPRESSION:", "IMPRESSION", "Impression:", "IMPRESSIONS:", "IMPRESION:", "CONCLUSION:", "IMPRESSION -"]
+)
+def test_spellings_of_the_impression_heading(heading):
+    assert read(f"FINDINGS: Clear lungs.\n\n{heading} Normal.") == Sections("Clear lungs.", "Normal.")
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("INDICATION:", "HISTORY:", "CLINICAL HISTORY:", "REASON FOR EXAM:", "REASON FOR THIS EXAMINATION:"),
+        *("Clinical information:", "INDICATION FOR STUDY:", "HISTORY/INDICATION:", "CLINICAL INDICATION:"),
+    ],
+)
+def test_spellings_of_the_indication(heading):
+    assert read(f"{heading} Cough.\nCOMPARISONS: None.\nFINDINGS: Clear lungs.") == Sections(
+        "Clear lungs.", indication="Cough.", comparison="None."
+    )
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "As described in the findings: unchanged opacity.",
+        "This impression: of a mass remains, with\nfindings: of old disease.",
+        "The overall impression is good, the\nimpression\nof edema is gone.",
+        "Correlate with history: of smoking and comparison: with CT.",
+        "COMPRESSION: of a vertebral body.",
+        "LINES AND TUBES: The tube is high.\nLUNGS: Clear.",
+        "At 9:30 the tube was high, at\n9:45 it was not.",
+        "FINDINGS ARE THOSE OF EDEMA.",
+        "The findings were told to Dr. ___.\nIndication for drainage is given.",
+        "AP view:\nPA AND LATERAL CHEST: again clear.",
+        "See FINDINGS: of the CT.",
+        "___\nis not seen.",
+    ],
+)
+def test_words_inside_the_text_cut_nothing(sentence):
+    text = f"{sentence} The end."
+    assert read(f"FINDINGS:\n\n{text}\n\nIMPRESSION: Same.") == Sections(" ".join(text.split()), "Same.")
+
+
+def test_a_wrapped_sentence_in_capitals_is_text_but_a_paragraph_is_looked_at():
+    assert read("FINDINGS: NO CHANGE IN THE\nHISTORY OF EDEMA.").findings == "NO CHANGE IN THE HISTORY OF EDEMA."
+    assert read("FINDINGS: Clear.\n\nIMPRESSION No change.") == Sections("Clear.", "No change.")
+
+
+def test_headings_in_capitals_behind_a_sentence_on_the_same_line():
+    assert read("INDICATION: Cough. COMPARISON: None. FINDINGS: Clear lungs. IMPRESSION: Normal.") == Sections(
+        "Clear lungs.", "Normal.", "Cough.", "None."
+    )
+
+
+def test_findings_inside_the_impression_paragraph():
+    """A heading at the start of a line or behind a sentence counts; sentences of findings alone do not."""
+    assert read("IMPRESSION: Normal.\nFINDINGS: Clear lungs.") == Sections("Clear lungs.", "Normal.")
+    assert read("IMPRESSION: Normal. FINDINGS: Clear lungs.") == Sections("Clear lungs.", "Normal.")
+    assert read("IMPRESSION:\n\nFINDINGS: Clear lungs.") == Sections("Clear lungs.")
+    assert read("IMPRESSION: AP chest compared to ___:\nThe lungs are clear.") == Sections(
+        impression="AP chest compared to ___: The lungs are clear."
+    )
+
+
+def test_several_findings_sections():
+    """Joined in order; a repeated one counts once, in its last place; what another contains is not said twice."""
+    first, second = "FINDINGS: Clear lungs.\n\n", "FINDINGS: Normal heart.\n\n"
+    assert read(first + second).findings == "Clear lungs. Normal heart."
+    assert read(first + "IMPRESSION: Good.\n\n" + second) == Sections("Clear lungs. Normal heart.", "Good.")
+    assert read(first + first.replace("Clear lungs", "CLEAR  LUNGS")).findings == "CLEAR LUNGS."
+    assert read(first + second + first).findings == "Normal heart. Clear lungs."
+    assert read(first + "FINDINGS: Clear lungs. Normal heart.").findings == "Clear lungs. Normal heart."
+
+
+def test_empty_sections():
+    assert read("FINDINGS:\n\nIMPRESSION:\n\n") == Sections()
+    assert read("FINDINGS:\n\nIMPRESSION: Normal.") == Sections(impression="Normal.")
+    assert extract_sections("") == extract_sections(" \n\n ") == Sections()
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("PA AND LATERAL VIEWS OF THE CHEST:", "CHEST, TWO VIEWS:", "AP CHEST:", "2 VIEWS OF THE CHEST:"),
+        *("PORTABLE SEMI-UPRIGHT RADIOGRAPH OF THE CHEST:", "Frontal and lateral views of the chest:", "CHEST:"),
+        *("AP CHEST, 9:11 P.M., ___:", "SINGLE AP VIEW OF THE CHEST ON ___ AT 05:12:", "CHEST (PA AND LAT):"),
+    ],
+)
+def test_view_headings_open_the_body(heading):
+    assert read(f"INDICATION: Cough.\n\n{heading}  The lungs are clear.\n\nIMPRESSION: Normal.") == Sections(
+        "The lungs are clear.", "Normal.", "Cough."
+    )
+
+
+def test_a_view_title_opens_nothing():
+    """A date or a time is no sentence, and with a findings section the line is a title."""
+    assert read("AP CHEST, 9:11 P.M., ___\n\nHISTORY: Fall.\n\nIMPRESSION: Good.").findings == ""
+    assert read("PORTABLE CHEST: ___ at 9:30\n\nIMPRESSION: Good.").findings == ""
+    both = read("PORTABLE CHEST: One film was taken on ___.\n\nFINDINGS: Clear lungs.")
+    assert both == Sections("Clear lungs.", unsectioned="One film was taken on ___.")
+
+
+def test_preliminary_readings_before_the_final_report_are_left_out():
+    wet = "WET READ: ___ 9:10 PM\n Bad lungs.\nWET READ VERSION #1 ___\n FINDINGS: Worse lungs.\n" + RULE + "\n"
+    pfi = "PROVISIONAL FINDINGS IMPRESSION (PFI): Bad lungs.\n" + RULE + "\n"
+    for before in (wet, pfi):
+        assert extract_sections(before + USUAL) == extract_sections(USUAL)
+    without_marker = "WET READ: ___ 9:10 PM\n Bad lungs.\n\nFINDINGS: Clear lungs."
+    assert extract_sections(without_marker) == Sections("Clear lungs.")
+
+
+def test_addenda_are_left_out():
+    for addendum in ("FINAL ADDENDUM\nADDENDUM: FINDINGS: A fracture.\n\nA tube.\n", "ADDENDUM BY DR. ___\nA tube.\n"):
+        assert extract_sections(addendum + RULE + "\n" + USUAL) == extract_sections(USUAL)
+        assert extract_sections(USUAL + "\n" + addendum) == extract_sections(USUAL)
+    assert read("FINDINGS: Clear lungs.\nAddendum: A tube.") == Sections("Clear lungs.")
+
+
+def test_an_addendum_is_read_where_there_is_nothing_else():
+    only = "ADDENDUM: Dictated again.\n\nINDICATION: Cough.\n\nFINDINGS: Clear lungs.\n\nIMPRESSION: Normal."
+    expected = Sections("Clear lungs.", "Normal.", "Cough.", unsectioned="Dictated again.")
+    assert extract_sections(only) == expected
+    assert extract_sections(only + "\n" + RULE + "\nFINAL REPORT\n") == expected
+    assert extract_sections(only + "\nFINAL REPORT\nHISTORY: Fall.\n").indication == "Fall."
+    assert extract_sections("ADDENDUM: A tube.") == Sections(unsectioned="A tube.")
+
+
+def test_text_without_heading_is_never_findings():
+    assert read(" The lungs are\n clear.\n\n Normal heart.\n") == Sections(
+        unsectioned="The lungs are clear. Normal heart."
+    )
+    headed = read("CHEST RADIOGRAPH\n\nCOMPARISON: ___.\n\nThe lungs are clear.\n\nIMPRESSION: Normal.")
+    assert headed == Sections(
+        impression="Normal.", comparison="___.", unsectioned="CHEST RADIOGRAPH The lungs are clear."
+    )
+    unknown = read("INDICATION: Cough.\nLUNGS: Clear.\n\nHEART: Normal.")
+    assert unknown == Sections(indication="Cough.", unsectioned="LUNGS: Clear. HEART: Normal.")
+
+
+def test_a_paragraph_behind_an_interruption_returns_to_the_findings():
+    text = "FINDINGS:\n\nComparison: ___.\n\nClear lungs.\n\nTECHNIQUE: One view.\n\nNormal heart.\n\nIMPRESSION: Good."
+    assert read(text) == Sections("Clear lungs. Normal heart.", "Good.", comparison="___.")
+
+
+def test_deidentification_marks_stay():
+    assert read("FINDINGS: Since ___, no change.\n___ was told.").findings == "Since ___, no change. ___ was told."
+
+
+def test_every_text_ends_in_time_and_without_error():
+    """Long runs of what headings are made of must not make the search explode."""
+    for unit in ("CHEST ", "AND & / ", "FINDINGS: ", "A,", ": ", "___ ", "X ADDENDUM ", "\n"):
+        extract_sections(unit * 4000)
