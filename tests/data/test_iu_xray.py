@@ -1,4 +1,4 @@
-"""IU X-Ray source: both image layouts, the XML read in place, bad input named, nothing half-written."""
+"""R2Gen's package: both image layouts, the XML read in place, bad input named, nothing half-written."""
 
 import io
 import json
@@ -6,25 +6,14 @@ import os
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from revtaf.data.annotations import load_annotations
 from revtaf.data.sources.iu_xray import prepare_iu_xray
 from revtaf.errors import UserError
-from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("REVTAF_SHARED_DATA", ROOT.parent / "shared" / "data"))
-
-
-class Labeler:
-    name = "stub"
-
-    def label(self, reports):
-        statuses = np.zeros((len(reports), len(CATEGORIES)), dtype=np.uint8)
-        statuses[:, CHEXPERT_CATEGORIES.index("edema")] = ["edema" in report for report in reports]
-        return statuses
 
 
 def study(number, report="The lungs are clear.", layout="flat", **fields):
@@ -74,31 +63,32 @@ def test_both_image_layouts_give_loadable_annotations(source, tmp_path, layout, 
         "val": [study(3, layout=layout, indication="Fever.")],
     }
     make_source(source, splits)
-    path = prepare_iu_xray(source, tmp_path / "out", Labeler())
+    path = prepare_iu_xray(source, tmp_path / "out")
     annotations = load_annotations(path)
     assert {split: len(studies) for split, studies in annotations.items()} == {"train": 2, "val": 1}
     first = annotations["train"][0]
     assert (first.subject_id, first.study_id) == ("CXR1", "CXR1_IM-0001")
-    assert len(first.labels) == 18 and first.labels[4] == 1 and annotations["train"][1].labels[4] == 0
+    assert first.report == "Mild edema."
+    assert not any(s.labels for studies in annotations.values() for s in studies)  # labels are made later
     assert annotations["val"][0].indication == "Fever."
     for entry in (s for studies in annotations.values() for s in studies):
         assert all((path.parent / "images" / image).is_file() for image in entry.image_path)
     record = json.loads((path.parent / "source.json").read_text())
-    assert record["labeler"] == "stub" and record["studies"] == {"train": 2, "val": 1}
+    assert record["studies"] == {"train": 2, "val": 1}
     assert "train 2, val 1" in capsys.readouterr().out
 
 
 def test_the_link_and_the_copy_replace_each_other(source, tmp_path):
     make_source(source, {"train": [study(1, layout="r2gen")]})
     out = tmp_path / "out"
-    prepare_iu_xray(source, out, Labeler())
+    prepare_iu_xray(source, out)
     assert (out / "images").is_symlink()
-    prepare_iu_xray(source, out, Labeler())  # again: the same result
-    prepare_iu_xray(source, out, Labeler(), copy=True)
+    prepare_iu_xray(source, out)  # again: the same result
+    prepare_iu_xray(source, out, copy=True)
     assert not (out / "images").is_symlink()
     assert (out / "images/CXR1_IM-0001/1.png").read_bytes() == b"pixels of CXR1_IM-0001/1.png"
     with pytest.raises(UserError, match="--copy"):
-        prepare_iu_xray(source, out, Labeler())
+        prepare_iu_xray(source, out)
     assert (source / "images/CXR1_IM-0001/1.png").is_file()
 
 
@@ -106,28 +96,28 @@ def test_missing_images_are_listed_and_counted_and_nothing_is_written(source, tm
     studies = [study(number) for number in range(1, 10)]
     make_source(source, {"train": studies}, without={s["image_path"][0] for s in studies[1:]})
     with pytest.raises(UserError, match=r"8 of 9 images are missing: 2_IM-0002-1001.jpg, .*6_IM.*, \.\.\.$"):
-        prepare_iu_xray(source, tmp_path / "out", Labeler())
+        prepare_iu_xray(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_empty_reports_are_dropped_counted_and_need_no_image(source, tmp_path, capsys):
     make_source(source, {"train": [study(1), study(2, "  "), study(3, None)]}, without={"2_IM-0002-1001.jpg"})
-    path = prepare_iu_xray(source, tmp_path / "out", Labeler())
+    path = prepare_iu_xray(source, tmp_path / "out")
     assert [s.id for s in load_annotations(path)["train"]] == ["CXR1_IM-0001"]
     assert "dropped 2 studies without a report" in capsys.readouterr().out
 
 
 def test_a_test_split_is_written_only_when_given(source, tmp_path):
     make_source(source, {"train": [study(1)], "val": [study(2)], "test": []})
-    assert "test" not in load_annotations(prepare_iu_xray(source, tmp_path / "a", Labeler()))
+    assert "test" not in load_annotations(prepare_iu_xray(source, tmp_path / "a"))
     (source / "images/3_IM-0003-1001.jpg").write_bytes(b"pixels")
     extra = tmp_path / "test.json"
     extra.write_text(json.dumps([study(3)]))  # a flat list is a test split
-    annotations = load_annotations(prepare_iu_xray(source, tmp_path / "b", Labeler(), test=extra))
+    annotations = load_annotations(prepare_iu_xray(source, tmp_path / "b", test=extra))
     assert [s.id for s in annotations["test"]] == ["CXR3_IM-0003"]
     extra.write_text(json.dumps({"test": [study(1)]}))
     with pytest.raises(UserError, match="ids must be unique.*CXR1_IM-0001"):
-        prepare_iu_xray(source, tmp_path / "c", Labeler(), test=extra)
+        prepare_iu_xray(source, tmp_path / "c", test=extra)
 
 
 def test_the_source_is_never_overwritten(source, tmp_path):
@@ -136,7 +126,7 @@ def test_the_source_is_never_overwritten(source, tmp_path):
     (tmp_path / "link").symlink_to(source)
     for out in (source, tmp_path / "link", source / "images" / ".."):
         with pytest.raises(UserError, match="name another folder"):
-            prepare_iu_xray(source, out, Labeler())
+            prepare_iu_xray(source, out)
     assert (source / "annotation.json").read_bytes() == before
 
 
@@ -150,7 +140,7 @@ def test_the_xml_fills_missing_indications_only(source, tmp_path, packed, capsys
         (source / "ecgen-radiology").mkdir()
         for name, text in members.items():
             (source / name).write_text(text)
-    path = prepare_iu_xray(source, tmp_path / "out", Labeler())
+    path = prepare_iu_xray(source, tmp_path / "out")
     annotations = load_annotations(path)
     assert [s.indication for s in annotations["train"]] == ["Fever.", "Cough 2."]
     assert annotations["val"][0].indication == "Cough 3."
@@ -163,13 +153,13 @@ def test_differences_with_the_xml_are_told_and_a_foreign_archive_is_refused(sour
     members = {f"{n}.xml": xml(n, "Other words." if n == 2 else "The lungs are clear.") for n in (1, 2, 4, 5)}
     other = {"6.xml": xml(6).replace("IM-0006", "IM-9999")}
     make_archive(source, {**members, **other})
-    record = json.loads(prepare_iu_xray(source, tmp_path / "out", Labeler()).with_name("source.json").read_text())
+    record = json.loads(prepare_iu_xray(source, tmp_path / "out").with_name("source.json").read_text())
     assert record["open_i"] == {"agree": 3, "absent": 1, "reworded": 1, "other_images": 1}
     told = capsys.readouterr().out
     assert all(sample in told for sample in ("CXR2_IM-0002", "CXR3_IM-0003", "CXR6_IM-0006"))
     make_archive(source, {"1.xml": xml(1)})
     with pytest.raises(UserError, match="disagree on 5 of 6"):
-        prepare_iu_xray(source, tmp_path / "out", Labeler())
+        prepare_iu_xray(source, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +178,7 @@ def test_bad_archives_are_named(source, tmp_path, members, message):
     make_source(source, {"train": [study(1)]})
     make_archive(source, members)
     with pytest.raises(UserError, match=message):
-        prepare_iu_xray(source, tmp_path / "out", Labeler())
+        prepare_iu_xray(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -198,7 +188,7 @@ def test_a_truncated_archive_is_named(source, tmp_path):
     archive = source / "ecgen-radiology.tgz"
     archive.write_bytes(archive.read_bytes()[:3000])
     with pytest.raises(UserError, match="ecgen-radiology.tgz: not a readable archive"):
-        prepare_iu_xray(source, tmp_path / "out", Labeler())
+        prepare_iu_xray(source, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -216,27 +206,35 @@ def test_bad_entries_are_named(source, tmp_path, entry, message):
     make_source(source, {"train": [study(9)]})
     (source / "annotation.json").write_text(json.dumps({"train": [study(9), entry]}))
     with pytest.raises(UserError, match=message):
-        prepare_iu_xray(source, tmp_path / "out", Labeler())
+        prepare_iu_xray(source, tmp_path / "out")
 
 
 def test_missing_source_annotation_and_images_are_named(source, tmp_path):
     with pytest.raises(UserError, match="source folder not found.*nowhere"):
-        prepare_iu_xray(tmp_path / "nowhere", tmp_path / "out", Labeler())
-    with pytest.raises(UserError, match="annotation not found.*annotation.json"):
-        prepare_iu_xray(source, tmp_path / "out", Labeler())
+        prepare_iu_xray(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(UserError, match="annotation not found.*annotation.json.*--split whole"):
+        prepare_iu_xray(source, tmp_path / "out")
     (source / "annotation.json").write_text(json.dumps({"train": [study(1)]}))
     with pytest.raises(UserError, match="image folder not found.*images"):
-        prepare_iu_xray(source, tmp_path / "out", Labeler())
+        prepare_iu_xray(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("option", [{"seed": 1}, {"blanks": "drop"}, {"missing": "drop"}, {"projections": Path("p")}])
+def test_options_of_the_raw_files_are_refused_rather_than_ignored(source, tmp_path, option):
+    make_source(source, {"train": [study(1)]})
+    with pytest.raises(UserError, match="are for Open-i's raw files; add --split"):
+        prepare_iu_xray(source, tmp_path / "out", **option)
 
 
 def test_the_real_collection(tmp_path):
     source = SHARED / "iu_xray"
     if not (source / "annotation.json").is_file():
         pytest.skip(f"no IU X-Ray at {source}; set REVTAF_SHARED_DATA to the folder that holds iu_xray/")
-    path = prepare_iu_xray(source, tmp_path / "out", Labeler())
+    path = prepare_iu_xray(source, tmp_path / "out")
     annotations = load_annotations(path)
     assert len(annotations["train"]) == 2063 and len(annotations["val"]) == 294
     patients = {split: {s.subject_id for s in studies} for split, studies in annotations.items()}
     assert not patients["train"] & patients["val"]
+    assert not any(s.labels for studies in annotations.values() for s in studies)
     record = json.loads((path.parent / "source.json").read_text())
     assert record["open_i"] is None or record["open_i"]["agree"] == 2357
