@@ -30,14 +30,27 @@ class DataSettings(Section):
     test_split: str = "test"  # or a list joined by "+", "train+val+test" for a whole set
     max_words: int = Field(100, ge=1)  # of a training report; scoring follows its protocol
     max_samples: int | None = Field(None, ge=1)  # of each split: for quick trials
+    packed: bool = False  # keep the resized images in one file: read once, then no decoding
 
 
 class KnowledgeSettings(Section):
-    """Where entity scores, text embeddings and report statuses come from."""
+    """Where entity scores, text embeddings and report statuses come from.
 
-    labeler: Literal["rules"] = "rules"
-    entities: Literal["scorer"] = "scorer"
-    text: Literal["tfidf"] = "tfidf"
+    The paper's components are used where their files are; without them a run uses the stand-ins and says so.
+    """
+
+    labeler: Literal["rules", "chexbert"] = "rules"
+    entities: Literal["scorer", "medklip"] = "scorer"
+    text: Literal["tfidf", "bio_clinicalbert"] = "tfidf"
+    memory: Literal["entities", "clip"] = "entities"  # how the classifier's reports are found and embedded
+    chexbert: Path = Path("checkpoints/chexbert/chexbert.pth")
+    chexbert_vocabulary: Path = Path("checkpoints/bert-base-uncased/vocab.txt")
+    medklip: Path = Path("checkpoints/medklip/checkpoint_final.pth")
+    explanations: Path | None = None  # MedKLIP's "observation explanation.json"; null: our own words
+    bio_clinicalbert: Path = Path("checkpoints/Bio_ClinicalBERT")
+    clip_model: str = "ViT-B-32"  # of open_clip
+    clip: Path = Path("checkpoints/clip/open_clip_model.safetensors")
+    imported: Path | None = None  # features that `prepare import` made from others' artefacts
     text_width: int = Field(768, ge=8)
     folds: int = Field(3, ge=2)  # cross-fitting of the scores of training images, by patient
     scorer_backbone: BackboneName = "resnet18"
@@ -186,6 +199,9 @@ class Settings(Section):
             raise ValueError(
                 f"encoder.image_size {self.encoder.image_size} exceeds encoder.resize {self.encoder.resize}"
             )
+        scorer = self.knowledge.entities == "scorer" and self.knowledge.imported is None
+        if self.encoder.weights == "scorer" and not scorer:
+            raise ValueError("encoder.weights=scorer needs knowledge.entities=scorer, whose network it takes")
         if self.encoder.weights == "scorer" and self.encoder.backbone != self.knowledge.scorer_backbone:
             raise ValueError(
                 f"encoder.weights: scorer is a {self.knowledge.scorer_backbone}, encoder.backbone is "

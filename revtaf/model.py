@@ -43,9 +43,9 @@ class Losses(NamedTuple):
 
 
 class Prompts(NamedTuple):
-    """Texts for a batch. W text width, N sentences of the retrieved report, mask True where real."""
+    """Texts for a batch. W text width, V the memory's, N sentences of the retrieved report, mask True where real."""
 
-    memory: Tensor | None  # (B, K_m, W)
+    memory: Tensor | None  # (B, K_m, V)
     local: Tensor  # (B, 75, W)
     reference: Tensor | None  # (B, N, W)
     reference_mask: Tensor | None  # (B, N)
@@ -73,12 +73,15 @@ class Generation:
 
 
 class REVTAF(nn.Module):
-    def __init__(self, settings: Settings, categories: int, tokenizer: ReportTokenizer, text_width: int):
+    def __init__(
+        self, settings: Settings, categories: int, tokenizer: ReportTokenizer, text_width: int, memory_width: int
+    ):
+        """text_width: of sentences and triplets; memory_width: of the classifier's reports."""
         super().__init__()
         lre, fvtaf = settings.lre, settings.fvtaf
         self.settings = settings
         self.encoder = Encoder(settings.encoder.backbone)
-        self.classifier = Classifier(self.encoder.width, text_width, categories, settings.classifier)
+        self.classifier = Classifier(self.encoder.width, memory_width, categories, settings.classifier)
         self.hnn = (
             HNN(len(ENTITIES), (lre.width, lre.width), lre.curvature, lre.learnable_curvature, lre.metric)
             if lre.enabled

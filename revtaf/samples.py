@@ -15,8 +15,8 @@ from revtaf.engine.runtime import read_jsonl
 from revtaf.engine.setup import Session
 from revtaf.eval.report import Sample
 from revtaf.fvtaf.fcc import cosine_matrix
-from revtaf.labels import BLANK, CATEGORIES, NORMAL_ENTITIES, POSITIVE, STATUSES
-from revtaf.prompts.local import triplet_texts
+from revtaf.labels import BLANK, CATEGORIES, ENTITIES, NORMAL_ENTITIES, POSITIVE, STATUSES
+from revtaf.prompts.local import table_rows
 
 
 def sample_rows(dataset: ReportDataset, count: int) -> list[int]:
@@ -52,21 +52,26 @@ def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Samp
         sample.retrieved_id = session.knowledge.studies[p.reference].id
         sample.retrieval_distance = p.distance
     if p.local_map is not None:
-        texts = triplet_texts()
-        codes = features.codes[p.row]
-        exists = np.array([not texts[code].endswith("not exist") for code in codes])
-        rank = features.scores[p.row] + exists
+        codes = torch.from_numpy(features.codes[p.row : p.row + 1].astype(np.int64))
+        prompts = table_rows(codes, len(session.bank.triplets))[0].tolist()
+        texts = session.knowledge.triplets
+        scores = features.scores[p.row].astype(np.float32)
+        exists = scores > 0.5 if texts is None else np.array([not texts[t].endswith("not exist") for t in prompts])
+        rank = scores + exists
         rank[: len(NORMAL_ENTITIES)] = rank[-2:] = -1  # normal words and the two collective entities
         entity = int(rank.argmax())
-        sample.entity = f"{texts[codes[entity]]} (P {features.scores[p.row][entity]:.2f})"
+        stated = ENTITIES[entity] if texts is None else texts[prompts[entity]]
+        sample.entity = f"{stated} (P {scores[entity]:.2f})"
         sample.entity_map = _grid(p.local_map[entity])
         rows = session.bank.sentence_rows(p.reference)
         if p.global_map is not None and len(rows):
-            text = session.bank.sentences[torch.from_numpy(rows).long()].cpu()
-            local = session.bank.triplets[int(codes[entity])].cpu()
+            text = session.bank.sentences[torch.tensor(rows.tolist())].float().cpu()
+            local = session.bank.triplets[prompts[entity]].float().cpu()
             sentence = int(cosine_matrix(text[None], local[None, None])[0, :, 0].argmax())
             words = session.settings.training_data.max_words
-            sample.sentence = sentences(clean_report(sample.retrieved_report, words))[sentence]
+            split = sentences(clean_report(sample.retrieved_report, words))
+            # Imported sentences are vectors; how their makers split the report is not known.
+            sample.sentence = f"sentence {sentence + 1}" if texts is None else split[sentence]
             sample.sentence_map = _grid(p.global_map[sentence])
     return sample
 

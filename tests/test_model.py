@@ -230,7 +230,7 @@ def test_the_paper_model_builds_at_full_size():
     settings = load_settings(Path(__file__).parents[1] / "configs" / "mimic_cxr.yaml")
     tokenizer = ReportTokenizer.fit(["the heart is normal . no effusion ."] * 3, 100)
     with torch.device("meta"):
-        model = REVTAF(settings, 18, tokenizer, 768)
+        model = REVTAF(settings, 18, tokenizer, 768, 512)
     assert model.encoder.width == 2048
     assert model.fvtaf.out_width == 2048
     assert sum(p.numel() for p in model.parameters()) > 150e6

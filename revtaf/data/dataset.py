@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -17,6 +18,8 @@ from revtaf.data.images import augment, read_image, resize_crop, to_tensor
 from revtaf.data.store import Features
 from revtaf.errors import UserError
 from revtaf.tokenizer import ReportTokenizer
+
+TOKENISED_AT_ONCE = 8192  # reports
 
 
 @dataclass
@@ -56,13 +59,15 @@ class ReportDataset(Dataset):
         max_tokens: int,
         train: bool,
         seed: int,
+        packed: np.ndarray | None = None,
     ):
+        """packed: (N, R, R) uint8, the images at `settings.resize`, in place of their files."""
         if [s.id for s in studies] != features.ids:
             raise UserError("features and annotation list different samples; delete the features folder")
-        self.studies, self.features, self.images = studies, features, Path(images)
+        self.studies, self.features, self.images, self.packed = studies, features, Path(images), packed
         self.settings, self.train, self.seed = settings, train, seed
         self.pad = tokenizer.pad
-        self.tokens = [ids[: max_tokens - 1] + [tokenizer.end] for ids in tokenizer.encode(reports)]
+        self.tokens, self.offsets = _tokens(reports, tokenizer, max_tokens)
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -81,24 +86,36 @@ class ReportDataset(Dataset):
         return row, to_tensor(augment(self._read(row), s.resize, s.image_size, s.rotation, draw))
 
     def _read(self, row: int):
+        if self.packed is not None:
+            return Image.fromarray(self.packed[row])
         return read_image(self.images / self.studies[row].image_path[0])
 
     def collate(self, samples: list[tuple[int, Tensor]]) -> Batch:
         rows = np.array([row for row, _ in samples])
-        length = max(len(self.tokens[row]) for row in rows)
-        tokens = torch.full((len(rows), length), self.pad, dtype=torch.long)
-        for i, row in enumerate(rows):
-            tokens[i, : len(self.tokens[row])] = torch.tensor(self.tokens[row])
+        reports = [self.tokens[self.offsets[row] : self.offsets[row + 1]] for row in rows]
+        tokens = torch.full((len(rows), max(map(len, reports))), self.pad, dtype=torch.long)
+        for i, ids in enumerate(reports):
+            tokens[i, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
         f = self.features
         return Batch(
             rows=torch.from_numpy(rows),
             images=torch.stack([image for _, image in samples]),
             tokens=tokens,
             statuses=torch.from_numpy(f.statuses[rows].astype(np.int64)),
-            scores=torch.from_numpy(f.scores[rows]),
+            scores=torch.from_numpy(f.scores[rows].astype(np.float32)),
             codes=torch.from_numpy(f.codes[rows].astype(np.int64)),
             memory=torch.from_numpy(f.memory[rows].astype(np.int64)),
         )
+
+
+def _tokens(reports: list[str], tokenizer: ReportTokenizer, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of all reports, each ended and cut to `longest`, end to end; report i begins at offsets[i]."""
+    pieces, lengths = [], [0]
+    for start in range(0, len(reports), TOKENISED_AT_ONCE):
+        for ids in tokenizer.encode(reports[start : start + TOKENISED_AT_ONCE]):
+            pieces.append(np.array(ids[: longest - 1] + [tokenizer.end], dtype=np.int32))
+            lengths.append(len(pieces[-1]))
+    return np.concatenate(pieces), np.cumsum(lengths)
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

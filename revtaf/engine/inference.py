@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
@@ -42,7 +43,7 @@ class Prediction:
 @torch.no_grad()
 def embed_all(model: REVTAF, features: Features, device: torch.device) -> Tensor:
     """Every sample of a split as a point of the retrieval space, (N, D) float32 on the device."""
-    scores = torch.from_numpy(features.scores)
+    scores = torch.from_numpy(features.scores.astype(np.float32))
     parts = [model.embed(scores[i : i + EMBED_AT_ONCE].to(device)) for i in range(0, len(scores), EMBED_AT_ONCE)]
     return torch.cat(parts)
 

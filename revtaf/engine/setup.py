@@ -16,6 +16,7 @@ from revtaf.data.store import Features
 from revtaf.data.text import clean_report
 from revtaf.engine.runtime import seed_everything
 from revtaf.knowledge.build import Knowledge, prepare_knowledge, split_features
+from revtaf.knowledge.packed import packed_images
 from revtaf.labels import POSITIVE
 from revtaf.model import REVTAF, Prompts
 from revtaf.prompts.reference import PromptBank
@@ -65,9 +66,22 @@ class Session:
     def _dataset(self, studies: list[Study], features: Features, data: DataSettings, train: bool) -> ReportDataset:
         reports = [clean_report(s.report, data.max_words) for s in studies]
         s = self.settings
+        packed = None
+        if data.packed:
+            with self.accelerator.main_process_first():
+                packed = packed_images(studies, data, s.encoder.resize)
         return ReportDataset(
-            studies, features, reports, self.tokenizer, data.images, s.encoder, s.decoder.max_tokens, train, s.seed
-        )  # fmt: skip
+            studies,
+            features,
+            reports,
+            self.tokenizer,
+            data.images,
+            s.encoder,
+            s.decoder.max_tokens,
+            train,
+            s.seed,
+            packed,
+        )
 
 
 def open_session(settings: Settings, accelerator: Accelerator, tokenizer: ReportTokenizer | None = None) -> Session:
@@ -81,10 +95,11 @@ def open_session(settings: Settings, accelerator: Accelerator, tokenizer: Report
     if tokenizer is None:
         tokenizer = make_tokenizer(settings, knowledge.studies)
     categories = knowledge.train.statuses.shape[1]
-    model = REVTAF(settings, categories, tokenizer, knowledge.texts.triplets.shape[1])
-    notes = dict(knowledge.names)
+    texts = knowledge.texts
+    model = REVTAF(settings, categories, tokenizer, texts.triplets.shape[1], texts.memory_width)
+    notes = dict(knowledge.notes)
     if fresh:
-        notes["image encoder"] = initialise_encoder(model.encoder, settings, knowledge.entities)
+        notes["image encoder"] = initialise_encoder(model.encoder, settings, knowledge.scorer)
         notes["report decoder"] = initialise_decoder(model.decoder, settings)
         positives = torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0))
         model.classifier.set_prior(positives)

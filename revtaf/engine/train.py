@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
@@ -177,7 +178,9 @@ def _references(session: Session) -> TrainingReferences:
     source = lre.grp_source if lre.enabled else "learned"
     if not session.model.needs_reference:
         source = "none"
-    return TrainingReferences(source, torch.from_numpy(train.statuses), train.patients, session.settings.seed)
+    statuses = torch.from_numpy(np.array(train.statuses))
+    nearest = torch.from_numpy(session.knowledge.texts.nearest.astype(np.int64))
+    return TrainingReferences(source, statuses, train.patients, nearest, session.settings.seed)
 
 
 def _stop_on_non_finite(session: Session, losses: Losses, rows: torch.Tensor, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """What the model needs to know about an image and a report, whoever supplies it.
 
-Three interfaces. The components fitted on the training set implement them here (entity scorer, TF-IDF text
-encoder, rule labeler); MedKLIP, Bio_ClinicalBERT and CheXbert implement the same ones.
+Four interfaces. The components fitted on the training set implement them (entity scorer, TF-IDF text encoder, rule
+labeler), and so do MedKLIP, Bio_ClinicalBERT, CheXbert and CLIP.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 
 
 class EntityScores(NamedTuple):
@@ -22,11 +23,34 @@ class EntityScores(NamedTuple):
     present: np.ndarray
 
 
-class EntityModel(Protocol):
-    name: str
+class ImageReader(Protocol):
+    """Whoever looks at images says how it wants to see them."""
 
+    name: str
+    image_size: int
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """8-bit grey image -> (image_size, image_size) uint8, in this model's own geometry."""
+        ...
+
+
+class EntityModel(ImageReader, Protocol):
     def score(self, images: np.ndarray, device: torch.device, progress: bool = False) -> EntityScores:
-        """images (N, S, S) uint8 -> scores, computed on the device."""
+        """images (N, S, S) uint8 from `pixels` -> scores, computed on the device."""
+        ...
+
+
+class ImageTextPair(ImageReader, Protocol):
+    """Images and texts in one space, where the inner product compares them."""
+
+    width: int
+
+    def encode_images(self, images: np.ndarray, device: torch.device, progress: bool = False) -> np.ndarray:
+        """images (N, S, S) uint8 from `pixels` -> (N, width) float32 of length 1."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str], device: torch.device, progress: bool = False) -> np.ndarray:
+        """(N,) texts -> (N, width) float32 of length 1."""
         ...
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,13 +21,16 @@ from tqdm import tqdm
 
 from revtaf.backbone import Backbone
 from revtaf.config import KnowledgeSettings
+from revtaf.data.images import resize_crop
 from revtaf.errors import UserError
-from revtaf.files import read_json, write_json
+from revtaf.files import atomic_write, read_json, write_json
 from revtaf.knowledge.base import EntityScores
+from revtaf.knowledge.blocks import WHOLE, PixelBlocks, Shard, Waiting
 from revtaf.knowledge.mentions import Mentions
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
 
 PREDICT_BATCH = 64  # images scored at once
+Images = np.ndarray | PixelBlocks  # (N, S, S) uint8, in memory or on disk
 SHIFT, TURN, SCALE = 0.06, 0.09, 0.06  # augmentation: fraction of the side, radians, relative size
 
 
@@ -49,26 +53,28 @@ class EntityNet(nn.Module):
 class EntityScorer:
     """The folds' networks, the entities that could be learned, and a decision threshold for each."""
 
-    name = "scorer-v1"
+    name = "scorer-v2"
 
-    def __init__(self, nets: list[EntityNet], frequency: np.ndarray, learned: np.ndarray, threshold: np.ndarray):
+    def __init__(
+        self, nets: list[EntityNet], image_size: int, frequency: np.ndarray, learned: np.ndarray, threshold: np.ndarray
+    ):
         self.nets = nets
+        self.image_size = image_size
         self.frequency = frequency  # (75,) share of training reports that state the entity
         self.learned = learned  # (75,) bool; the others are scored by their frequency
         self.threshold = threshold  # (75,) P above which the local prompt says "exist"
 
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        return scorer_pixels(image, self.image_size)
+
     def score(self, images: np.ndarray, device: torch.device, progress: bool = False) -> EntityScores:
         """images (N, S, S) uint8 -> mean over the folds' networks, computed on the device."""
-        outputs = [_predict(net.to(device), images, progress) for net in self.nets]
-        presence = np.mean([o[0] for o in outputs], axis=0)
-        position = np.mean([o[1] for o in outputs], axis=0)
-        return self._decide(presence, position)
+        return self._decide(*_predict([net.to(device) for net in self.nets], images, np.arange(len(images)), progress))
 
     def _decide(self, presence: np.ndarray, position: np.ndarray) -> EntityScores:
         probability = np.where(self.learned, presence, self.frequency).astype(np.float32)
         present = (probability >= self.threshold) & self.learned
-        place = np.where(present, position.argmax(2), UNSPECIFIED_POSITION).astype(np.uint8)
-        return EntityScores(probability, place, present)
+        return EntityScores(probability, np.where(present, position, UNSPECIFIED_POSITION).astype(np.uint8), present)
 
     def save(self, folder: Path) -> None:
         tensors = {f"{i}.{k}": v for i, net in enumerate(self.nets) for k, v in net.state_dict().items()}
@@ -78,8 +84,13 @@ class EntityScorer:
             "threshold": torch.from_numpy(self.threshold),
         }
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, folder / "scorer.safetensors")
-        backbone = self.nets[0].backbone.name
-        write_json(folder / "scorer.json", {"name": self.name, "backbone": backbone, "folds": len(self.nets)})
+        meta = {
+            "name": self.name,
+            "backbone": self.nets[0].backbone.name,
+            "folds": len(self.nets),
+            "image_size": self.image_size,
+        }
+        write_json(folder / "scorer.json", meta)
 
     @classmethod
     def load(cls, folder: Path) -> EntityScorer:
@@ -93,38 +104,66 @@ class EntityScorer:
             net.load_state_dict(state, strict=True)
             nets.append(net.eval())
         values = (tensors[name].numpy() for name in ("frequency", "learned", "threshold"))
-        return cls(nets, *values)
+        return cls(nets, meta["image_size"], *values)
+
+
+def scorer_pixels(image: Image.Image, size: int) -> np.ndarray:
+    """The centre crop that the scorer sees: shorter side to 256/224 of `size`, as the model's own images."""
+    return np.asarray(resize_crop(image, round(size * 256 / 224), size))
 
 
 def fit_entity_scorer(
-    images: np.ndarray,
+    images: Images,
     mentions: Mentions,
     patients: Sequence[str],
     settings: KnowledgeSettings,
     seed: int,
     device: torch.device,
+    folder: Path,
+    shard: Shard = WHOLE,
 ) -> tuple[EntityScorer, EntityScores]:
-    """Cross-fit on (N, S, S) uint8 training images; returns the scorer and the out-of-fold scores."""
+    """Cross-fit on (N, S, S) uint8 training images, which may be mapped from disk; returns the scorer and the
+    out-of-fold scores.
+
+    Each fold's network is a file of `folder`, so that a fit continues with the first fold that is not there. A shard
+    trains its own folds; Waiting is raised where others' are missing.
+    """
     target = (mentions.presence == 1).astype(np.float32)
-    frequency = target.mean(0)
-    learned = target.sum(0) >= settings.min_mentions
     if len(set(patients)) < settings.folds:
         raise UserError(f"knowledge.folds is {settings.folds}, but there are only {len(set(patients))} patients")
     fold_of = assign_folds(patients, settings.folds, seed)
-    presence = np.zeros_like(target)
-    position = np.zeros((*target.shape, len(POSITIONS)), dtype=np.float16)
+    paths = [folder / f"fold{fold}.safetensors" for fold in range(settings.folds)]
+    for fold, path in enumerate(paths):
+        if shard.takes(fold) and not path.exists():
+            title = f"fold {fold + 1}/{settings.folds}"
+            torch.manual_seed(seed * 1000 + fold)
+            inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            net = _train(images, target, mentions.position, inside, settings, device, title)
+            presence, position = _predict([net], images, outside, True)
+            state = {f"net.{k}": v.contiguous().cpu() for k, v in net.state_dict().items()}
+            state |= {"presence": torch.from_numpy(presence), "position": torch.from_numpy(position)}
+            with atomic_write(path) as partial:
+                save_file(state, partial)
+    if missing := [path.name for path in paths if not path.exists()]:
+        raise Waiting(f"entity scorer: {', '.join(missing)} still missing")
+
+    presence = np.zeros(target.shape, dtype=np.float32)
+    position = np.zeros(target.shape, dtype=np.uint8)
     nets = []
-    for fold in range(settings.folds):
-        torch.manual_seed(seed * 1000 + fold)
-        inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        net = _train(images, target, mentions.position, inside, settings, device, f"fold {fold + 1}/{settings.folds}")
-        presence[outside], position[outside] = _predict(net, images[outside], False)
-        nets.append(net.cpu())
+    for fold, path in enumerate(paths):
+        state = load_file(path)
+        presence[fold_of == fold] = state.pop("presence").numpy()
+        position[fold_of == fold] = state.pop("position").numpy()
+        net = EntityNet(settings.scorer_backbone)
+        net.load_state_dict({k.removeprefix("net."): v for k, v in state.items()}, strict=True)
+        nets.append(net.eval())
+    frequency = target.mean(0)
+    learned = target.sum(0) >= settings.min_mentions
     # An entity is stated as often as the reports state it: the threshold is that quantile of the scores.
     threshold = np.array(
         [np.quantile(presence[:, m], 1 - frequency[m]) for m in range(len(ENTITIES))], dtype=np.float32
     )
-    scorer = EntityScorer(nets, frequency.astype(np.float32), learned, threshold)
+    scorer = EntityScorer(nets, settings.scorer_image_size, frequency.astype(np.float32), learned, threshold)
     return scorer, scorer._decide(presence, position)
 
 
@@ -137,7 +176,7 @@ def assign_folds(patients: Sequence[str], folds: int, seed: int) -> np.ndarray:
 
 
 def _train(
-    images: np.ndarray,
+    images: Images,
     target: np.ndarray,
     position: np.ndarray,
     rows: np.ndarray,
@@ -176,16 +215,17 @@ def _permutations(rows: np.ndarray, times: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _predict(net: EntityNet, images: np.ndarray, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """P(present) (N, 75) float32 and position probabilities (N, 75, 51) float16."""
-    device = next(net.parameters()).device
+def _predict(nets: list[EntityNet], images: Images, rows: np.ndarray, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """For `rows` (n,) of the images: mean P(present) of the networks (n, 75) float32, likeliest position uint8."""
+    device = next(nets[0].parameters()).device
     presence, position = [], []
-    starts = range(0, len(images), PREDICT_BATCH)
+    starts = range(0, len(rows), PREDICT_BATCH)
     for start in tqdm(starts, desc="entity scores", leave=False, disable=not progress):
-        x = _normalise(torch.from_numpy(images[start : start + PREDICT_BATCH]).to(device))
-        logits, places = net(x)
-        presence.append(logits.sigmoid().cpu().numpy())
-        position.append(places.softmax(-1).half().cpu().numpy())
+        x = _normalise(torch.from_numpy(images[rows[start : start + PREDICT_BATCH]]).to(device))
+        outputs = [net(x) for net in nets]
+        presence.append(sum(logits.sigmoid() for logits, _ in outputs).div(len(nets)).cpu().numpy())
+        likeliest = sum(places.softmax(-1) for _, places in outputs).argmax(-1)
+        position.append(likeliest.to(torch.uint8).cpu().numpy())
     return np.concatenate(presence), np.concatenate(position)
 
 

@@ -22,11 +22,12 @@ NO_REPORT = -1
 class TrainingReferences:
     """Training rows (B,) -> rows of their reference reports (B,), -1 where a batch offers none."""
 
-    def __init__(self, source: str, statuses: Tensor, patients: Sequence[str], seed: int):
-        """statuses (N, K), on the CPU, and patients (N,) of the training set. source "none": no report."""
+    def __init__(self, source: str, statuses: Tensor, patients: Sequence[str], nearest: Tensor, seed: int):
+        """statuses (N, K), on the CPU, and patients (N,) of the training set; nearest (N,): `nearest_by_status` over
+        the whole of it. source "none": no report."""
         self.source, self.statuses, self.patients, self.seed = source, statuses, patients, seed
         self.patient_codes = torch.from_numpy(np.unique(patients, return_inverse=True)[1])
-        self.table: Tensor | None = None
+        self.table: Tensor | None = nearest if source == "dataset_labels" else None
 
     def start_epoch(self, make_index: Callable[[], RetrievalIndex], fixed: bool) -> None:
         """`make_index` embeds the training set as the model is now; called only where it is needed.
@@ -36,15 +37,6 @@ class TrainingReferences:
         if self.source == "learned" and not (fixed and self.table is not None):
             index = make_index()
             self.table = search_rows(index, index.embeddings, self.patients)
-        elif self.source == "dataset_labels" and self.table is None:
-            self.table = nearest_by_status(
-                self.statuses,
-                self.statuses,
-                1,
-                query_groups=self.patients,
-                groups=self.patients,
-                seed=self.seed,
-            )[1][:, 0]
 
     def rows(self, batch_rows: Tensor, draw: int) -> Tensor:
         """`draw` numbers the step: ties within the batch are broken anew at every step, repeatably."""

@@ -9,6 +9,8 @@ entity and the texts are embedded once, as a table of 3,900 rows.
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from revtaf.labels import ENTITIES, POSITIONS
 
@@ -16,7 +18,7 @@ PER_ENTITY = len(POSITIONS) + 1  # every position where present, and "not exist"
 
 
 def triplet_texts() -> list[str]:
-    """The 3,900 texts in the order of `triplet_codes`."""
+    """The 3,900 texts in the order of `table_rows`."""
     texts = []
     for entity in ENTITIES:
         name = entity.replace("_", " ")
@@ -26,6 +28,10 @@ def triplet_texts() -> list[str]:
 
 
 def triplet_codes(present: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """present (N, 75) bool, position (N, 75) -> rows of the table (N, 75) uint16."""
-    within = np.where(present, position, PER_ENTITY - 1)
-    return (np.arange(len(ENTITIES)) * PER_ENTITY + within).astype(np.uint16)
+    """present (N, 75) bool, position (N, 75) -> rows within each entity's part of the table (N, 75) uint8."""
+    return np.where(present, position, PER_ENTITY - 1).astype(np.uint8)
+
+
+def table_rows(codes: Tensor, table_size: int) -> Tensor:
+    """codes (..., 75) -> rows of a table whose `table_size` texts belong to the 75 entities in turn (..., 75)."""
+    return codes.long() + torch.arange(len(ENTITIES), device=codes.device) * (table_size // len(ENTITIES))

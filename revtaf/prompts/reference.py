@@ -5,13 +5,17 @@ The tables live on the model's device where they are small; a batch gathers rows
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from revtaf.data.store import ReferenceTexts
+from revtaf.prompts.local import table_rows
 
-DEVICE_TABLE_BYTES = 512 * 2**20  # larger tables stay in host memory and are gathered there
+DEVICE_TABLE_BYTES = 512 * 2**20  # larger tables stay on disk and are gathered there
 
 
 class PromptBank:
@@ -20,14 +24,14 @@ class PromptBank:
     def __init__(self, texts: ReferenceTexts, max_sentences: int, device: torch.device):
         self.device = device
         self.max_sentences = max_sentences
-        self.sentence_ids, self.offsets = texts.sentence_ids, texts.offsets
+        self.sentence_ids, self.offsets, self.report_ids = texts.sentence_ids, texts.offsets, texts.report_ids
         self.sentences = self._table(texts.sentences)
-        self.reports = self._table(texts.reports)
+        self.reports = self._table(texts.reports) if len(texts.reports) else None
         self.triplets = self._table(texts.triplets)
         self.width = texts.triplets.shape[1]
 
     def reference(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Report rows (B,), -1 for "none" -> sentence embeddings (B, N, W) and their mask (B, N).
+        """Training rows (B,), -1 for "none" -> sentence embeddings of their reports (B, N, W) and their mask (B, N).
 
         N is the largest sentence count of the batch, at least 1; padded sentences are zero and masked.
         """
@@ -43,23 +47,41 @@ class PromptBank:
         return text * valid.unsqueeze(-1), valid
 
     def sentence_rows(self, row: int) -> np.ndarray:
-        """Rows of the sentence table that make up report `row`, at most `max_sentences`."""
+        """Rows of the sentence table that make up the report of training row `row`, at most `max_sentences`."""
         if row < 0:
             return np.zeros(0, dtype=np.int64)
-        start, end = self.offsets[row], self.offsets[row + 1]
+        report = self.report_ids[row]
+        start, end = self.offsets[report], self.offsets[report + 1]
         return self.sentence_ids[start : min(end, start + self.max_sentences)]
 
     def memory(self, rows: Tensor) -> Tensor:
-        """(B, K_m) report rows -> (B, K_m, W)."""
-        return self._gather(self.reports, rows)
+        """(B, K_m) training rows -> embeddings of their reports (B, K_m, V); zero for one without a word."""
+        reports = self.report_ids[rows.cpu().numpy()].astype(np.int64)
+        if self.reports is not None:
+            return self._gather(self.reports, torch.from_numpy(reports))
+        # DIFFERS: a report is the mean of its sentences. A vector of the whole report would double the tables, cost
+        # half a day of CPU at MIMIC-CXR's size, and lose what lies beyond the encoder's longest text.
+        first = self.offsets[reports.ravel()]
+        lengths = self.offsets[reports.ravel() + 1] - first
+        starts = np.cumsum(lengths) - lengths
+        places = np.repeat(first - starts, lengths) + np.arange(lengths.sum())
+        bags = (self.sentence_ids[places].astype(np.int64), starts)
+        index, starts = (torch.from_numpy(array).to(self.sentences.device) for array in bags)
+        mean = F.embedding_bag(index, self.sentences, starts, mode="mean")
+        return mean.to(self.device, torch.float32).view(*reports.shape, -1)
 
     def local(self, codes: Tensor) -> Tensor:
-        """(B, 75) triplet rows -> (B, 75, W)."""
-        return self._gather(self.triplets, codes)
+        """(B, 75) codes -> (B, 75, W)."""
+        return self._gather(self.triplets, table_rows(codes, len(self.triplets)))
 
     def _table(self, array: np.ndarray) -> Tensor:
-        table = torch.from_numpy(array)
-        return table.to(self.device) if table.nbytes <= DEVICE_TABLE_BYTES else table
+        # Mapped files are read-only, which a tensor cannot be: a small table is copied, a large one stays on disk
+        # and is never written to.
+        if array.nbytes <= DEVICE_TABLE_BYTES:
+            return torch.from_numpy(np.array(array)).to(self.device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(array)
 
     def _gather(self, table: Tensor, rows: Tensor) -> Tensor:
-        return table[rows.to(table.device, torch.long)].to(self.device, non_blocking=True)
+        return table[rows.to(table.device, torch.long)].to(self.device, torch.float32, non_blocking=True)

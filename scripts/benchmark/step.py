@@ -38,7 +38,7 @@ def main() -> None:
     torch.manual_seed(0)
     words = [f"word{i}" for i in range(options.words)]
     tokenizer = ReportTokenizer.fit([" ".join(words)] * 2, options.words)
-    model = REVTAF(settings, len(CATEGORIES), tokenizer, settings.knowledge.text_width).to(options.device)
+    model = REVTAF(settings, len(CATEGORIES), tokenizer, *[settings.knowledge.text_width] * 2).to(options.device)
     b, n, w = options.batch, options.sentences, settings.knowledge.text_width
     size = settings.encoder.image_size
 

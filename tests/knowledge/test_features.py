@@ -1,5 +1,7 @@
 """The fitted knowledge: what it learns, and that nothing leaks through it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from revtaf.knowledge.entity_scorer import EntityScorer, assign_folds, fit_entit
 from revtaf.knowledge.mentions import Mentions
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
-from revtaf.prompts.local import PER_ENTITY, triplet_codes, triplet_texts
+from revtaf.prompts.local import PER_ENTITY, table_rows, triplet_codes, triplet_texts
+from revtaf.prompts.reference import PromptBank
 
 CPU = torch.device("cpu")
 EFFUSION = ENTITIES.index("effusion")
@@ -35,10 +38,10 @@ def bright_sides():
 
 
 @pytest.fixture(scope="module")
-def fitted(bright_sides):
+def fitted(bright_sides, tmp_path_factory):
     images, mentions, patients, _ = bright_sides
     settings = KnowledgeSettings(folds=2, scorer_epochs=12, scorer_image_size=64, scorer_batch_size=16, min_mentions=10)
-    return fit_entity_scorer(images, mentions, patients, settings, 0, CPU)
+    return fit_entity_scorer(images, mentions, patients, settings, 0, CPU, tmp_path_factory.mktemp("folds"))
 
 
 def test_the_scorer_finds_the_entity_and_its_side(bright_sides, fitted):
@@ -66,7 +69,7 @@ def test_training_scores_are_out_of_fold(bright_sides, fitted):
     scorer, scores = fitted
     folds = assign_folds(patients, 2, 0)
     for fold in (0, 1):
-        alone = EntityScorer([scorer.nets[fold]], scorer.frequency, scorer.learned, scorer.threshold)
+        alone = EntityScorer([scorer.nets[fold]], 64, scorer.frequency, scorer.learned, scorer.threshold)
         again = alone.score(images[folds == fold], CPU).probability
         np.testing.assert_allclose(again, scores.probability[folds == fold], atol=1e-6)
     assert all(len({f for f, p in zip(folds, patients, strict=True) if p == q}) == 1 for q in set(patients))
@@ -100,8 +103,9 @@ def test_a_triplet_code_is_its_text():
     present = np.zeros((1, 75), bool)
     present[0, EFFUSION] = True
     codes = triplet_codes(present, np.full((1, 75), LEFT))
-    assert texts[codes[0, EFFUSION]] == "effusion , left pleural , exist"
-    assert texts[codes[0, 0]] == "normal , unspecified , not exist"
+    rows = table_rows(torch.from_numpy(codes), len(texts))[0].tolist()
+    assert texts[rows[EFFUSION]] == "effusion , left pleural , exist"
+    assert texts[rows[0]] == "normal , unspecified , not exist"
 
 
 def test_no_memory_text_is_of_the_own_patient(session):
@@ -121,8 +125,24 @@ def test_reference_rows_are_the_reports_sentences(session):
     text, mask = bank.reference(torch.tensor([3, -1, 4]))
     expected = sentences(clean_report(knowledge.studies[3].report))
     assert int(mask[0].sum()) == len(expected) and not mask[1].any()
-    np.testing.assert_allclose(text[0][mask[0]], knowledge.text.encode(expected), atol=1e-5)
+    encoder = TfidfEncoder.load(session.settings.data.features / knowledge.key)
+    np.testing.assert_allclose(text[0][mask[0]], encoder.encode(expected), atol=1e-3)  # stored as float16
     assert (text[~mask] == 0).all()
+
+
+def test_a_report_in_the_memory_is_the_mean_of_its_sentences(session):
+    """The classifier's memory of a training row, and zero for a report without a word."""
+    texts, bank = session.knowledge.texts, session.bank
+    rows = torch.tensor([[3, 5], [4, 3]])
+    found = bank.memory(rows)
+    for i in range(2):
+        for j in range(2):
+            report = texts.report_ids[rows[i, j]]
+            own = texts.sentence_ids[texts.offsets[report] : texts.offsets[report + 1]]
+            expected = texts.sentences[own].astype(np.float64).mean(0)
+            np.testing.assert_allclose(found[i, j].cpu(), expected, atol=1e-3)  # float16
+    wordless = replace(texts, offsets=np.zeros_like(texts.offsets))
+    assert not PromptBank(wordless, 20, CPU).memory(rows).any()
 
 
 def test_features_are_found_again_and_follow_their_settings(tiny_config):

@@ -1,0 +1,142 @@
+"""Which component supplies what: the paper's own where its files are, else the one fitted on the training set.
+
+CheXbert labels, MedKLIP looks at the image, Bio_ClinicalBERT embeds texts; each has a stand-in that needs no file.
+Nothing is loaded before it is used: a component is known by the digests of its files, so that features made with
+other weights are other features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from revtaf.bert import find_weights
+from revtaf.config import KnowledgeSettings
+from revtaf.errors import UserError
+from revtaf.files import sha256
+from revtaf.knowledge.base import EntityModel, ImageTextPair, Labeler, TextEncoder
+from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.knowledge.rules import RuleLabeler
+from revtaf.knowledge.text_encoder import TfidfEncoder
+
+EXPLANATIONS = Path(__file__).parent / "phrases" / "explanations.yaml"
+
+
+@dataclass
+class Components:
+    """The chosen components of a run. `identity` goes into the features' key, `notes` into the run's report."""
+
+    settings: KnowledgeSettings
+    device: torch.device
+
+    @cached_property
+    def chexbert(self) -> bool:
+        return self.settings.labeler == "chexbert" and self.settings.chexbert.is_file()
+
+    @cached_property
+    def medklip(self) -> bool:
+        return self.settings.entities == "medklip" and self.settings.medklip.is_file()
+
+    @cached_property
+    def clinical_bert(self) -> bool:
+        return self.settings.text == "bio_clinicalbert" and find_weights(self.settings.bio_clinicalbert) is not None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Names of the components and digests of their files."""
+        s = self.settings
+        result: dict[str, Any] = {
+            "labeler": _digest(s.chexbert) if self.chexbert else RuleLabeler.name,
+            "entities": _digest(s.medklip) if self.medklip else EntityScorer.name,
+            "text": _digest(find_weights(s.bio_clinicalbert)) if self.clinical_bert else TfidfEncoder.name,
+        }
+        if self.medklip:
+            books = find_weights(s.bio_clinicalbert)
+            if books is None:
+                raise UserError(
+                    f"{s.medklip} is there, but its text encoder is not: put Bio_ClinicalBERT into "
+                    f"{s.bio_clinicalbert}, or set knowledge.entities=scorer"
+                )
+            result["books"] = [_digest(books), _digest(s.explanations or EXPLANATIONS)]
+        if s.memory == "clip":
+            result["memory"] = [s.clip_model, _digest(s.clip)]
+        return result
+
+    @property
+    def notes(self) -> dict[str, str]:
+        s = self.settings
+        words = "the given explanations" if s.explanations else "our own explanations, not those it was trained with"
+        return {
+            "report labeler": _choice(
+                self.chexbert,
+                "CheXbert; auxiliary categories by rules-v1",
+                f"{RuleLabeler.name} (own phrase rules, not CheXbert)",
+                s.labeler == "chexbert",
+                s.chexbert,
+            ),
+            "entity scores": _choice(
+                self.medklip,
+                f"MedKLIP with {words}",
+                f"{EntityScorer.name} (fitted on the training set; MedKLIP not used)",
+                s.entities == "medklip",
+                s.medklip,
+            ),
+            "text embeddings": _choice(
+                self.clinical_bert,
+                "Bio_ClinicalBERT [CLS]",
+                f"{TfidfEncoder.name} (fitted on the training set; Bio_ClinicalBERT not used)",
+                s.text == "bio_clinicalbert",
+                s.bio_clinicalbert,
+            ),
+            "classifier memory": f"nearest by {s.clip_model}" if s.memory == "clip" else "nearest by entity scores",
+        }
+
+    @cached_property
+    def labeler(self) -> Labeler:
+        rules = RuleLabeler()
+        if not self.chexbert:
+            return rules
+        from revtaf.knowledge.chexbert import CheXbertLabeler
+
+        return CheXbertLabeler.load(self.settings.chexbert, self.settings.chexbert_vocabulary, rules, self.device)
+
+    @cached_property
+    def text(self) -> TextEncoder:
+        """Bio_ClinicalBERT; only where `clinical_bert` is true."""
+        from revtaf.knowledge.clinical_bert import ClinicalBertEncoder
+
+        return ClinicalBertEncoder.load(self.settings.bio_clinicalbert, self.device)
+
+    @cached_property
+    def image_model(self) -> EntityModel:
+        """MedKLIP; only where `medklip` is true."""
+        from revtaf.knowledge.clinical_bert import ClinicalBertEncoder
+        from revtaf.knowledge.medklip import MedKLIP, make_books
+
+        encoder = (
+            self.text if self.clinical_bert else ClinicalBertEncoder.load(self.settings.bio_clinicalbert, self.device)
+        )
+        return MedKLIP.load(self.settings.medklip, make_books(encoder, self.settings.explanations))
+
+    @cached_property
+    def pair(self) -> ImageTextPair:
+        """CLIP; only where `knowledge.memory` is clip."""
+        from revtaf.knowledge.clip import ClipPair
+
+        return ClipPair.load(self.settings.clip_model, self.settings.clip, self.device)
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"no such file: {path}; see checkpoints/README.md, or change the knowledge settings")
+    return sha256(path)[:16]
+
+
+def _choice(used: bool, paper: str, own: str, wanted: bool, path: Path) -> str:
+    if used:
+        return paper
+    return f"{own}: {path} not found" if wanted else own
