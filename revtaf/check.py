@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from revtaf.backbone import imagenet_file
+from revtaf.bert import find_weights
 from revtaf.config import DataSettings, Settings
 from revtaf.data.annotations import Annotations, load_annotations
 from revtaf.data.images import read_image
@@ -21,7 +22,8 @@ OPENED = 16  # images decoded by the check; training reads every one
 HOW = {
     "phantom": "draw it: python -m revtaf prepare phantom --out {folder}",
     "iu_xray": "see docs/data.md, then: python -m revtaf prepare iu_xray --source FOLDER --out {folder}",
-    "mimic_cxr": "needs a PhysioNet data agreement; see docs/data.md for every file and where it goes",
+    "mimic_cxr": "needs a PhysioNet data agreement; see docs/data.md, then: "
+    "python -m revtaf prepare mimic_cxr --jpg FOLDER --reports ZIP --out {folder}",
 }
 
 
@@ -48,6 +50,7 @@ def inspect(settings: Settings, training: bool | None = None) -> list[Finding]:
         findings += _data(data, ["train"], images=not any(Path(data.features).glob("*/train")))
     if training is not True:
         findings += _data(settings.data, [settings.data.test_split])
+    findings += _knowledge(settings)
     findings += _weights(settings)
     java = find_java(settings.eval.java)
     if java:
@@ -125,6 +128,38 @@ def _listing(root: Path, names: list[str]) -> set[str]:
         prefix = "" if str(folder) == "." else f"{folder.as_posix()}/"
         found |= {prefix + name for name in here}
     return found
+
+
+def _knowledge(settings: Settings) -> Iterator[Finding]:
+    """The paper's components: what stands in for those whose files are not there."""
+    s = settings.knowledge
+    if s.imported:
+        lacking = [name for name in ("train", "texts") if not (s.imported / name / "manifest.json").is_file()]
+        if lacking:
+            what = f"knowledge.imported: {s.imported} lacks {' and '.join(lacking)}"
+            yield Finding("error", what, "make it: python -m revtaf prepare import, see docs/data.md")
+        else:
+            yield Finding("ok", f"imported features: {s.imported}")
+        return
+    bert = find_weights(s.bio_clinicalbert)
+    for wanted, name, path, there, instead in (
+        (s.labeler == "chexbert", "CheXbert", s.chexbert, s.chexbert.is_file(), "our phrase rules label"),
+        (s.entities == "medklip", "MedKLIP", s.medklip, s.medklip.is_file(), "a network fitted on the training set"),
+        (s.text == "bio_clinicalbert", "Bio_ClinicalBERT", s.bio_clinicalbert, bert, "TF-IDF and SVD"),
+    ):
+        if wanted and there:
+            yield Finding("ok", f"{name}: {path}")
+        elif wanted:
+            yield Finding("note", f"{name} not found: {path}; {instead} in its place", "see checkpoints/README.md")
+    if s.labeler == "chexbert" and s.chexbert.is_file() and not s.chexbert_vocabulary.is_file():
+        yield Finding("error", f"CheXbert's vocabulary not found: {s.chexbert_vocabulary}", "put bert-base-uncased's")
+    if s.entities == "medklip" and s.medklip.is_file() and not bert:
+        what = f"MedKLIP needs Bio_ClinicalBERT, which is not in {s.bio_clinicalbert}"
+        yield Finding("error", what, "put it there, or set knowledge.entities=scorer")
+    if s.explanations and not s.explanations.is_file():
+        yield Finding("error", f"knowledge.explanations: no such file: {s.explanations}", "checkpoints/README.md")
+    if s.memory == "clip" and not s.clip.is_file():
+        yield Finding("error", f"CLIP weights not found: {s.clip}", "put them there, or set knowledge.memory=entities")
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:

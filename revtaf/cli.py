@@ -1,4 +1,4 @@
-"""The command line: python -m revtaf train | test | prepare | check."""
+"""The command line: python -m revtaf train | test | prepare | check | audit."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from revtaf import __version__
 from revtaf.config import Settings
 from revtaf.config_file import load_settings
+from revtaf.data.text import SECTIONS
 from revtaf.errors import UserError
 
+LEAK = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 2 bad input (one message), 130 interrupted."""
+    """Run one command; returns the exit code: 0 done, 1 a leak found, 2 bad input (one message), 130 interrupted."""
     # No command may reach for a model hub by itself: weights come from files that the user names.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -50,28 +52,78 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _train, "train a model, or continue an interrupted run"),
         ("test", _test, "write and score reports with a run's best checkpoint"),
         ("check", _check, "say which needed files are missing, and what to do"),
+        ("audit", _audit, "look for leaks between the splits; exit code 1 where there is one"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--config", required=True, type=Path, help="a YAML file, see configs/")
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8")
-        command.set_defaults(run=run)
+        _configured(commands.add_parser(name, help=text, description=text), run)
+    commands.choices["audit"].add_argument(
+        "--hash-images", action="store_true", help="compare the images' bytes too, not only their paths"
+    )
 
     prepare = commands.add_parser("prepare", help="make a data folder from raw files")
-    sources = prepare.add_subparsers(title="sources", required=True, metavar="SOURCE")
+    sources = prepare.add_subparsers(title="what", required=True, metavar="WHAT")
+    features = sources.add_parser("features", help="make the features of a configuration, which train would make else")
+    _configured(features, _features)
+    features.add_argument("--shard", metavar="I/N", help="compute part I of N only; several machines share the work")
+    _add_mimic(sources.add_parser("mimic_cxr", help="MIMIC-CXR, from the files of PhysioNet"))
+    _add_import(sources.add_parser("import", help="the artefacts of PromptMRG or REVTAF's authors"))
     phantom = sources.add_parser("phantom", help="draw synthetic radiographs with reports")
     phantom.add_argument("--out", required=True, type=Path)
     phantom.add_argument("--images", type=_positive, default=1500)
     phantom.add_argument("--seed", type=int, default=0)
     phantom.add_argument("--size", type=_positive, default=256, help="pixels per side")
     phantom.set_defaults(run=_phantom)
-    iu = sources.add_parser("iu_xray", help="Indiana University collection, R2Gen-style folder")
-    iu.add_argument("--source", required=True, type=Path, help="folder with annotation.json and images/")
+    _add_iu(sources.add_parser("iu_xray", help="Indiana University collection, from Open-i's files or R2Gen's"))
+    return parser
+
+
+def _configured(command: argparse.ArgumentParser, run: Callable) -> None:
+    command.add_argument("--config", required=True, type=Path, help="a YAML file, see configs/")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8")
+    command.set_defaults(run=run)
+
+
+def _add_iu(iu: argparse.ArgumentParser) -> None:
+    iu.add_argument("--source", required=True, type=Path, help="folder with the XML and images, or R2Gen's package")
     iu.add_argument("--out", required=True, type=Path)
-    iu.add_argument("--annotation", type=Path, help="in place of SOURCE/annotation.json")
+    iu.add_argument("--split", help="from the XML: whole, random, or an R2Gen annotation whose split is used")
+    iu.add_argument("--seed", type=int, default=0, help="of --split random")
+    iu.add_argument("--annotation", type=Path, help="R2Gen's, in place of SOURCE/annotation.json")
     iu.add_argument("--test", type=Path, help="a file with the test split, where the source has none")
+    iu.add_argument("--blanks", choices=("keep", "drop"), default="keep", help="XXXX, which stands for removed words")
+    iu.add_argument("--sections", choices=SECTIONS, default=SECTIONS[0])
+    iu.add_argument("--missing", choices=("error", "drop"), default="error", help="images that are not there")
+    iu.add_argument("--projections", type=Path, help="indiana_projections.csv, which names the frontal images")
     iu.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
     iu.set_defaults(run=_iu_xray)
-    return parser
+
+
+def _add_mimic(mimic: argparse.ArgumentParser) -> None:
+    mimic.add_argument("--jpg", required=True, type=Path, help="MIMIC-CXR-JPG: files/ and mimic-cxr-2.0.0-*.csv.gz")
+    mimic.add_argument("--reports", required=True, type=Path, help="mimic-cxr-reports.zip, or its files/")
+    mimic.add_argument("--out", required=True, type=Path)
+    mimic.add_argument("--sections", choices=SECTIONS, default=SECTIONS[0])
+    mimic.add_argument("--views", choices=("all", "frontal", "first"), default="all")
+    mimic.add_argument("--one-image-per-study", action="store_true", help="a study is one sample with all its images")
+    mimic.add_argument("--labels", choices=("none", "chexpert", "negbio"), default="none", help="statuses of PhysioNet")
+    mimic.add_argument("--like", type=Path, help="an annotation (R2Gen's) whose images and splits are reproduced")
+    mimic.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
+    mimic.set_defaults(run=_mimic_cxr)
+
+
+def _add_import(given: argparse.ArgumentParser) -> None:
+    given.add_argument("--out", required=True, type=Path)
+    given.add_argument("--annotation", required=True, type=Path)
+    given.add_argument("--images", type=Path)
+    given.add_argument("--scores", required=True, help="image_region_score_{split}.json, with {split} in it")
+    given.add_argument("--score-kind", choices=("prob", "logit"), default="prob")
+    given.add_argument("--memory-texts", required=True, type=Path, help="clip_text_features.json")
+    given.add_argument("--memory-indices", help="labels_indices_{split}.json; without it the annotation's clip_indices")
+    given.add_argument("--local", required=True, type=Path, help="folder region_txt_embeddings")
+    given.add_argument("--reference", required=True, type=Path, help="folder of the reports' sentence embeddings")
+    given.add_argument("--neighbours", type=Path, help="hash_distance.json; computed where it is not given")
+    given.add_argument("--seed", type=int, default=0, help="of ties among computed neighbours")
+    given.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
+    given.set_defaults(run=_import)
 
 
 def _positive(text: str) -> int:
@@ -123,6 +175,36 @@ def _phantom(options: argparse.Namespace) -> None:
 
 def _iu_xray(options: argparse.Namespace) -> None:
     from revtaf.data.sources.iu_xray import prepare_iu_xray
-    from revtaf.knowledge.rules import RuleLabeler
 
-    prepare_iu_xray(options.source, options.out, RuleLabeler(), options.annotation, options.test, options.copy)
+    prepare_iu_xray(**_arguments(options))
+
+
+def _mimic_cxr(options: argparse.Namespace) -> None:
+    from revtaf.data.sources.mimic_cxr import prepare_mimic_cxr
+
+    prepare_mimic_cxr(**_arguments(options))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from revtaf.data.sources.imported import prepare_import
+
+    prepare_import(**_arguments(options))
+
+
+def _arguments(options: argparse.Namespace) -> dict:
+    return {name: value for name, value in vars(options).items() if name != "run"}
+
+
+def _features(options: argparse.Namespace) -> None:
+    from revtaf.commands import prepare_features
+    from revtaf.knowledge.blocks import WHOLE, Shard
+
+    prepare_features(_settings(options), Shard.parse(options.shard) if options.shard else WHOLE)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from revtaf.audit import audit, table
+
+    lines = audit(_settings(options), hash_images=options.hash_images)
+    print(table(lines))
+    return LEAK if any(line.verdict == "LEAK" for line in lines) else 0

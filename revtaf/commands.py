@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from revtaf.check import require
-from revtaf.config import Settings
+from revtaf.config import DataSettings, Settings
 from revtaf.config_file import load_settings
+from revtaf.data.annotations import load_annotations
 from revtaf.data.dataset import ReportDataset
 from revtaf.engine.checkpoint import find_last, load_weights, open_best
 from revtaf.engine.inference import Prediction, predict, predict_probabilities, retrieval_index
@@ -30,10 +31,66 @@ from revtaf.eval.evaluate import evaluate, quick_clinical
 from revtaf.eval.protocol import postprocess, reference_text
 from revtaf.eval.report import table_text, write_report
 from revtaf.files import read_json
+from revtaf.knowledge.blocks import WHOLE, Shard, Waiting
+from revtaf.knowledge.build import prepare_knowledge, select, split_features
+from revtaf.knowledge.packed import packed_images
 from revtaf.labels import CATEGORIES, POSITIVE, STATUSES
 from revtaf.samples import epoch_curves, make_sample, sample_rows
 
 log = logging.getLogger("revtaf")
+
+
+def prepare_features(settings: Settings, shard: Shard = WHOLE) -> None:
+    """Make everything that `train` and `test` would make before they start, for all splits that they use.
+
+    `shard`: compute this part only; the command without it puts all parts together. Under `accelerate launch` every
+    process takes its part.
+    """
+    require(settings, training=True)
+    accelerator = make_accelerator(settings)
+    processes = accelerator.num_processes
+    if processes > 1:
+        _features(settings, accelerator.device, Shard(accelerator.process_index, processes))
+        accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _features(settings, accelerator.device, shard)
+    accelerator.wait_for_everyone()
+
+
+def _features(settings: Settings, device: torch.device, shard: Shard) -> None:
+    data, tested = settings.training_data, settings.data
+    waiting: list[str] = []
+    try:
+        if data.packed:
+            studies = select(load_annotations(data.annotation), "train", data)
+            packed_images(studies, data, settings.encoder.resize, shard)
+    except Waiting as reason:
+        waiting.append(str(reason))
+    try:
+        knowledge = prepare_knowledge(settings, device, shard)
+    except Waiting as reason:
+        waiting.append(str(reason))
+    if waiting:
+        log.info("part %d of %d is done (%s)", shard.index + 1, shard.count, "; ".join(waiting))
+        log.info("when all parts are done, run the command again without --shard")
+        return
+    splits = {(data.annotation, data.validation_split): data}
+    if _has_split(tested):
+        splits[tested.annotation, tested.test_split] = tested
+    for (_, split), part in splits.items():
+        features, studies = split_features(knowledge, settings, part, split, device)
+        log.info("%s, %s: %d samples", part.name, split, len(features))
+        if part.packed:
+            packed_images(studies, part, settings.encoder.resize)
+    log.info("features %s are complete: %d training samples", knowledge.key, len(knowledge.train))
+
+
+def _has_split(data: DataSettings) -> bool:
+    """Whether the test split is there already; IU X-Ray's may be withheld until the end."""
+    if not Path(data.annotation).is_file():
+        return False
+    annotations = load_annotations(data.annotation)
+    return all(annotations.get(part) for part in data.test_split.split("+"))
 
 
 def train(settings: Settings) -> None:
