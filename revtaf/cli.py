@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
-    for noisy in ("transformers", "accelerate", "httpx"):
+    for noisy in ("transformers", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -45,8 +46,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     _remove_stale(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        yield partial
-        os.replace(partial, path)
+        with _clear_errors(path):
+            yield partial
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -57,20 +59,37 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-{os.getpid()}-", dir=path.parent))
+    with _clear_errors(path):
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-{os.getpid()}-", dir=path.parent))
     os.chmod(partial, 0o755)  # mkdtemp makes it private; the finished folder is an ordinary one
     try:
-        yield partial
-        if path.exists() or path.is_symlink():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-{os.getpid()}-", dir=path.parent))
-            os.replace(path, old / path.name)
-            os.replace(partial, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, path)
+        with _clear_errors(path):
+            yield partial
+            if path.exists() or path.is_symlink():
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-{os.getpid()}-", dir=path.parent))
+                os.replace(path, old / path.name)
+                os.replace(partial, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(partial, path)
     finally:
         if partial.exists():
             shutil.rmtree(partial)
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    """A full disk, or a place where nobody may write, as a message that says what to do."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # safetensors and PIL wrap the system's errors in kinds of their own
+        if os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error):
+            raise UserError(f"no space left to write {path}; make room and run the same command again") from error
+        if isinstance(error, PermissionError) or os.strerror(errno.EROFS) in str(error):
+            raise UserError(f"cannot write {path}: {error}; choose another folder or change its rights") from error
+        raise
 
 
 def _remove_stale(path: Path) -> None:

@@ -149,3 +149,13 @@ def _picture(film: Image.Image, size: tuple[int, int], view: str, number: int) -
         film = film.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((film.width // 2, film.height))
     left, top = (film.width - columns) // 2, (film.height - rows) // 2
     return film.crop((left, top, left + columns, top + rows))
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Write a miniature MIMIC-CXR: PhysioNet's layout, invented content.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--patients", type=int, default=24)
+    written = write_mimic(**vars(parser.parse_args()))
+    print(f"{len(written.images)} images: {written.jpg}\nreports: {written.reports_zip}")

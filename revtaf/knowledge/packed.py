@@ -44,12 +44,11 @@ def packed_images(studies: Sequence[Study], data: DataSettings, size: int, shard
             raise Waiting("packed images: the blocks of one part are there")
         blocks.map()
         with atomic_folder(folder) as partial:
-            whole = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (len(studies), size, size))
-            start = 0
-            for part in blocks.parts:
-                whole[start : start + len(part)] = part
-                start += len(part)
-            whole.flush()
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(studies), size, size)}
+            with open(partial / "images.npy", "wb") as file:  # not through a map, which a full disk would crash
+                np.lib.format.write_array_header_1_0(file, header)
+                for part in blocks.parts:
+                    file.write(part.tobytes())
             write_json(partial / "manifest.json", producer)
         shutil.rmtree(parts)
     path = folder / "images.npy"
