@@ -33,6 +33,11 @@ def find_weights(folder: Path) -> Path | None:
     return next((folder / name for name in BERT_FILES if (folder / name).is_file()), None)
 
 
+def bert_files(folder: Path) -> tuple[Path, Path, Path]:
+    """Weights, vocabulary and sizes: all that a BERT's answers depend on."""
+    return find_weights(folder) or folder / BERT_FILES[0], folder / "vocab.txt", folder / "config.json"
+
+
 def read_tensors(path: Path, what: str, entry: str | None = None) -> dict[str, Tensor]:
     """Key -> tensor of a safetensors or torch file; `entry` names the item that holds them in a training checkpoint.
 

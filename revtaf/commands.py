@@ -49,6 +49,8 @@ def prepare_features(settings: Settings, shard: Shard = WHOLE) -> None:
     require(settings, training=True)
     accelerator = make_accelerator(settings)
     processes = accelerator.num_processes
+    if processes > 1 and shard.count > 1:
+        raise UserError("--shard and accelerate launch both divide the work; use one of them")
     if processes > 1:
         _features(settings, accelerator.device, Shard(accelerator.process_index, processes))
         accelerator.wait_for_everyone()
@@ -70,10 +72,9 @@ def _features(settings: Settings, device: torch.device, shard: Shard) -> None:
         knowledge = prepare_knowledge(settings, device, shard)
     except Waiting as reason:
         waiting.append(str(reason))
-    if waiting:
-        log.info("part %d of %d is done (%s)", shard.index + 1, shard.count, "; ".join(waiting))
-        log.info("when all parts are done, run the command again without --shard")
-        return
+    if waiting or shard.count > 1:
+        log.info("part %d of %d: %s", shard.index + 1, shard.count, "; ".join(waiting) or "nothing left to do")
+        return  # one process makes the rest, when all parts are done
     splits = {(data.annotation, data.validation_split): data}
     if _has_split(tested):
         splits[tested.annotation, tested.test_split] = tested
@@ -151,15 +152,11 @@ def test(settings: Settings) -> Path:
     checkpoint, tokenizer, meta = open_best(settings.run, settings)
     accelerator = make_accelerator(settings)
     session = open_session(settings, accelerator, tokenizer)
-    if meta["features"] != session.knowledge.key:
+    if (meta["features"], meta["fingerprint"]) != (session.knowledge.key, session.knowledge.fingerprint):
         raise UserError(
-            f"{checkpoint} was trained on features {meta['features']}, the configuration gives "
-            f"{session.knowledge.key}: the training data or the knowledge settings have changed since"
-        )
-    if meta["fingerprint"] != session.knowledge.fingerprint:
-        raise UserError(
-            f"{checkpoint} was trained on features that were deleted and fitted again, which gives other numbers; "
-            "restore the features folder that the run was trained with, or train again"
+            f"{checkpoint} was trained on other features than {settings.training_data.features} now has for this "
+            "configuration: training data, weights or knowledge settings have changed since, or the folder was deleted "
+            "and made again; restore it, or train again"
         )
     session.notes = meta["sources"]
     load_weights(checkpoint, session.model)

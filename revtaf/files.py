@@ -22,11 +22,13 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
     """Parse a JSON file. Raises UserError naming the file, and the line of a syntax error."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{what} not found: {path}") from None
     except IsADirectoryError:
         raise UserError(f"{what}: {path} is a folder, expected a file") from None
+    except (PermissionError, RecursionError) as error:
+        raise UserError(f"{what}: cannot read {path}: {error}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{what}: {path} is not UTF-8 text: {error}") from None
     except json.JSONDecodeError as error:
@@ -42,7 +44,8 @@ def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, delete it on failure."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _clear_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
@@ -57,9 +60,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; put it in the place of `path` on success only."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     with _clear_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-{os.getpid()}-", dir=path.parent))
     os.chmod(partial, 0o755)  # mkdtemp makes it private; the finished folder is an ordinary one
     try:
@@ -87,8 +90,9 @@ def _clear_errors(path: Path) -> Iterator[None]:
     except Exception as error:  # safetensors and PIL wrap the system's errors in kinds of their own
         if os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error):
             raise UserError(f"no space left to write {path}; make room and run the same command again") from error
-        if isinstance(error, PermissionError) or os.strerror(errno.EROFS) in str(error):
-            raise UserError(f"cannot write {path}: {error}; choose another folder or change its rights") from error
+        # A source that cannot be read while it is copied is not the fault of this place.
+        if isinstance(error, OSError) and str(path.parent) in str(error.filename or ""):
+            raise UserError(f"cannot write {path}: {error}; choose another place or change its rights") from error
         raise
 
 

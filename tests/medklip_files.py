@@ -19,7 +19,7 @@ def fake_books(seed: int = 0) -> MedKLIPBooks:
     disease, anatomy = (
         draw.normal(0, 0.5, (n, BOOK_WIDTH)).astype(np.float32) for n in (len(ENTITIES), len(POSITIONS))
     )
-    return MedKLIPBooks(disease, anatomy, "invented explanations", digest("books", seed)[:8])
+    return MedKLIPBooks(disease, anatomy, digest("books", seed)[:8])
 
 
 def write_medklip(path: str | Path, seed: int = 0) -> Path:

@@ -7,7 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,7 +15,9 @@ from medklip_files import write_medklip
 from mimic_files import write_mimic
 
 from revtaf.cli import main
+from revtaf.config_file import load_settings
 from revtaf.knowledge.blocks import Blocks
+from revtaf.knowledge.build import find_knowledge
 from revtaf.knowledge.components import EXPLANATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -77,20 +78,41 @@ def test_from_raw_files_to_the_table(mini, weights, capsys):
     assert report["run"]["text embeddings"] == "Bio_ClinicalBERT [CLS]"
 
 
+def stages(mini, name):
+    return set((mini / "mini" / "features").glob(f"{name}-*"))
+
+
 def test_missing_components_have_stand_ins_that_the_report_names(mini, capsys):
     """Without the three files the same command runs; check says so beforehand, the features are other ones."""
     assert run(mini, "check") == 0
     assert "note   CheXbert not found" in capsys.readouterr().out
-    before = set((mini / "mini" / "features").glob("*"))
+    before = {name: stages(mini, name) for name in ("statuses", "entities", "texts")}
     assert run(mini, "prepare features") == 0
-    made = [p for p in (mini / "mini" / "features").glob("*") if p not in before and (p / "train").exists()]
-    assert len(made) == 1 and (made[0] / "scorer.safetensors").exists()
+    for name, known in before.items():
+        assert stages(mini, name) - known, name
+    assert sum((folder / "scorer.safetensors").exists() for folder in stages(mini, "entities")) == 1
+
+
+def test_networks_are_not_asked_again_for_what_they_said(mini, weights):
+    """Another seed or memory size keeps MedKLIP's scores, CheXbert's statuses and Bio_ClinicalBERT's vectors."""
+    assert run(mini, "prepare features", *weights) == 0
+    before = {name: stages(mini, name) for name in ("statuses", "entities", "texts")}
+    assert run(mini, "prepare features", *weights, "seed=7", "classifier.memory_size=4", "knowledge.text_width=64") == 0
+    assert {name: stages(mini, name) for name in before} == before
+
+
+def test_a_test_run_never_fits_anything(mini, capsys):
+    """Features that are gone are not made anew, for they would be others: exit code 2, and nothing is written."""
+    overrides = [f"run={mini / 'short'}", f"data.features={mini / 'own'}"]
+    assert run(mini, "train", *overrides) == 0
+    shutil.rmtree(next((mini / "own").glob("texts-*")))
+    before = sorted((mini / "own").iterdir())
+    assert run(mini, "test", *overrides) == 2
+    assert "was trained with are not in" in capsys.readouterr().err and sorted((mini / "own").iterdir()) == before
 
 
 def test_other_weights_make_other_features(mini, weights, tmp_path):
     """Features are known by the bytes of the files that made them, not by their names."""
-    from revtaf.config_file import load_settings
-    from revtaf.knowledge.build import find_knowledge
 
     def found(*overrides):
         return find_knowledge(load_settings(mini / "mini.yaml", overrides), torch.device("cpu"))
@@ -119,7 +141,7 @@ def test_a_damaged_store_is_refused_and_made_again(mini, capsys):
     """One changed byte: exit code 2, the file is named; after deleting the folder the same bytes come back."""
     assert run(mini, "prepare features") == 0
     folder = next((mini / "mini" / "features").glob("*/scorer.json")).parent
-    file = folder / "train" / "scores.npy"
+    file = folder / "scores.npy"
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert run(mini, "prepare features") == 2
@@ -156,7 +178,8 @@ def test_the_labels_of_physionet_reach_the_training(mini, tmp_path, capsys):
         f"data.{name}={out / file}" for name, file in (("annotation", "annotation.json"), ("features", "features"))
     ]
     assert run(mini, "prepare features", *places) == 0
-    statuses = np.load(next((out / "features").glob("*/train/statuses.npy")))
+    settings = load_settings(mini / "mini.yaml", places)
+    statuses = find_knowledge(settings, torch.device("cpu")).train.statuses
     studies = json.loads((out / "annotation.json").read_text())["train"]
     assert statuses.shape == (len(studies), 14)
     assert statuses.tolist() == [study["labels"] for study in studies]

@@ -7,6 +7,7 @@ The manifest names what made the folder, and the SHA-256 of every file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,7 @@ from revtaf.errors import UserError
 from revtaf.files import atomic_folder, digest, read_json, sha256, write_json
 
 MANIFEST = "manifest.json"
+REMEDY = "delete the folder, it is made again"
 Record = TypeVar("Record", "Features", "ReferenceTexts")
 
 
@@ -54,60 +56,86 @@ class ReferenceTexts:
 
 
 def save_arrays(folder: str | Path, record: Features | ReferenceTexts, producer: dict) -> None:
-    """Write a folder in one step; `producer` says what made it and is checked on reading."""
-    arrays, lists = {}, {}
+    """Write a record; `producer` says what made it."""
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    write_store(folder, arrays, producer, {name: value for name, value in values.items() if name not in arrays})
+
+
+def load_arrays(folder: str | Path, kind: type[Record]) -> Record:
+    """Map a record written by `save_arrays`; UserError where it is damaged or incomplete."""
+    arrays, lists = read_store(folder)
+    values = {}
+    for f in fields(kind):
+        value = arrays.get(f.name, lists.get(f.name))
+        if value is None:
+            raise UserError(f"{Path(folder) / MANIFEST}: '{f.name}' is missing; {REMEDY}")
+        values[f.name] = value
+    return kind(**values)
+
+
+def write_store(
+    folder: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    producer: dict,
+    lists: Mapping[str, list] | None = None,
+    save: Callable[[Path], None] | None = None,
+) -> None:
+    """Write a folder in one step: arrays, lists (into the manifest), and the files that `save` puts there."""
     with atomic_folder(folder) as partial:
-        for f in fields(record):
-            value = getattr(record, f.name)
-            if isinstance(value, np.ndarray):
-                path = partial / f"{f.name}.npy"
-                np.save(path, np.ascontiguousarray(value), allow_pickle=False)
-                arrays[f.name] = {"dtype": str(value.dtype), "shape": list(value.shape), "sha256": sha256(path)}
-            else:
-                lists[f.name] = value
-        manifest = {"producer": producer, "version": __version__, "arrays": arrays, **lists}
+        if save is not None:
+            save(partial)
+        files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+        shapes = {}
+        for name, array in arrays.items():
+            path = partial / f"{name}.npy"
+            with open(path, "wb") as file:  # np.save's own writing says nothing of use when the disk is full
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+                file.write(np.ascontiguousarray(array).tobytes())
+            shapes[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": sha256(path)}
+        manifest = {"producer": producer, "version": __version__, "arrays": shapes, "files": files, **(lists or {})}
         write_json(partial / MANIFEST, manifest, indent=None)
 
 
-def load_arrays(folder: str | Path, kind: type[Record], producer: dict | None = None) -> Record:
-    """Map a folder written by `save_arrays`; UserError where it is damaged or, if `producer` is given, made otherwise.
+def read_store(folder: str | Path, producer: dict | None = None) -> tuple[dict[str, np.ndarray], dict[str, list]]:
+    """The arrays of a folder, mapped, and its lists. UserError where it is damaged or, if `producer` is given, was made
+    otherwise.
 
     Every file is hashed once (about 2 GB a second); the arrays stay on disk until a row is asked for.
     """
     folder = Path(folder)
     manifest = read_json(folder / MANIFEST, "feature manifest")
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("arrays"), dict):
+        raise UserError(f"{folder / MANIFEST} is damaged; {REMEDY}")
     if producer is not None and manifest.get("producer") != producer:
         raise UserError(f"{folder}: made by {manifest.get('producer')}, expected {producer}; delete the folder")
-    values = {}
-    for f in fields(kind):
-        if f.name in manifest.get("arrays", {}):
-            values[f.name] = _map(folder / f"{f.name}.npy", manifest["arrays"][f.name])
-        elif isinstance(manifest.get(f.name), list):
-            values[f.name] = manifest[f.name]
-        else:
-            raise UserError(f"{folder / MANIFEST}: '{f.name}' is missing; delete the folder, it is made again")
-    return kind(**values)
+    for name, expected in manifest.get("files", {}).items():
+        _check(folder / name, expected)
+    arrays = {name: _map(folder / f"{name}.npy", expected) for name, expected in manifest["arrays"].items()}
+    return arrays, {name: value for name, value in manifest.items() if isinstance(value, list)}
 
 
 def fingerprint(*folders: str | Path) -> str:
-    """Changes with any byte of any array: features fitted anew on another machine are other features."""
+    """Changes with any byte of any file: features fitted anew on another machine are other features."""
     manifests = [read_json(Path(folder) / MANIFEST, "feature manifest") for folder in folders]
-    return digest([m["arrays"] for m in manifests])
+    return digest([(m["arrays"], m.get("files")) for m in manifests])
+
+
+def _check(path: Path, expected: str) -> None:
+    try:
+        found = sha256(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {REMEDY}") from None
+    if found != expected:
+        raise UserError(f"{path} is damaged: SHA-256 {found[:12]}, the manifest says {expected[:12]}; {REMEDY}")
 
 
 def _map(path: Path, expected: dict) -> np.ndarray:
-    remedy = "delete the folder, it is made again"
+    _check(path, expected["sha256"])
     try:
-        found = sha256(path)
-        array = np.load(path, mmap_mode="r" if expected["shape"] and 0 not in expected["shape"] else None)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {remedy}") from None
+        array = np.load(path, mmap_mode=None if 0 in expected["shape"] else "r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
-    if found != expected["sha256"]:
-        raise UserError(
-            f"{path} is damaged: SHA-256 {found[:12]}, the manifest says {expected['sha256'][:12]}; {remedy}"
-        )
+        raise UserError(f"{path} is damaged ({error}); {REMEDY}") from None
     if [str(array.dtype), list(array.shape)] != [expected["dtype"], expected["shape"]]:
-        raise UserError(f"{path}: {array.dtype} {array.shape} differs from the manifest; {remedy}")
+        raise UserError(f"{path}: {array.dtype} {array.shape} differs from the manifest; {REMEDY}")
     return array

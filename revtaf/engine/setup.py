@@ -15,7 +15,8 @@ from revtaf.data.dataset import Batch, ReportDataset
 from revtaf.data.store import Features
 from revtaf.data.text import clean_report
 from revtaf.engine.runtime import seed_everything
-from revtaf.knowledge.build import Knowledge, prepare_knowledge, split_features
+from revtaf.errors import UserError
+from revtaf.knowledge.build import Knowledge, find_knowledge, prepare_knowledge, split_features
 from revtaf.knowledge.packed import packed_images
 from revtaf.labels import POSITIVE
 from revtaf.model import REVTAF, Prompts
@@ -87,9 +88,16 @@ class Session:
 def open_session(settings: Settings, accelerator: Accelerator, tokenizer: ReportTokenizer | None = None) -> Session:
     """Fit or load the knowledge, then build the model. A given tokenizer (a checkpoint's) is kept as it is,
     and its weights are expected to be loaded next; without one the model starts as configured."""
-    with accelerator.main_process_first():
-        knowledge = prepare_knowledge(settings, accelerator.device)
     fresh = tokenizer is None
+    with accelerator.main_process_first():
+        prepare = prepare_knowledge if fresh else find_knowledge
+        knowledge = prepare(settings, accelerator.device)
+    if knowledge is None:  # made anew they would be other features
+        raise UserError(
+            f"the features that {settings.run} was trained with are not in {settings.training_data.features}: the "
+            "folder was deleted, or training data, weights or knowledge settings have changed since; restore them, or "
+            "train again"
+        )
     # Fitting the knowledge draws random numbers, finding it again does not: the model starts the same.
     seed_everything(settings.seed, accelerator.process_index)
     if tokenizer is None:

@@ -6,9 +6,11 @@ the result. Several processes (`Shard`) take every n-th block each.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from revtaf.errors import UserError
 from revtaf.files import atomic_write
 
 ROWS = 2048  # of a block: seconds to minutes of work, which is what an interruption can cost
-READERS = 4  # threads that decode images
+READERS = min(32, os.cpu_count() or 4)  # threads that decode images
 
 Arrays = dict[str, np.ndarray]
 
@@ -61,9 +63,9 @@ class Blocks:
 
     suffix = ".safetensors"
 
-    def __init__(self, folder: Path, count: int, title: str, rows: int = ROWS):
-        self.folder, self.count, self.title, self.rows = folder, count, title, rows
-        self.paths = [folder / f"{block:05d}{self.suffix}" for block in range(-(-count // rows))]
+    def __init__(self, folder: Path, count: int, title: str, rows: int | None = None):
+        self.folder, self.count, self.title, self.rows = folder, count, title, rows or ROWS
+        self.paths = [folder / f"{block:05d}{self.suffix}" for block in range(-(-count // self.rows))]
 
     def compute(self, arrays_of: Callable[[slice], Arrays], shard: Shard) -> None:
         """Every missing block of this shard; `arrays_of` gets the rows of a block."""
@@ -71,13 +73,13 @@ class Blocks:
         for block in tqdm(todo, desc=self.title, unit="block", leave=False, disable=not todo):
             rows = slice(block * self.rows, min((block + 1) * self.rows, self.count))
             content = arrays_of(rows)
-            with atomic_write(self.paths[block]) as partial:
-                self._save(partial, content)
+            with atomic_write(self.paths[block]) as unfinished:
+                self._save(unfinished, content)
 
     def read(self) -> Arrays:
         """All rows, in order. Raises Waiting where blocks are missing."""
         self.require()
-        parts = [load_file(path) for path in self.paths]
+        parts = [_read(load_file, path) for path in self.paths]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def require(self) -> None:
@@ -98,7 +100,7 @@ class PixelBlocks(Blocks):
     def map(self) -> PixelBlocks:
         """The rows of all blocks, mapped. Raises Waiting where blocks are missing."""
         self.require()
-        self.parts = [np.load(path, mmap_mode="r") for path in self.paths]
+        self.parts = [_read(partial(np.load, mmap_mode="r"), path) for path in self.paths]
         return self
 
     def __len__(self) -> int:
@@ -109,8 +111,16 @@ class PixelBlocks(Blocks):
         return np.stack([self.parts[row // self.rows][row % self.rows] for row in rows.tolist()])
 
     def _save(self, path: Path, pixels: np.ndarray) -> None:
-        with open(path, "wb") as file:  # np.save would add its suffix to a name without it
-            np.save(file, pixels, allow_pickle=False)
+        with open(path, "wb") as file:  # np.save's own writing says nothing of use when the disk is full
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(pixels))
+            file.write(pixels.tobytes())
+
+
+def _read(load: Callable, path: Path):
+    try:
+        return load(path)
+    except Exception as error:  # safetensors and numpy raise many kinds here; all mean: not what was written
+        raise UserError(f"{path} is damaged ({error}); delete it, it is made again") from None
 
 
 def read_pixels(

@@ -1,16 +1,15 @@
-"""From a data set to the features that the model reads, computed once and found again.
+"""From a data set to the features that the model reads: made once, found again.
 
-Everything is fitted on the training split: entity scorer (cross-fitted), text encoder, sentence and triplet tables, the
-classifier's memory. A folder's name is a digest of what made it, so that settings never meet features of other
-settings. Unfinished work lies in a folder of its own (`.KEY.parts`) and is continued by the same command; a half-made
-folder is never seen under the final name.
+Everything is fitted on the training split: entity scorer (cross-fitted), text tables, the classifier's memory. The
+stages and what each depends on: `revtaf.knowledge.stages`.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,17 @@ import torch
 
 from revtaf.config import DataSettings, Settings
 from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations
-from revtaf.data.store import Features, ReferenceTexts, fingerprint, load_arrays, save_arrays
+from revtaf.data.store import Features, ReferenceTexts, fingerprint
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, digest
 from revtaf.knowledge import imported, stages
 from revtaf.knowledge.base import EntityModel, Labeler
 from revtaf.knowledge.blocks import WHOLE, Shard, Waiting
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.knowledge.feature_store import FeatureStore, Missing
 from revtaf.knowledge.label_cache import CachedLabeler
 from revtaf.prompts.local import triplet_texts
 
-VERSION = 2  # raised whenever the same settings would give other features
 log = logging.getLogger("revtaf")
 
 
@@ -37,57 +35,25 @@ log = logging.getLogger("revtaf")
 class Knowledge:
     """The components of a run, and the features of the training split."""
 
-    labeler: Labeler
     components: Components
     scorer: EntityScorer | None  # where one was fitted
+    scorer_mark: str  # changes with it
     train: Features
     texts: ReferenceTexts
     triplets: list[str] | None  # the local prompts in words; imported ones are vectors only
     studies: list[Study]  # of the training split, in the rows' order
-    key: str
+    remembered: Path  # where a slow labeler's answers are kept
+    key: str  # of what the features were made of
     fingerprint: str  # of the features themselves: another machine's refit differs
     notes: dict[str, str]  # for the run's report: what was used, and what was not there
+
+    @cached_property
+    def labeler(self) -> Labeler:
+        return _labeler(self.components, self.remembered)
 
     @property
     def entities(self) -> EntityModel:
         return self.scorer or self.components.image_model
-
-
-@dataclass
-class _Plan:
-    """What the training features are made of, and where they lie."""
-
-    settings: Settings
-    data: DataSettings
-    studies: list[Study]
-    components: Components
-
-    def __post_init__(self):
-        options = self.settings.knowledge
-        fitted = {"text_width": options.text_width, "report_labels": options.report_labels, "memory": options.memory}
-        if not self.components.medklip:
-            names = ("folds", "min_mentions")
-            fitted |= {n: v for n, v in options.model_dump().items() if n.startswith("scorer_") or n in names}
-        self.producer = {
-            "version": VERSION,
-            "components": self.components.identity,
-            "settings": fitted,
-            "memory_size": self.settings.classifier.memory_size,
-            "max_words": self.data.max_words,
-            "seed": self.settings.seed,
-            "images": str(self.data.images),
-            "train": _identity(self.studies),
-        }
-        self.key = digest(self.producer)
-        self.folder = Path(self.data.features) / self.key
-        self.parts = self.folder.with_name(f".{self.key}.parts")
-
-    def labeler(self) -> Labeler:
-        """Remembers what it labelled, where labelling takes a network."""
-        labeler = self.components.labeler
-        if not self.components.chexbert:
-            return labeler
-        return CachedLabeler(labeler, Path(self.data.features) / "labels.sqlite")
 
 
 def select(annotations: Annotations, split: str, data: DataSettings) -> list[Study]:
@@ -99,7 +65,7 @@ def select(annotations: Annotations, split: str, data: DataSettings) -> list[Stu
         if not annotations.get(part):
             have = ", ".join(f"{name} ({len(s)})" for name, s in annotations.items())
             raise UserError(f"{data.annotation}: no study in split '{part}'; it has {have}")
-    return [study for part in parts for study in annotations[part]][: data.max_samples]
+    return [study for part in parts for study in annotations[part][: data.max_samples]]
 
 
 def prepare_knowledge(settings: Settings, device: torch.device, shard: Shard = WHOLE) -> Knowledge:
@@ -107,154 +73,152 @@ def prepare_knowledge(settings: Settings, device: torch.device, shard: Shard = W
 
     Raises Waiting, where other shards have to finish first.
     """
-    plan = _plan(settings, device)
-    if settings.knowledge.imported:
-        return _imported(plan)
-    if not plan.folder.exists():
-        count, name = len(plan.studies), plan.data.name
-        log.info("features: fitting on %d training studies of %s -> %s", count, name, plan.folder)
-        _build(plan, shard)
-    shutil.rmtree(plan.parts, ignore_errors=True)  # of a build that was killed after its last step
-    return _open(plan)
+    return _training(settings, device, FeatureStore(Path(settings.training_data.features), shard))
 
 
 def find_knowledge(settings: Settings, device: torch.device) -> Knowledge | None:
     """The same where it was made before, else None."""
-    plan = _plan(settings, device)
-    if settings.knowledge.imported:
-        return _imported(plan)
-    return _open(plan) if plan.folder.exists() else None
+    try:
+        return _training(settings, device, FeatureStore(Path(settings.training_data.features), make=False))
+    except Missing:
+        return None
 
 
 def split_features(
+    knowledge: Knowledge, settings: Settings, data: DataSettings, split: str, device: torch.device
+) -> tuple[Features, list[Study]]:
+    """Features of a validation or test split, by components that never saw it; found where they were made before."""
+    return _split(knowledge, settings, data, split, device, FeatureStore(Path(data.features)))
+
+
+def find_split(
+    knowledge: Knowledge, settings: Settings, data: DataSettings, split: str
+) -> tuple[Features, list[Study]] | None:
+    """The same where it was made before, else None."""
+    store = FeatureStore(Path(data.features), make=False)
+    try:
+        return _split(knowledge, settings, data, split, torch.device("cpu"), store)
+    except Missing:
+        return None
+
+
+def _training(settings: Settings, device: torch.device, store: FeatureStore) -> Knowledge:
+    data, options = settings.training_data, settings.knowledge
+    studies = select(load_annotations(data.annotation), "train", data)
+    components = Components(options, device)
+    remembered = Path(data.features) / "labels.sqlite"
+    if options.imported:
+        return _imported(studies, components, options.imported, remembered)
+    patients, seed = [s.patient for s in studies], settings.seed
+    waiting: list[str] = []
+
+    def attempt(stage: Callable, *arguments):
+        """A shard does its part of every stage that needs no other stage, whatever is still missing."""
+        try:
+            return stage(store, studies, *arguments)
+        except Waiting as reason:
+            waiting.append(str(reason))
+
+    statuses = attempt(stages.report_statuses, components, lambda: _labeler(components, remembered))
+    if components.medklip:
+        identity = components.identity["entities"]
+        scores = attempt(stages.model_scores, data, lambda: components.image_model, identity, device)
+    else:
+        scores = attempt(stages.fitted_scores, data, components, seed)
+    tables = attempt(stages.text_tables, data, components, seed)
+    by_clip = options.memory == "clip"
+    reports = attempt(stages.clip_reports, data, components) if by_clip else np.zeros((0, 0), dtype=np.float16)
+    queries = attempt(stages.clip_images, data, components) if by_clip else None
+    if waiting:
+        raise Waiting("; ".join(waiting))
+
+    texts = ReferenceTexts(**tables, reports=reports, nearest=np.zeros(0, np.int32))
+    size = settings.classifier.memory_size
+    space = _memory_space(queries if by_clip else None, scores["scores"], texts, patients)
+    memory = stages.memory_rows(
+        store, queries if by_clip else scores["scores"], patients, *space, patients, _metric(by_clip), size, device
+    )
+    texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
+    given = stages.given_statuses(studies, options)
+    return Knowledge(
+        components=components,
+        scorer=None if components.medklip else EntityScorer.load(store.used["entities"]),
+        scorer_mark=fingerprint(store.used["entities"]),
+        train=Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory),
+        texts=texts,
+        triplets=triplet_texts(),
+        studies=studies,
+        remembered=remembered,
+        key=store.key,
+        fingerprint=store.fingerprint,
+        notes=components.notes | {"training statuses": f"from the {'annotation' if given else 'report labeler'}"},
+    )
+
+
+def _split(
     knowledge: Knowledge,
     settings: Settings,
     data: DataSettings,
     split: str,
     device: torch.device,
+    store: FeatureStore,
 ) -> tuple[Features, list[Study]]:
-    """Features of a validation or test split, by components that never saw it; cached."""
-    studies, producer, folder = _split(knowledge, data, split)
-    if settings.knowledge.imported:
-        return imported.load_split(settings.knowledge.imported, split, studies), studies
-    if not folder.exists():
-        log.info("features: extracting %d studies of %s, split %s", len(studies), data.name, split)
-        parts = folder.with_name(f".{folder.name}.parts")
-        train = knowledge.train
-        statuses = stages.report_statuses(studies, knowledge.labeler, settings, train.statuses.shape[1])
-        scores = stages.model_scores(studies, data, lambda: knowledge.entities, device, parts)
-        patients, k = [s.patient for s in studies], train.memory.shape[1]
-        if settings.knowledge.memory == "clip":
-            images = stages.clip_images(studies, data, knowledge.components, parts)
-            memory = stages.memory_by_reports(images, patients, knowledge.texts, train.patients, k, device, parts)
-        else:
-            probability = scores.probability.astype(np.float16)
-            memory = stages.memory_by_scores(probability, patients, train.scores, train.patients, k, device, parts)
-        save_arrays(folder, stages.split_record(studies, statuses, scores, memory), producer)
-        shutil.rmtree(parts)
-    return load_arrays(folder, Features, producer), studies
-
-
-def find_split(knowledge: Knowledge, settings: Settings, data: DataSettings, split: str):
-    """The same where it was made before, else None."""
-    studies, producer, folder = _split(knowledge, data, split)
-    if settings.knowledge.imported:
-        return imported.load_split(settings.knowledge.imported, split, studies), studies
-    return (load_arrays(folder, Features, producer), studies) if folder.exists() else None
-
-
-def _plan(settings: Settings, device: torch.device) -> _Plan:
-    data = settings.training_data
-    studies = select(load_annotations(data.annotation), "train", data)
-    return _Plan(settings, data, studies, Components(settings.knowledge, device))
-
-
-def _build(plan: _Plan, shard: Shard) -> None:
-    """Stage by stage. The parts that need no other part come first, so that a shard does its share of all of them."""
-    settings, data, studies, parts = plan.settings, plan.data, plan.studies, plan.parts
-    components, device = plan.components, plan.components.device
-    waiting: list[str] = []
-
-    def attempt(stage, *arguments):
-        try:
-            return stage(*arguments)
-        except Waiting as reason:
-            waiting.append(str(reason))
-
-    statuses = stages.report_statuses(studies, plan.labeler(), settings, None, shard)
-    scored = attempt(stages.training_scores, studies, data, settings, components, parts, shard)
-    if shard.count > 1:
-        attempt(stages.embed_texts, stages.DistinctTexts(studies, data), components, parts, shard)
-        if settings.knowledge.memory == "clip":
-            attempt(stages.clip_images, studies, data, components, parts, shard)
-        raise Waiting("; ".join(waiting) or "every block is there")
-    if waiting:
-        raise Waiting("; ".join(waiting))
-    scorer, scores = scored
-    encoder, texts = stages.reference_texts(studies, statuses, data, settings, components, parts)
+    studies = select(load_annotations(data.annotation), split, data)
+    if folder := settings.knowledge.imported:
+        if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
+            raise Missing(f"{folder} has no {split}")
+        return imported.load_split(folder, split, studies), studies
+    components, train, texts = knowledge.components, knowledge.train, knowledge.texts
     patients = [s.patient for s in studies]
-    k = stages.memory_size(settings.classifier.memory_size, patients)
-    if settings.knowledge.memory == "clip":
-        images = stages.clip_images(studies, data, components, parts, shard)
-        memory = stages.memory_by_reports(images, patients, texts, patients, k, device, parts)
-    else:
-        probability = scores.probability.astype(np.float16)
-        memory = stages.memory_by_scores(probability, patients, probability, patients, k, device, parts)
-    with atomic_folder(plan.folder) as partial:
-        save_arrays(partial / "train", stages.split_record(studies, statuses, scores, memory), plan.producer)
-        save_arrays(partial / "texts", texts, plan.producer)
-        for component in (scorer, encoder):
-            if component is not None:
-                component.save(partial)
+    count = train.statuses.shape[1]
+    statuses = stages.report_statuses(store, studies, components, lambda: knowledge.labeler, count)
+    identity = components.identity["entities"] if components.medklip else ["fitted", knowledge.scorer_mark]
+    scores = stages.model_scores(store, studies, data, lambda: knowledge.entities, identity, device)
+    by_clip = settings.knowledge.memory == "clip"
+    queries = stages.clip_images(store, studies, data, components) if by_clip else scores["scores"]
+    space = _memory_space(queries if by_clip else None, train.scores, texts, train.patients)
+    k = train.memory.shape[1]
+    memory = stages.memory_rows(store, queries, patients, *space, train.patients, _metric(by_clip), k, device)
+    return Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory), studies
 
 
-def _open(plan: _Plan) -> Knowledge:
-    source = "the annotation" if stages.given_statuses(plan.studies, plan.settings) else "the report labeler"
-    train, texts = plan.folder / "train", plan.folder / "texts"
-    return Knowledge(
-        labeler=plan.labeler(),
-        components=plan.components,
-        scorer=None if plan.components.medklip else EntityScorer.load(plan.folder),
-        train=load_arrays(train, Features, plan.producer),
-        texts=load_arrays(texts, ReferenceTexts, plan.producer),
-        triplets=triplet_texts(),
-        studies=plan.studies,
-        key=plan.key,
-        fingerprint=fingerprint(train, texts),
-        notes=plan.components.notes | {"training statuses": f"from {source}"},
-    )
+def _metric(by_clip: bool) -> str:
+    return "cosine" if by_clip else "euclidean"
 
 
-def _imported(plan: _Plan) -> Knowledge:
-    folder = plan.settings.knowledge.imported
-    train, texts = imported.load_training(folder, plan.studies)
+def _memory_space(clip_queries, train_scores: np.ndarray, texts: ReferenceTexts, patients: list[str]):
+    """What the memory is searched in: vectors (M, D), and the training rows (M,) that they stand for.
+
+    Of CLIP's reports, one of a kind for each patient, however many images show it.
+    """
+    if clip_queries is None:
+        return train_scores, np.arange(len(train_scores), dtype=np.int32)
+    first: dict[tuple[str, int], int] = {}
+    for row, pair in enumerate(zip(patients, texts.report_ids.tolist(), strict=True)):
+        first.setdefault(pair, row)
+    rows = np.array(sorted(first.values()), dtype=np.int32)
+    return texts.reports[texts.report_ids[rows]], rows
+
+
+def _labeler(components: Components, remembered: Path) -> Labeler:
+    """Remembers what it labelled, where labelling takes a network."""
+    return CachedLabeler(components.labeler, remembered) if components.chexbert else components.labeler
+
+
+def _imported(studies: list[Study], components: Components, folder: Path, remembered: Path) -> Knowledge:
+    train, texts = imported.load_training(folder, studies)
     mark = fingerprint(folder / "train", folder / "texts")
-    notes = {"entity scores": f"imported from {folder}", "text embeddings": f"imported from {folder}"}
+    names = ("entity scores", "text embeddings", "classifier memory", "training statuses")
     return Knowledge(
-        labeler=plan.labeler(),
-        components=plan.components,
+        components=components,
         scorer=None,
+        scorer_mark="",
         train=train,
         texts=texts,
         triplets=None,
-        studies=plan.studies,
+        studies=studies,
+        remembered=remembered,
         key=f"imported-{mark}",
         fingerprint=mark,
-        notes=plan.components.notes | notes | {"classifier memory": "imported", "training statuses": "imported"},
+        notes=components.notes | {name: f"imported from {folder}" for name in names},
     )
-
-
-def _split(knowledge: Knowledge, data: DataSettings, split: str) -> tuple[list[Study], dict, Path]:
-    studies = select(load_annotations(data.annotation), split, data)
-    producer = {
-        "knowledge": knowledge.key,
-        "fingerprint": knowledge.fingerprint,
-        "images": str(data.images),
-        "studies": _identity(studies),
-    }
-    return studies, producer, Path(data.features) / f"{knowledge.key}-{digest(producer)}"
-
-
-def _identity(studies: list[Study]) -> str:
-    """Changes with whatever of the studies the features depend on."""
-    return digest([(s.id, s.image_path, s.report, s.labels, s.patient) for s in studies])

@@ -17,7 +17,7 @@ from transformers import BertConfig
 
 from revtaf.bert import FrozenBert, current_names, encoder_shapes, read_tensors, require_fit
 from revtaf.errors import UserError
-from revtaf.files import sha256
+from revtaf.files import digest, sha256
 from revtaf.knowledge.base import Labeler
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, NO_FINDING, STATUSES
 
@@ -57,7 +57,7 @@ class CheXbertLabeler:
             for i in range(len(_CLASSES))
         ]
         bert = FrozenBert(config, state, Path(vocabulary), _WHAT, device)
-        return cls(bert, heads, auxiliary, sha256(path)[:8])
+        return cls(bert, heads, auxiliary, digest([sha256(path), sha256(vocabulary)])[:8])
 
     def label(self, reports: Sequence[str], progress: bool = False) -> np.ndarray:
         """(N, 18) uint8: 0 blank, 1 positive, 2 negative, 3 uncertain; `no finding` is 0 or 1."""

@@ -14,9 +14,18 @@ import numpy as np
 import torch
 from transformers import BertConfig
 
-from revtaf.bert import BERT_FILES, FrozenBert, current_names, encoder_shapes, find_weights, read_tensors, require_fit
+from revtaf.bert import (
+    BERT_FILES,
+    FrozenBert,
+    bert_files,
+    current_names,
+    encoder_shapes,
+    find_weights,
+    read_tensors,
+    require_fit,
+)
 from revtaf.errors import UserError
-from revtaf.files import read_json, sha256
+from revtaf.files import digest, read_json, sha256
 
 _WHAT = "Bio_ClinicalBERT"
 _SIZES = (
@@ -33,7 +42,7 @@ _UNUSED = ("cls.", "bert.pooler.")
 
 
 class ClinicalBertEncoder:
-    """Texts -> (N, width) float32; `name` carries the first eight digits of the weight file's SHA-256."""
+    """Texts -> (N, width) float32; `name` changes with weights, vocabulary and sizes."""
 
     def __init__(self, bert: FrozenBert, weights: str):
         self.bert = bert
@@ -52,7 +61,7 @@ class ClinicalBertEncoder:
         state = {key: value for key, value in state.items() if not key.startswith(_UNUSED)}
         require_fit(state, encoder_shapes(config, pooler=False), path, _WHAT)
         bert = FrozenBert(config, state, folder / "vocab.txt", _WHAT, device)
-        return cls(bert, sha256(path)[:8])
+        return cls(bert, digest([sha256(file) for file in bert_files(folder)])[:8])
 
     def encode(
         self, texts: Sequence[str], separator: bool = True, max_length: int = 128, progress: bool = False

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from revtaf.bert import find_weights
+from revtaf.bert import bert_files, find_weights
 from revtaf.config import KnowledgeSettings
 from revtaf.errors import UserError
 from revtaf.files import sha256
@@ -50,20 +50,22 @@ class Components:
         """Names of the components and digests of their files."""
         s = self.settings
         result: dict[str, Any] = {
-            "labeler": _digest(s.chexbert) if self.chexbert else RuleLabeler.name,
-            "entities": _digest(s.medklip) if self.medklip else EntityScorer.name,
-            "text": _digest(find_weights(s.bio_clinicalbert)) if self.clinical_bert else TfidfEncoder.name,
+            "labeler": [RuleLabeler.name],
+            "entities": EntityScorer.name,
+            "text": _digests(*bert_files(s.bio_clinicalbert)) if self.clinical_bert else TfidfEncoder.name,
         }
+        if self.chexbert:
+            result["labeler"] += _digests(s.chexbert, s.chexbert_vocabulary)
         if self.medklip:
-            books = find_weights(s.bio_clinicalbert)
-            if books is None:
+            if find_weights(s.bio_clinicalbert) is None:
                 raise UserError(
                     f"{s.medklip} is there, but its text encoder is not: put Bio_ClinicalBERT into "
                     f"{s.bio_clinicalbert}, or set knowledge.entities=scorer"
                 )
-            result["books"] = [_digest(books), _digest(s.explanations or EXPLANATIONS)]
+            books = (*bert_files(s.bio_clinicalbert), s.explanations or EXPLANATIONS)
+            result["entities"] = _digests(s.medklip, *books)
         if s.memory == "clip":
-            result["memory"] = [s.clip_model, _digest(s.clip)]
+            result["clip"] = [s.clip_model, *_digests(s.clip)]
         return result
 
     @property
@@ -130,10 +132,11 @@ class Components:
         return ClipPair.load(self.settings.clip_model, self.settings.clip, self.device)
 
 
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"no such file: {path}; see checkpoints/README.md, or change the knowledge settings")
-    return sha256(path)[:16]
+def _digests(*paths: Path) -> list[str]:
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"no such file: {path}; see checkpoints/README.md, or change the knowledge settings")
+    return [sha256(path)[:16] for path in paths]
 
 
 def _choice(used: bool, paper: str, own: str, wanted: bool, path: Path) -> str:

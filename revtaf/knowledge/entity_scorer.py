@@ -138,7 +138,8 @@ def fit_entity_scorer(
             title = f"fold {fold + 1}/{settings.folds}"
             torch.manual_seed(seed * 1000 + fold)
             inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-            net = _train(images, target, mentions.position, inside, settings, device, title)
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+                net = _train(images, target, mentions.position, inside, settings, device, title)
             presence, position = _predict([net], images, outside, True)
             state = {f"net.{k}": v.contiguous().cpu() for k, v in net.state_dict().items()}
             state |= {"presence": torch.from_numpy(presence), "position": torch.from_numpy(position)}

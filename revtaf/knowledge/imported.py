@@ -29,7 +29,10 @@ def load_split(folder: Path, split: str, studies: Sequence[Study]) -> Features:
     parts = [load_arrays(_part(folder, name), Features) for name in split.split("+")]
     row = {sample: i for i, sample in enumerate(sample for part in parts for sample in part.ids)}
     if missing := [s.id for s in studies if s.id not in row]:
-        raise UserError(f"knowledge.imported: {folder} lacks {len(missing)} samples of split {split}: {missing[:5]}")
+        raise UserError(
+            f"knowledge.imported: {folder} lacks {len(missing)} samples of split {split}: {missing[:5]}; "
+            "imported features serve only the set that they were imported with"
+        )
     rows = np.array([row[s.id] for s in studies])
     arrays = {
         f.name: np.concatenate([getattr(part, f.name) for part in parts])[rows]
@@ -41,5 +44,8 @@ def load_split(folder: Path, split: str, studies: Sequence[Study]) -> Features:
 
 def _part(folder: Path, name: str) -> Path:
     if not (folder / name).is_dir():
-        raise UserError(f"knowledge.imported: {folder / name} is not there; run `revtaf prepare import`")
+        raise UserError(
+            f"knowledge.imported: {folder / name} is not there; run `revtaf prepare import` with that split's "
+            "artefacts, or set knowledge.imported=null"
+        )
     return folder / name

@@ -44,12 +44,11 @@ class ClsEncoder(Protocol):
 
 @dataclass(frozen=True)
 class MedKLIPBooks:
-    """disease (75, 768) and anatomy (51, 768) float32; whose explanations (`source`); a digest of all texts and the
-    encoder's name (`key`)."""
+    """disease (75, 768) and anatomy (51, 768) float32; a digest of all texts and the encoder's name
+    (`key`)."""
 
     disease: np.ndarray
     anatomy: np.ndarray
-    source: str
     key: str
 
 
@@ -61,10 +60,8 @@ def make_books(encoder: ClsEncoder, explanations: Path | None = None) -> MedKLIP
     """
     if explanations is None:
         texts = _in_order(load_phrases("explanations.yaml"), "phrases/explanations.yaml")
-        source = "our own explanations, not the ones MedKLIP was trained with: its queries differ"
     else:
         texts = _in_order(_read_explanations(Path(explanations)), str(explanations))
-        source = f"the explanations of {Path(explanations).name}"
     places = [f"It is located at {position}" for position in POSITIONS]
     vectors = encoder.encode(texts + places, separator=False, max_length=128)
     if vectors.shape[1] != BOOK_WIDTH:
@@ -72,7 +69,7 @@ def make_books(encoder: ClsEncoder, explanations: Path | None = None) -> MedKLIP
             f"MedKLIP reads texts of width {BOOK_WIDTH}; {encoder.name} gives {vectors.shape[1]}: use Bio_ClinicalBERT"
         )
     vectors = np.asarray(vectors, dtype=np.float32)
-    return MedKLIPBooks(vectors[: len(texts)], vectors[len(texts) :], source, digest(texts, places, encoder.name)[:8])
+    return MedKLIPBooks(vectors[: len(texts)], vectors[len(texts) :], digest(texts, places, encoder.name)[:8])
 
 
 def _read_explanations(path: Path) -> Any:
@@ -106,14 +103,13 @@ def _in_order(content: Any, where: str) -> list[str]:
 
 
 class MedKLIP:
-    """Entity scores by MedKLIP; `note` says whose explanations its queries are made of."""
+    """Entity scores by MedKLIP."""
 
     image_size = IMAGE_SIZE
 
-    def __init__(self, net: MedKLIPNet, name: str, note: str):
+    def __init__(self, net: MedKLIPNet, name: str):
         self.net = net.eval()
         self.name = name
-        self.note = note
 
     @classmethod
     def load(cls, checkpoint: str | Path, books: MedKLIPBooks) -> MedKLIP:
@@ -123,7 +119,7 @@ class MedKLIP:
         net = MedKLIPNet(torch.from_numpy(books.disease), torch.from_numpy(books.anatomy))
         _load_strictly(net, state, checkpoint)
         net.res_features.to(memory_format=torch.channels_last)  # faster; see Backbone
-        return cls(net, f"medklip-{sha256(checkpoint)[:8]}-{books.key}", f"MedKLIP with {books.source}")
+        return cls(net, f"medklip-{sha256(checkpoint)[:8]}-{books.key}")
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """8-bit grey image -> (224, 224) uint8: squashed as in MedKLIP's training, nothing is cut off."""

@@ -1,29 +1,37 @@
-"""The stages in which features are made, each from the stages before it, each continued where it was interrupted.
+"""What features are made of, stage by stage; each is a folder of the feature store.
 
-reports --labeler--> statuses                 images --entity model--> scores, positions, local prompts
-reports --text encoder--> sentence, report and triplet tables
-scores (or CLIP) --> the classifier's memory   statuses --> nearest training sample by labels
+    reports --labeler--> statuses --> nearest training study by labels
+    images --entity model--> entity scores, local prompts --> the classifier's memory
+    reports --text encoder--> tables of sentences and triplets       (images, reports --CLIP--> memory, if so chosen)
+
+The digests name exactly what a stage depends on. Nothing here knows a split: what is fitted, the entity scorer and the
+text tables, is asked for with the training studies.
 """
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
-from revtaf.config import DataSettings, Settings
+from revtaf.config import DataSettings, KnowledgeSettings
 from revtaf.data.annotations import Study
-from revtaf.data.store import Features, ReferenceTexts
 from revtaf.data.text import clean_report, sentences
 from revtaf.errors import UserError
+from revtaf.files import digest
+from revtaf.knowledge import blocks
 from revtaf.knowledge.base import EntityModel, EntityScores, Labeler
-from revtaf.knowledge.blocks import ROWS, WHOLE, Blocks, PixelBlocks, Shard, read_pixels
+from revtaf.knowledge.blocks import Blocks, PixelBlocks, Shard, read_pixels
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer, scorer_pixels
+from revtaf.knowledge.feature_store import Arrays, FeatureStore, Save
 from revtaf.knowledge.mentions import entity_mentions
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import CATEGORIES
@@ -31,13 +39,13 @@ from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.labels import nearest_by_status
 from revtaf.prompts.local import triplet_codes, triplet_texts
 
-log = logging.getLogger("revtaf")
+VERSION = 2  # raised whenever the same inputs would give other features
 
 
-def given_statuses(studies: Sequence[Study], settings: Settings) -> bool:
+def given_statuses(studies: Sequence[Study], options: KnowledgeSettings) -> bool:
     """Whether the annotation's statuses are used; UserError where some studies have them and others do not."""
     counts = Counter(len(s.labels) for s in studies)
-    if not settings.knowledge.report_labels or set(counts) == {0}:
+    if not options.report_labels or set(counts) == {0}:
         return False
     if len(counts) > 1:
         odd = next(s.id for s in studies if len(s.labels) != counts.most_common(1)[0][0])
@@ -49,60 +57,88 @@ def given_statuses(studies: Sequence[Study], settings: Settings) -> bool:
 
 
 def report_statuses(
-    studies: Sequence[Study], labeler: Labeler, settings: Settings, categories: int | None, shard: Shard = WHOLE
+    store: FeatureStore,
+    studies: Sequence[Study],
+    components: Components,
+    labeler: Callable[[], Labeler],
+    categories: int | None = None,
 ) -> np.ndarray:
-    """(N, K) uint8: the annotation's statuses, or the labeler's where it has none; cut to `categories`.
-
-    A shard labels its part of the reports only, for a labeler that remembers them; its result is not complete.
-    """
-    if given_statuses(studies, settings):
+    """(N, K) uint8: the annotation's statuses, or those of `labeler()` where it has none or too few; cut to
+    `categories`."""
+    if given_statuses(studies, components.settings):
         statuses = np.array([s.labels for s in studies], dtype=np.uint8)
         if categories is None or statuses.shape[1] >= categories:
             return statuses[:, :categories]
-    reports = list(dict.fromkeys(s.report for s in studies))
-    if shard.count > 1:
-        reports = reports[shard.index :: shard.count]
-    row = {report: i for i, report in enumerate(reports)}
-    labels = np.asarray(labeler.label(reports), dtype=np.uint8)[:, : categories or len(CATEGORIES)]
-    return labels[[row[s.report] for s in studies if s.report in row]]
+    reports = [s.report for s in studies]
 
+    def build(_: Path, shard: Shard) -> tuple[Arrays, None]:
+        distinct = list(dict.fromkeys(reports))
+        if shard.count > 1:  # a labeler that takes long remembers what it labelled
+            labeler().label(distinct[shard.index :: shard.count])
+            return {}, None
+        row = {report: i for i, report in enumerate(distinct)}
+        labels = np.asarray(labeler().label(distinct), dtype=np.uint8)
+        return {"statuses": labels[[row[report] for report in reports]]}, None
 
-def training_scores(
-    studies: Sequence[Study], data: DataSettings, settings: Settings, components: Components, parts: Path, shard: Shard
-) -> tuple[EntityScorer | None, EntityScores]:
-    """Entity scores of the training images: MedKLIP's, or out-of-fold ones of a scorer fitted now (returned too)."""
-    if components.medklip:
-        return None, model_scores(studies, data, lambda: components.image_model, components.device, parts, shard)
-    size = settings.knowledge.scorer_image_size
-    images = PixelBlocks(parts / "pixels", len(studies), "reading images")
-    images.compute(
-        lambda rows: read_pixels(studies[rows], data.images, size, lambda image: scorer_pixels(image, size)), shard
-    )
-    mentions = entity_mentions([clean_report(s.report, data.max_words) for s in studies])
-    patients = [s.patient for s in studies]
-    return fit_entity_scorer(
-        images.map(), mentions, patients, settings.knowledge, settings.seed, components.device, parts / "folds", shard
-    )
+    producer = {"version": VERSION, "labeler": components.identity["labeler"], "reports": digest(reports)}
+    return store.get("statuses", producer, build)["statuses"][:, : categories or len(CATEGORIES)]
 
 
 def model_scores(
+    store: FeatureStore,
     studies: Sequence[Study],
     data: DataSettings,
-    model: Callable[[], EntityModel],
+    model: Any,
+    identity: Any,
     device: torch.device,
-    parts: Path,
-    shard: Shard = WHOLE,
-) -> EntityScores:
-    """Entity scores by a finished model, in blocks. `model` is called where a block is missing."""
+) -> Arrays:
+    """Entity scores (N, 75) and codes (N, 75) by a finished model. `model()` gives it where it has to look."""
 
-    def scores_of(rows: slice) -> dict[str, np.ndarray]:
-        entities = model()
-        images = read_pixels(studies[rows], data.images, entities.image_size, entities.pixels)
-        return entities.score(images, device, progress=True)._asdict()
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        def scores_of(rows: slice) -> Arrays:
+            entities: EntityModel = model()
+            images = read_pixels(studies[rows], data.images, entities.image_size, entities.pixels)
+            return _stored(entities.score(images, device, progress=True))
 
-    blocks = Blocks(parts / "scores", len(studies), "entity scores")
-    blocks.compute(scores_of, shard)
-    return EntityScores(**blocks.read())
+        work = Blocks(parts, len(studies), "entity scores")
+        work.compute(scores_of, shard)
+        return work.read(), None
+
+    producer = {"version": VERSION, "model": identity, "images": _images(studies, data)}
+    return store.get("entities", producer, build, {"ids": [s.id for s in studies]})
+
+
+def fitted_scores(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components, seed: int
+) -> Arrays:
+    """The same for training images, out of fold, by a scorer that is fitted on their reports and kept beside them."""
+    options = components.settings
+    names = ("folds", "min_mentions")
+    fit = {n: v for n, v in options.model_dump().items() if n.startswith("scorer_") or n in names}
+    reports = [clean_report(s.report, data.max_words) for s in studies]
+    patients = [s.patient for s in studies]
+    size = options.scorer_image_size
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, Save]:
+        images = PixelBlocks(parts / "pixels", len(studies), "reading images")
+        images.compute(
+            lambda rows: read_pixels(studies[rows], data.images, size, lambda image: scorer_pixels(image, size)), shard
+        )
+        scorer, scores = fit_entity_scorer(
+            images.map(), entity_mentions(reports), patients, options, seed, components.device, parts / "folds", shard
+        )
+        return _stored(scores), scorer.save
+
+    producer = {
+        "version": VERSION,
+        "model": EntityScorer.name,
+        "fit": fit,
+        "seed": seed,
+        "reports": digest(reports),
+        "patients": digest(patients),
+        "images": _images(studies, data),
+    }
+    return store.get("entities", producer, build, {"ids": [s.id for s in studies]})
 
 
 class DistinctTexts:
@@ -115,129 +151,140 @@ class DistinctTexts:
         self.report_ids = np.array([report_row[text] for text in cleaned], dtype=np.int32)
         groups = [sentences(report) for report in self.reports]
         self.sentences = sorted({s for group in groups for s in group})
+        if not self.sentences:
+            raise UserError(f"{data.annotation}: no training report has a word in it")
         sentence_row = {text: i for i, text in enumerate(self.sentences)}
         self.offsets = np.cumsum([0] + [len(group) for group in groups], dtype=np.int64)
         self.sentence_ids = np.array([sentence_row[s] for group in groups for s in group], dtype=np.int32)
 
 
-def embed_texts(
-    texts: DistinctTexts, components: Components, parts: Path, shard: Shard = WHOLE
-) -> dict[str, np.ndarray]:
-    """What networks say about the texts, in blocks: Bio_ClinicalBERT of triplets and sentences, CLIP of reports."""
-    tables: dict[str, np.ndarray] = {}
-    jobs: list[tuple[str, Sequence[str], Callable]] = []
-    if components.clinical_bert:
-        jobs.append(("bert", [*triplet_texts(), *texts.sentences], lambda part: components.text.encode(part)))
-    if components.settings.memory == "clip":
-        jobs.append(("clip", texts.reports, lambda part: components.pair.encode_texts(part, components.device)))
-    for name, all_texts, encode in jobs:
-        blocks = Blocks(parts / name, len(all_texts), f"text embeddings, {name}")
-        blocks.compute(lambda rows, t=all_texts, e=encode: {"vectors": e(t[rows]).astype(np.float16)}, shard)
-    for name, all_texts, _ in jobs:
-        tables[name] = Blocks(parts / name, len(all_texts), f"text embeddings, {name}").read()["vectors"]
-    return tables
-
-
-def reference_texts(
-    studies: Sequence[Study],
-    statuses: np.ndarray,
-    data: DataSettings,
-    settings: Settings,
-    components: Components,
-    parts: Path,
-) -> tuple[TfidfEncoder | None, ReferenceTexts]:
-    """The tables of the training reports' texts; the text encoder is returned where it was fitted now."""
+def text_tables(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components, seed: int
+) -> Arrays:
+    """Sentences and triplets as vectors, and which report has which: fields of `ReferenceTexts`."""
     texts, triplets = DistinctTexts(studies, data), triplet_texts()
-    tables = embed_texts(texts, components, parts)
-    fitted = None
-    if "bert" in tables:
-        triplet_table, sentence_table = np.split(tables["bert"], [len(triplets)])
-    else:
-        fitted = TfidfEncoder(settings.knowledge.text_width).fit(texts.sentences, triplets, settings.seed)
-        triplet_table, sentence_table = (fitted.encode(part).astype(np.float16) for part in (triplets, texts.sentences))
-    patients = [s.patient for s in studies]
-    everyone = torch.from_numpy(statuses)
-    nearest = nearest_by_status(everyone, everyone, 1, patients, patients, seed=settings.seed)[1][:, 0]
-    record = ReferenceTexts(
-        report_ids=texts.report_ids,
-        offsets=texts.offsets,
-        sentence_ids=texts.sentence_ids,
-        sentences=sentence_table,
-        reports=tables.get("clip", np.zeros((0, 0), dtype=np.float16)),
-        triplets=triplet_table,
-        nearest=nearest.numpy().astype(np.int32),
-    )
-    return fitted, record
+    width = components.settings.text_width
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        everything = [*triplets, *texts.sentences]
+        if components.clinical_bert:
+            work = Blocks(parts, len(everything), "text embeddings")
+            work.compute(lambda rows: {"vectors": _half(components.text.encode(everything[rows]))}, shard)
+            vectors = work.read()["vectors"]
+        else:
+            with threadpool_limits(1):  # the last digits of a decomposition depend on the number of threads
+                encoder = TfidfEncoder(width).fit(texts.sentences, triplets, seed)
+                vectors = _half(encoder.encode(everything))
+        arrays = {name: getattr(texts, name) for name in ("report_ids", "offsets", "sentence_ids")}
+        return arrays | {"triplets": vectors[: len(triplets)], "sentences": vectors[len(triplets) :]}, None
+
+    fitted = {} if components.clinical_bert else {"width": width, "seed": seed}
+    producer = {"version": VERSION, "encoder": components.identity["text"], **fitted}
+    producer |= {"texts": digest(texts.reports, texts.report_ids.tolist())}
+    return store.get("texts", producer, build)
+
+
+def clip_reports(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components
+) -> np.ndarray:
+    """CLIP's vectors (R, V) float16 of the distinct training reports, in the order of `DistinctTexts`."""
+    reports = DistinctTexts(studies, data).reports
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        work = Blocks(parts, len(reports), "CLIP, reports")
+        work.compute(
+            lambda rows: {"vectors": _half(components.pair.encode_texts(reports[rows], components.device))}, shard
+        )
+        return work.read(), None
+
+    producer = {"version": VERSION, "model": components.identity["clip"], "texts": digest(reports)}
+    return store.get("clip-reports", producer, build)["vectors"]
 
 
 def clip_images(
-    studies: Sequence[Study], data: DataSettings, components: Components, parts: Path, shard: Shard = WHOLE
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components
 ) -> np.ndarray:
-    """CLIP's vectors of the images (N, V) float16."""
+    """CLIP's vectors (N, V) float16 of the images."""
 
-    def vectors_of(rows: slice) -> dict[str, np.ndarray]:
-        pair = components.pair
-        images = read_pixels(studies[rows], data.images, pair.image_size, pair.pixels)
-        return {"vectors": pair.encode_images(images, components.device, progress=True).astype(np.float16)}
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        def vectors_of(rows: slice) -> Arrays:
+            pair = components.pair
+            images = read_pixels(studies[rows], data.images, pair.image_size, pair.pixels)
+            return {"vectors": _half(pair.encode_images(images, components.device, progress=True))}
 
-    blocks = Blocks(parts / "clip-images", len(studies), "CLIP, images")
-    blocks.compute(vectors_of, shard)
-    return blocks.read()["vectors"]
+        work = Blocks(parts, len(studies), "CLIP, images")
+        work.compute(vectors_of, shard)
+        return work.read(), None
 
-
-def memory_by_scores(
-    scores: np.ndarray, patients: Sequence[str], train_scores: np.ndarray, train_patients: Sequence[str],
-    k: int, device: torch.device, parts: Path,
-) -> np.ndarray:  # fmt: skip
-    """(N, k) training rows nearest by entity scores (N, 75), never of the same patient."""
-    database = torch.from_numpy(train_scores.astype(np.float32)).to(device)
-    index = RetrievalIndex(database, c=1.0, groups=train_patients, metric="euclidean")
-    return _search(index, scores, patients, k, device, parts)
+    producer = {"version": VERSION, "model": components.identity["clip"], "images": _images(studies, data)}
+    return store.get("clip-images", producer, build)["vectors"]
 
 
-def memory_by_reports(
-    images: np.ndarray, patients: Sequence[str], texts: ReferenceTexts, train_patients: Sequence[str],
-    k: int, device: torch.device, parts: Path,
-) -> np.ndarray:  # fmt: skip
-    """(N, k) training rows whose reports are nearest to the images (N, V) by cosine, never of the same patient.
+def memory_rows(
+    store: FeatureStore,
+    queries: np.ndarray,
+    patients: Sequence[str],
+    database: np.ndarray,
+    rows: np.ndarray,
+    train_patients: Sequence[str],
+    metric: str,
+    size: int,
+    device: torch.device,
+) -> np.ndarray:
+    """(N, K_m) training rows for the classifier's memory: nearest to `queries` (N, D), never of the same patient.
 
-    A patient's report counts once, however many images show it.
+    database (M, D) are the vectors of the training `rows` (M,). K_m is `size`, or less where the training set
+    without its largest patient is smaller.
     """
-    pairs = {
-        (p, r): row for row, (p, r) in reversed(list(enumerate(zip(train_patients, texts.report_ids, strict=True))))
-    }
-    rows = np.array(sorted(pairs.values()), dtype=np.int32)
-    vectors = torch.from_numpy(texts.reports[texts.report_ids[rows]].astype(np.float32)).to(device)
-    index = RetrievalIndex(vectors, c=1.0, groups=[train_patients[row] for row in rows], metric="cosine")
-    return rows[_search(index, images, patients, k, device, parts)]
-
-
-def memory_size(wanted: int, patients: Sequence[str]) -> int:
-    """At most `wanted`; fewer where the training set without its largest patient is smaller."""
-    size = min(wanted, len(patients) - Counter(patients).most_common(1)[0][1])
-    if size < 1:
+    owners = [train_patients[row] for row in rows]
+    k = min(size, len(owners) - Counter(owners).most_common(1)[0][1])
+    if k < 1:
         raise UserError("the training split has a single patient; retrieval needs at least two")
-    return size
+
+    def build(parts: Path, _: Shard) -> tuple[Arrays, None]:
+        points = torch.from_numpy(np.asarray(database, dtype=np.float32)).to(device)
+        index = RetrievalIndex(points, c=1.0, groups=owners, metric=metric)
+
+        def found(part: slice) -> Arrays:
+            asked = torch.from_numpy(np.asarray(queries[part], dtype=np.float32)).to(device)
+            nearest = index.search(asked, k, query_groups=patients[part])[1]
+            return {"memory": rows[nearest.cpu().numpy()].astype(np.int32)}
+
+        work = Blocks(parts, len(queries), "reference memory", rows=4 * blocks.ROWS)
+        work.compute(found, Shard())
+        return work.read(), None
+
+    vectors = [digest(array.shape, str(array.dtype), _hash(array)) for array in (queries, database, rows)]
+    producer = {"version": VERSION, "metric": metric, "size": k, "vectors": vectors}
+    producer |= {"patients": digest(list(patients), list(train_patients))}
+    return store.get("memory", producer, build)["memory"]
 
 
-def _search(index: RetrievalIndex, queries: np.ndarray, patients: Sequence[str], k: int, device, parts: Path):
-    def rows_of(rows: slice) -> dict[str, np.ndarray]:
-        points = torch.from_numpy(queries[rows].astype(np.float32)).to(device)
-        found = index.search(points, k, query_groups=patients[rows])[1]
-        return {"rows": found.cpu().numpy().astype(np.int32)}
+def nearest_by_labels(store: FeatureStore, statuses: np.ndarray, patients: Sequence[str], seed: int) -> np.ndarray:
+    """(N,) int32: for each training study the nearest by statuses, of another patient; ties at random."""
 
-    blocks = Blocks(parts / "memory", len(queries), "reference memory", rows=4 * ROWS)
-    blocks.compute(rows_of, WHOLE)
-    return blocks.read()["rows"]
+    def build(_: Path, __: Shard) -> tuple[Arrays, None]:
+        everyone = torch.from_numpy(np.array(statuses))
+        nearest = nearest_by_status(everyone, everyone, 1, patients, patients, seed=seed)[1][:, 0]
+        return {"nearest": nearest.numpy().astype(np.int32)}, None
+
+    producer = {"version": VERSION, "statuses": _hash(statuses), "patients": digest(list(patients)), "seed": seed}
+    return store.get("nearest", producer, build)["nearest"]
 
 
-def split_record(studies: Sequence[Study], statuses: np.ndarray, scores: EntityScores, memory: np.ndarray) -> Features:
-    """One split as it is stored."""
-    return Features(
-        ids=[s.id for s in studies],
-        patients=[s.patient for s in studies],
-        statuses=statuses,
-        scores=scores.probability.astype(np.float16),
-        codes=triplet_codes(scores.present, scores.position),
-        memory=memory,
-    )
+def _stored(scores: EntityScores) -> Arrays:
+    return {"scores": _half(scores.probability), "codes": triplet_codes(scores.present, scores.position)}
+
+
+def _half(vectors: np.ndarray) -> np.ndarray:
+    return vectors.astype(np.float16)
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _images(studies: Sequence[Study], data: DataSettings) -> str:
+    """Which images, by name. The folder counts as seen from the features, so that a data set may be moved."""
+    place = os.path.relpath(data.images, data.features)
+    return digest(place, [(s.id, s.image_path[0]) for s in studies])

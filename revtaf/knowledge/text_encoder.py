@@ -8,15 +8,11 @@ part in the fit, so that sentences (GRP) and triplets (LRP) lie in one space, wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 from scipy.sparse import hstack
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-
-from revtaf.files import read_json, write_json
 
 FIT_LIMIT = 60_000  # texts in the SVD: more do not change the leading directions, only the time
 
@@ -65,26 +61,3 @@ class TfidfEncoder:
 
     def _matrix(self, texts: Sequence[str]):
         return hstack([v.transform(texts) for v in self.vectorizers], format="csr")
-
-    def save(self, folder: Path) -> None:
-        vocabulary = [{t: int(i) for t, i in v.vocabulary_.items()} for v in self.vectorizers]
-        write_json(
-            folder / "text_encoder.json",
-            {"name": self.name, "width": self.width, "vocabulary": vocabulary},
-            indent=None,
-        )
-        arrays = {"components": self.components}
-        arrays |= {f"idf{i}": v.idf_.astype(np.float32) for i, v in enumerate(self.vectorizers)}
-        save_file(arrays, folder / "text_encoder.safetensors")
-
-    @classmethod
-    def load(cls, folder: Path) -> TfidfEncoder:
-        meta = read_json(folder / "text_encoder.json", "text encoder")
-        arrays = load_file(folder / "text_encoder.safetensors")
-        encoder = cls(meta["width"])
-        for i, vectorizer in enumerate(encoder.vectorizers):
-            vectorizer.vocabulary_ = meta["vocabulary"][i]
-            vectorizer.fixed_vocabulary_ = True
-            vectorizer.idf_ = arrays[f"idf{i}"]
-        encoder.components = arrays["components"]
-        return encoder

@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from revtaf.data.store import ReferenceTexts, fingerprint, load_arrays, save_arrays
+from revtaf.data.store import ReferenceTexts, fingerprint, load_arrays, read_store, save_arrays, write_store
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, atomic_write, read_json
 
@@ -25,7 +25,7 @@ def texts():
 
 def test_features_come_back_as_they_were(tmp_path, texts):
     save_arrays(tmp_path / "f", texts, {"made": "here"})
-    again = load_arrays(tmp_path / "f", ReferenceTexts, {"made": "here"})
+    again = load_arrays(tmp_path / "f", ReferenceTexts)
     assert all(np.array_equal(getattr(again, n), getattr(texts, n)) for n in vars(texts))
 
 
@@ -33,7 +33,7 @@ def test_features_of_another_producer_are_refused(tmp_path, texts):
     """Settings never meet features that other settings made."""
     save_arrays(tmp_path / "f", texts, {"made": "here"})
     with pytest.raises(UserError, match="delete the folder"):
-        load_arrays(tmp_path / "f", ReferenceTexts, {"made": "elsewhere"})
+        read_store(tmp_path / "f", {"made": "elsewhere"})
 
 
 @pytest.mark.parametrize("damage", ["truncate", "one bit", "shape", "missing", "no manifest entry"])
@@ -55,7 +55,23 @@ def test_damaged_features_are_refused(tmp_path, texts, damage):
         del manifest["arrays"]["sentences"]
     (tmp_path / "f" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="sentences.*delete the folder"):
-        load_arrays(tmp_path / "f", ReferenceTexts, {})
+        load_arrays(tmp_path / "f", ReferenceTexts)
+
+
+def test_files_beside_the_arrays_are_checked_too(tmp_path):
+    """A fitted network is part of the features: one changed byte is seen, and changes the fingerprint."""
+    write_store(
+        tmp_path / "f", {"a": np.arange(3)}, {}, {"ids": ["x"]}, lambda folder: (folder / "net").write_text("w")
+    )
+    mark = fingerprint(tmp_path / "f")
+    assert read_store(tmp_path / "f")[1]["ids"] == ["x"]
+    (tmp_path / "f" / "net").write_text("v")
+    with pytest.raises(UserError, match="net is damaged"):
+        read_store(tmp_path / "f")
+    write_store(
+        tmp_path / "f", {"a": np.arange(3)}, {}, {"ids": ["x"]}, lambda folder: (folder / "net").write_text("v")
+    )
+    assert fingerprint(tmp_path / "f") != mark
 
 
 def test_the_same_arrays_give_the_same_bytes_and_other_arrays_another_fingerprint(tmp_path, texts):

@@ -2,19 +2,21 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from tiny import TINY
 
 from revtaf.cli import main
-from revtaf.data.store import Features, load_arrays
 from revtaf.errors import UserError
-from revtaf.knowledge import blocks
+from revtaf.knowledge import blocks, build
 from revtaf.knowledge.blocks import WHOLE, Blocks, PixelBlocks, Shard, Waiting
 
 
@@ -90,32 +92,50 @@ def test_shards_make_the_same_features_as_one_process(features_config, tmp_path)
     prepare(whole)
     for part in ("0/2", "1/2", "0/2"):  # the scorer's folds need all pixels, so the first part comes twice
         prepare(shared, "--shard", part)
-    assert not [p for p in (tmp_path / "shared").glob("*") if not p.name.startswith(".")]
+    assert len(list((tmp_path / "shared").glob(".entities-*.parts/folds/*"))) == 2
+    assert len(list((tmp_path / "shared").glob(".entities-*.parts/pixels/*"))) > 2
+    assert not list((tmp_path / "shared").glob("entities-*"))
     prepare(shared)
     assert contents(tmp_path / "whole") == contents(tmp_path / "shared")
     assert not list((tmp_path / "shared").glob(".*"))
+
+
+COMMAND = (
+    "import sys; from revtaf.knowledge import blocks; blocks.ROWS = 16; from revtaf.cli import main; "
+    "sys.exit(main(['prepare', 'features', '--config', sys.argv[1], 'data.packed=true']))"
+)
+
+
+def start(config) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen([sys.executable, "-c", COMMAND, str(config)], env=environment, stderr=subprocess.PIPE)
 
 
 def test_killing_the_builder_leaves_no_trace(features_config, tmp_path):
     """SIGKILL at random moments, then the same command to the end: the bytes of an undisturbed build."""
     whole, killed = features_config("whole"), features_config("killed")
     prepare(whole)
-    code = (
-        "import sys; from revtaf.knowledge import blocks; blocks.ROWS = 16; from revtaf.cli import main; "
-        "sys.exit(main(['prepare', 'features', '--config', sys.argv[1], 'data.packed=true']))"
-    )
     draw = random.Random(0)
-    environment = os.environ | {"OMP_NUM_THREADS": "2"}
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", code, str(killed)], env=environment, stderr=subprocess.PIPE)
+        process = start(killed)
         process.stderr.readline()  # it has begun
         time.sleep(draw.uniform(0, 2))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
         for folder in (tmp_path / "killed").glob("[!.]*"):
-            assert (folder / "manifest.json").exists() or (folder / "train" / "manifest.json").exists()
+            assert (folder / "manifest.json").exists()
     prepare(killed)
     assert contents(tmp_path / "whole") == contents(tmp_path / "killed")
+
+
+def test_two_processes_that_make_the_same_features_do_not_disturb_each_other(features_config, tmp_path):
+    """Both end well; one works, the other waits and reads."""
+    whole, both = features_config("whole"), features_config("both")
+    processes = [start(both), start(both)]
+    told = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    prepare(whole)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "both")
 
 
 def test_packed_images_show_the_model_what_the_files_show(phantom, features_config, tmp_path):
@@ -133,13 +153,51 @@ def test_packed_images_show_the_model_what_the_files_show(phantom, features_conf
             assert (one[key][1] == other[key][1]).all()
 
 
-def test_features_of_other_weights_are_other_features(features_config, tmp_path):
-    """A store is found by what made it; one that was moved under another name is refused."""
+def test_each_stage_depends_on_its_own_inputs_alone(features_config, tmp_path):
+    """Another memory size finds scorer and texts again; another seed fits both anew; moving the set changes nothing."""
+    config = features_config("mine")
+
+    def stages():
+        return {p.name for p in (tmp_path / "mine").glob("*")}
+
+    def new(*overrides):
+        before = stages()
+        prepare(config, *overrides)
+        return sorted(name.split("-")[0] for name in stages() - before)
+
+    assert new() == ["entities"] * 3 + ["images"] * 3 + ["memory"] * 3 + ["nearest", "texts"]
+    assert new("classifier.memory_size=2") == ["memory"] * 3
+    assert new("knowledge.min_mentions=4") == ["entities"] * 3 + ["memory"] * 3
+    assert "texts" in new("seed=1")
+    assert new("train.batch_size=3", "lre.width=8", "knowledge.chexbert=elsewhere.pth") == []
+
+
+def test_a_store_of_another_producer_is_refused(features_config, tmp_path):
+    """A folder under a name that is not its own."""
     config = features_config("mine")
     prepare(config)
-    (folder,) = [p for p in (tmp_path / "mine").iterdir() if (p / "train").exists()]
-    prepare(config, "classifier.memory_size=2")
-    other = next(p for p in (tmp_path / "mine").iterdir() if (p / "train").exists() and p != folder)
-    producer = {"made": "otherwise"}
-    with pytest.raises(UserError, match="made by"):
-        load_arrays(other / "train", Features, producer)
+    memory = sorted((tmp_path / "mine").glob("memory-*"))
+    shutil.rmtree(memory[0])
+    memory[1].rename(memory[0])
+    assert main(["prepare", "features", "--config", str(config)]) == 2
+
+
+def test_a_damaged_block_is_named(features_config, tmp_path, capsys):
+    """What a power cut may leave under a final name: one message, and the work goes on when it is deleted."""
+    config = features_config("mine")
+    prepare(config, "--shard", "0/2")
+    prepare(config, "--shard", "1/2")
+    block = next((tmp_path / "mine").glob(".entities-*.parts/pixels/00001.npy"))
+    content = block.read_bytes()
+    block.write_bytes(content[:200])
+    assert main(["prepare", "features", "--config", str(config)]) == 2
+    assert f"{block} is damaged" in capsys.readouterr().err
+    block.unlink()
+    prepare(config)
+
+
+def test_the_pictures_of_a_patient_are_one_report_in_the_memory_of_reports():
+    """With CLIP, 3 views of one study would else be 3 of the 21 texts; fewer patients than texts is no crash."""
+    texts = SimpleNamespace(report_ids=np.array([0, 0, 0, 1, 2, 2]), reports=np.eye(3, dtype=np.float16))
+    vectors, rows = build._memory_space(np.zeros((1, 3)), None, texts, ["a", "a", "a", "a", "b", "c"])
+    assert rows.tolist() == [0, 3, 4, 5] and vectors.argmax(1).tolist() == [0, 1, 2, 2]
