@@ -8,6 +8,7 @@ Compatible with the files that the field exchanges: R2Gen and PromptMRG's
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -99,6 +100,8 @@ def _study(path: Path, split: str, index: int, entry: object, seen: dict[str, st
         if name not in entry:
             raise UserError(f"{where}: the field '{name}' is missing")
     sample = str(_typed(where, entry, "id", (str, int)))
+    if not sample.strip():
+        raise UserError(f"{where}: field 'id' is empty; give each study an id of its own")
     where = f"{where} (id {sample})"
     if sample in seen:
         raise UserError(f"{where}: duplicate id, first seen in {seen[sample]}; ids must be unique")
@@ -106,7 +109,7 @@ def _study(path: Path, split: str, index: int, entry: object, seen: dict[str, st
 
     images = entry["image_path"]
     images = [images] if isinstance(images, str) else images
-    if not isinstance(images, list) or not images or not all(isinstance(p, str) for p in images):
+    if not isinstance(images, list) or not images or not all(isinstance(p, str) and p.strip() for p in images):
         raise UserError(f"{where}: field 'image_path': expected a list of file names, got {images!r}")
     report = _typed(where, entry, "report", (str,))
     if not report.strip():
@@ -158,12 +161,16 @@ def _box(where: str, box: object) -> Box:
     try:
         xyxy = tuple(float(v) for v in box["xyxy"])
         result = Box(box["category"], xyxy, box.get("side", ""), box.get("zone", ""))
-        if len(xyxy) != 4 or result.category not in CATEGORIES:
+        left, top, right, bottom = xyxy
+        if result.category not in CATEGORIES or not all(isinstance(t, str) for t in (result.side, result.zone)):
+            raise ValueError
+        if not all(map(math.isfinite, xyxy)) or not 0 <= left <= right <= 1 or not 0 <= top <= bottom <= 1:
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(
             f"{where}: field 'findings_boxes': expected {{'category': one of the 18, "
-            f"'xyxy': four fractions}}, got {json.dumps(box)[:120]}"
+            f"'xyxy': four fractions from 0 to 1 (left, top, right, bottom), 'side' and 'zone': texts}}, "
+            f"got {json.dumps(box)[:120]}"
         ) from None
     return result
 

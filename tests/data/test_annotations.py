@@ -73,6 +73,14 @@ def test_no_labels_yet(tmp_path, nothing):
         ({"labels": [None] + [0] * 17}, "unknown status None"),
         ({"findings_boxes": [{"category": "edema", "xyxy": [0, 0, 1]}]}, "field 'findings_boxes'"),
         ({"findings_boxes": [{"category": "oedema", "xyxy": [0, 0, 1, 1]}]}, "one of the 18"),
+        ({"findings_boxes": [{"category": "edema", "xyxy": [0, 0, 1, float("nan")]}]}, "four fractions from 0 to 1"),
+        ({"findings_boxes": [{"category": "edema", "xyxy": [0, 0, 1, 1.01]}]}, "four fractions from 0 to 1"),
+        ({"findings_boxes": [{"category": "edema", "xyxy": [-0.1, 0, 1, 1]}]}, "four fractions from 0 to 1"),
+        ({"findings_boxes": [{"category": "edema", "xyxy": [0.6, 0, 0.5, 1]}]}, "left, top, right, bottom"),
+        ({"findings_boxes": [{"category": "edema", "xyxy": [0, 0, 1, 1], "side": 1}]}, "'side' and 'zone': texts"),
+        ({"id": " "}, "field 'id' is empty"),
+        ({"image_path": ""}, "field 'image_path': expected a list of file names"),
+        ({"image_path": ["a.png", ""]}, "field 'image_path': expected a list of file names"),
     ],
 )
 def test_a_wrong_field_is_named_with_file_split_index_and_id(tmp_path, changes, message):

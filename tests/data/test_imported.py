@@ -1,12 +1,13 @@
 """Import of the field's artefacts: value by value what the files said, each damage named, nothing half-written."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from revtaf.data.annotations import load_annotations
-from revtaf.data.sources import artefacts
+from revtaf.data.sources import artefacts, imported
 from revtaf.data.sources.imported import prepare_import
 from revtaf.data.store import Features, ReferenceTexts, load_arrays
 from revtaf.errors import UserError
@@ -259,10 +260,10 @@ def test_the_manifests_name_every_artefact_alike(family):
     }
     assert [producers[split].pop("split") for split in producers] == list(producers)
     assert len({json.dumps(p) for p in producers.values()}) == 1
-    imported = producers["texts"]["imported"]
-    assert imported["memory_texts"]["shape"] == [8, 5] and imported["local"]["shape"] == [13, 75, WIDTH]
-    assert imported["scores/test"]["sha256"] == artefacts.sha256(family.root / "scores_test.json")
-    assert str(family.root) not in json.dumps(imported)  # names, not places
+    record = producers["texts"]["imported"]
+    assert record["memory_texts"]["shape"] == [8, 5] and record["local"]["shape"] == [13, 75, WIDTH]
+    assert record["scores/test"]["sha256"] == artefacts.sha256(family.root / "scores_test.json")
+    assert str(family.root) not in json.dumps(record)  # names, not places
 
 
 def test_another_view_of_a_study_costs_no_text(family):
@@ -301,6 +302,40 @@ def test_images_are_linked_or_copied_and_checked(family):
     (family.root / "images/val/s0/1.jpg").unlink()
     with pytest.raises(UserError, match="1 of 13 images are missing, the first is val/s0/1.jpg"):
         family.convert("other", images=family.root / "images")
+
+
+def test_only_an_earlier_import_is_replaced_and_no_input_lies_where_the_result_goes(family):
+    for out in ("local", "reference/deep"):
+        with pytest.raises(UserError, match="which is the source; name another folder"):
+            family.convert(out)
+    (family.root / "out/imported").mkdir(parents=True)
+    (family.root / "out/imported/mine").touch()
+    with pytest.raises(UserError, match="out/imported is a folder already, and no import; move it away"):
+        family.convert()
+    assert (family.root / "out/imported/mine").exists()
+    (family.root / "out/imported/mine").unlink()
+    (family.root / "local").rename(family.root / "out/images")
+    with pytest.raises(UserError, match="out/images is the image folder already: import without --images"):
+        family.convert("out", local=family.root / "out/images", images=family.root / "out/images")
+
+
+def test_the_annotation_comes_after_the_features_and_an_old_one_goes_before(family, monkeypatch):
+    """Killed where the features are put in their place, and where the images are."""
+    family.convert()
+    for module, name in ((os, "replace"), (imported, "place_images")):
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        family.convert()
+        (family.root / "images").mkdir(exist_ok=True)
+        monkeypatch.setattr(imported, "_check_places", lambda *_: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(imported, "save_arrays", lambda folder, *_: folder.mkdir())
+            patch.setattr(module, name, stop)
+            with pytest.raises(KeyboardInterrupt):
+                family.convert(images=family.root / "images")
+        assert not (family.root / "out/annotation.json").exists()
 
 
 def test_the_annotation_is_never_overwritten_and_paths_stay_inside(family):

@@ -1,5 +1,6 @@
 """R2Gen's package: both image layouts, the XML read in place, bad input named, nothing half-written."""
 
+import errno
 import io
 import json
 import os
@@ -7,8 +8,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from refused import refuse
 
 from revtaf.data.annotations import load_annotations
+from revtaf.data.sources import iu_xray
 from revtaf.data.sources.iu_xray import prepare_iu_xray
 from revtaf.errors import UserError
 
@@ -90,6 +93,100 @@ def test_the_link_and_the_copy_replace_each_other(source, tmp_path):
     with pytest.raises(UserError, match="--copy"):
         prepare_iu_xray(source, out)
     assert (source / "images/CXR1_IM-0001/1.png").is_file()
+    (source / "images/CXR1_IM-0001/1.png").write_bytes(b"others")
+    prepare_iu_xray(source, out, copy=True)  # our own copy may be replaced
+    assert (out / "images/CXR1_IM-0001/1.png").read_bytes() == b"others"
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_folder_that_was_not_made_here_is_never_replaced(source, tmp_path, copy):
+    make_source(source, {"train": [study(1)]})
+    out = tmp_path / "out"
+    (out / "images").mkdir(parents=True)
+    (out / "images/mine.png").write_bytes(b"the only one")
+    (out / "annotation.json").write_text("{}")
+    for content in ("{}", json.dumps({"images": "copy"})):  # a record of an older run is no proof
+        (out / "source.json").write_text(content)
+        with pytest.raises(UserError, match="out/images is a folder already, and no copy made here; move it away"):
+            prepare_iu_xray(source, out, copy=copy)
+        assert [p.name for p in (out / "images").iterdir()] == ["mine.png"]
+    assert (out / "annotation.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_originals_that_lie_where_the_images_go_are_never_replaced(source, tmp_path, copy):
+    """Also not where they bear the mark of a copy."""
+    make_source(source, {"train": [study(1), study(2)]})
+    place = tmp_path / "out/images"
+    place.parent.mkdir()
+    (source / "images").rename(place)
+    (source / "images").symlink_to(place)
+    before = sorted(place.iterdir())
+    with pytest.raises(UserError, match="out/images is the source of the images itself"):
+        prepare_iu_xray(source, tmp_path / "out", copy=copy)
+    (place / ".revtaf-copy").touch()
+    with pytest.raises(UserError, match="out/images is the source of the images itself"):
+        prepare_iu_xray(source, tmp_path / "out", copy=copy)
+    assert [p for p in sorted(place.iterdir()) if p.name != ".revtaf-copy"] == before
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_and_the_other_way_round(source, tmp_path):
+    make_source(source, {"train": [study(1)]})
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file/deep/out"):
+        with pytest.raises(UserError, match=r"--out .*: \S*/file is a file; name another folder"):
+            prepare_iu_xray(source, out)
+    for name in ("annotation.json", "manifest.csv.gz", "source.json"):
+        (tmp_path / name / name).mkdir(parents=True)
+        with pytest.raises(UserError, match=f"{name} is a folder, expected a file; move it away"):
+            prepare_iu_xray(source, tmp_path / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/images").touch()
+    with pytest.raises(UserError, match="out/images is a file; move it away"):
+        prepare_iu_xray(source, tmp_path / "out")
+
+
+def test_an_image_that_may_not_be_read_and_a_place_without_rights_are_told_apart(source, tmp_path, monkeypatch):
+    make_source(source, {"train": [study(1)]})
+    with monkeypatch.context() as patch:
+        refuse(patch, source / "images/1_IM-0001-1001.jpg")
+        with pytest.raises(UserError, match=r"raw/images/1_IM-0001-1001.jpg: cannot be read .*; change its rights"):
+            prepare_iu_xray(source, tmp_path / "out", copy=True)
+    assert not list((tmp_path / "out").iterdir())
+    for code, message in (
+        (errno.EACCES, r"cannot write \S*out/images \(Permission denied\); name another --out$"),
+        (errno.EROFS, r"cannot write \S*out/images \(Read-only file system\); name another --out$"),
+        (errno.EPERM, r"cannot link \S*out/images .*; prepare with --copy$"),  # a file system without links
+    ):
+
+        def fails(target, link, *_, code=code, **__):
+            raise OSError(code, os.strerror(code), target, None, link)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "symlink", fails)
+            with pytest.raises(UserError, match=message):
+                prepare_iu_xray(source, tmp_path / "out")
+
+
+def test_an_image_name_that_is_too_long_is_missing(source, tmp_path):
+    make_source(source, {"train": [study(1)]})
+    (source / "annotation.json").write_text(json.dumps({"train": [study(1) | {"image_path": ["a" * 300 + ".png"]}]}))
+    with pytest.raises(UserError, match="1 of 1 images are missing: aaa"):
+        prepare_iu_xray(source, tmp_path / "out")
+
+
+def test_an_interrupted_run_leaves_no_annotation_beside_other_images(source, tmp_path, monkeypatch):
+    """The old annotation goes before the images change."""
+    make_source(source, {"train": [study(1)]})
+    prepare_iu_xray(source, tmp_path / "out")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(iu_xray, "place_images", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_iu_xray(source, tmp_path / "out", copy=True)
+    assert not (tmp_path / "out/annotation.json").exists() and (tmp_path / "out/images").is_symlink()
 
 
 def test_missing_images_are_listed_and_counted_and_nothing_is_written(source, tmp_path):

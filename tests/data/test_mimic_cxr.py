@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import tracemalloc
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mimic_files import write_mimic, write_table
+from refused import refuse
 
 from revtaf.data.annotations import SPLITS, load_annotations
 from revtaf.data.images import read_image
@@ -260,6 +262,7 @@ def test_like_keeps_its_own_report_only_where_the_raw_one_has_no_such_section(fi
         (lambda s: s["val"].append({"id": 7}), "split 'val', entry .*: expected an object with a text as 'id'"),
         (lambda s: s["val"].append({"id": "a", "image_path": [1]}), r"\(id a\): field 'image_path'"),
         (lambda s: s["val"].append({"id": "a", "report": 1}), r"\(id a\): field 'report'"),
+        (lambda s: [part.clear() for part in s.values()], "no entry in it"),
         (lambda s: s.update(extra=[]), "expected an object with the lists train, val, test"),
         (
             lambda s: s["val"].append(
@@ -298,6 +301,7 @@ def set_value(index, column, value):
             "another subject_id or split",
         ),
         ("split", lambda rows: rows.clear(), "no image in it"),
+        ("split", lambda rows: rows.__delitem__(slice(20, None)), r"lacks \d+ images of .*metadata.csv.gz: .*download"),
         ("metadata", lambda rows: rows.append(rows[0]), r"line \d+: the dicom_id .* appears twice"),
         ("metadata", lambda rows: rows.pop(), r"lacks 1 images of mimic-cxr-2.0.0-split.csv.gz"),
         ("chexpert", set_value(0, "Edema", "2.0"), r"line 2: column 'Edema': expected 1.0, 0.0, -1.0 or nothing"),
@@ -363,6 +367,58 @@ def test_missing_images_are_counted_but_those_of_other_views_are_not_needed(orig
         prepare(files, tmp_path / "out", views="frontal")
 
 
+def test_blank_lines_at_the_end_of_a_table_are_no_rows(files, tmp_path):
+    before = prepare(files, tmp_path / "a").read_bytes()
+    for table in files.jpg.glob("*.csv.gz"):
+        table.write_bytes(gzip.compress(gzip.decompress(table.read_bytes()) + b"\n\r\n"))
+    assert prepare(files, tmp_path / "b").read_bytes() == before
+
+
+def test_empty_images_and_a_doubled_folder_are_named(original, files, tmp_path):
+    (files.jpg / "files").unlink()
+    shutil.copytree(original.jpg / "files", files.jpg / "files")
+    path = sorted((files.jpg / "files").rglob("*.jpg"))[3]
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=rf"1 of \d+ images are empty: p10/.*{path.name}; download them again"):
+        prepare(files, tmp_path / "out")
+    (files.jpg / "files").rename(files.jpg / "moved")
+    (files.jpg / "files").mkdir()
+    (files.jpg / "moved").rename(files.jpg / "files/files")
+    with pytest.raises(UserError, match=r"images are missing: .*; there is a second files/ in it: move its content up"):
+        prepare(files, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_may_not_be_read_is_not_called_absent_or_damaged(files, tmp_path, monkeypatch):
+    files.write_reports()
+    _, study, subject, _, _ = files.images[0]
+    folder = f"p{subject[:2]}/p{subject}/s{study}"
+    for place, path in (
+        (files.reports_zip, files.reports_zip),
+        (files.reports_tree, files.reports_tree / "files"),
+        (files.reports_tree, files.reports_tree / "files" / f"{folder}.txt"),
+        (files.reports_zip, files.jpg),
+        (files.reports_zip, files.jpg / "files" / folder),
+    ):
+        with monkeypatch.context() as patch:
+            refuse(patch, path)
+            with pytest.raises(UserError, match=rf"{path}: cannot be read \(Permission denied\); change its rights"):
+                prepare_mimic_cxr(files.jpg, place, tmp_path / "out")
+
+
+def test_reports_in_another_folder_are_named(original, files, tmp_path):
+    """A folder too many is said, and an archive of something else is refused."""
+    with zipfile.ZipFile(files.reports_zip, "w") as archive:
+        for name in files.reports:
+            archive.writestr(f"notes/{name}", "FINDINGS: Clear lungs.")
+    with pytest.raises(UserError, match=r"reports.zip: expected files/p10/.*, found none"):
+        prepare(files, tmp_path / "out")
+    (tmp_path / "twice/files").mkdir(parents=True)
+    (tmp_path / "twice/files/files").symlink_to(original.reports_tree / "files")
+    with pytest.raises(UserError, match=r"twice: its files/ holds a second files/; name .*twice/files$"):
+        prepare_mimic_cxr(files.jpg, tmp_path / "twice", tmp_path / "out")
+
+
 def test_bad_reports_are_named(files, tmp_path):
     name, other = list(files.reports)[:2]
 
@@ -421,9 +477,13 @@ def test_bad_options_are_named(original, tmp_path, options, message):
 
 
 def test_the_source_is_never_overwritten(files, tmp_path):
-    for out in (files.jpg, files.jpg / "files", files.jpg / "files" / "p10"):
+    for out in (files.jpg, files.jpg / "files", files.jpg / "files" / "p10", files.jpg / "out"):
         with pytest.raises(UserError, match="name another folder"):
             prepare(files, out)
+    files.write_reports()
+    for out in (files.reports_tree, files.reports_tree / "files" / "p10"):
+        with pytest.raises(UserError, match="name another folder"):
+            prepare_mimic_cxr(files.jpg, files.reports_tree, out)
     path = prepare(files, tmp_path / "out")
     with pytest.raises(UserError, match="would be overwritten"):
         prepare(files, tmp_path / "out", like=path)
@@ -439,6 +499,28 @@ def test_a_copy_holds_the_selected_images_only(original, tmp_path):
     with pytest.raises(UserError, match="--copy"):
         prepare(original, tmp_path / "out")
     assert tree_bytes_of_files(path.parent) == before
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_the_only_originals_are_never_replaced_by_a_selection(original, files, tmp_path, copy):
+    """`jpg/files` may be a link to the very place where the result's images go."""
+    place = tmp_path / "out/images"
+    shutil.copytree(original.jpg / "files", place)
+    (files.jpg / "files").unlink()
+    (files.jpg / "files").symlink_to(place)
+    with pytest.raises(UserError, match="out/images is the source of the images itself"):
+        prepare(files, tmp_path / "out", views="first", copy=copy)
+    assert len(list(place.rglob("*.jpg"))) == len(files.images)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_failed_rerun_leaves_the_images_of_the_old_annotation(original, files, tmp_path, copy):
+    path = prepare(original, tmp_path / "out")
+    before = tree_bytes(path.parent)
+    replace(files, reports=files.reports | {list(files.reports)[-1]: b"\xff"}).write_reports()
+    with pytest.raises(UserError, match="not UTF-8"):
+        prepare(files, tmp_path / "out", copy=copy)
+    assert tree_bytes(path.parent) == before
 
 
 def tree_bytes_of_files(out):

@@ -1,5 +1,7 @@
 """Sections of MIMIC-CXR reports: every way in which a heading is written, and what is no heading. Invented texts."""
 
+import time
+
 import pytest
 
 from revtaf.data.sources.mimic_sections import Sections, extract_sections
@@ -45,6 +47,7 @@ def test_the_usual_report():
         impression="Nothing acute.",
         indication="___F with a cough // pneumonia?",
         comparison="Radiographs of ___.",
+        unsectioned="By telephone.",  # a paragraph behind a note may be anything: not lost, and no impression
     )
 
 
@@ -178,6 +181,125 @@ def test_a_view_title_opens_nothing():
     assert both == Sections("Clear lungs.", unsectioned="One film was taken on ___.")
 
 
+@pytest.mark.parametrize(
+    "title",
+    [
+        "EXAMINATION:\nChest:  Frontal and lateral views",
+        "TECHNIQUE:\n\nChest:  PA and lateral views",
+        "EXAMINATION:  CHEST\n\nChest:  Frontal and lateral views were obtained.",
+        "PORTABLE CHEST: ___ at 9:30, single AP view obtained portably",
+        "PORTABLE CHEST: ___ at 9:30, single AP view obtained portably.",
+        "VIEWS: PA and lateral of the chest.",
+        "CHEST (PORTABLE AP): reason is hypoxia",
+        "CHEST (PORTABLE AP): Reason is new hypoxia.",
+        "CHEST (PORTABLE AP): Evaluate for new pneumonia.",
+        "CHEST, PA AND LAT: ___-year-old man with fever and cough.",
+        "INDICATION: Cough.\nPORTABLE CHEST: The line ended here without a blank.",
+        "RECOMMENDATION:\nChest radiograph: in four weeks, to show that it clears.",
+    ],
+)
+def test_what_was_done_and_why_is_no_findings(title):
+    """A technique below its heading, a title, an indication: a sample made of these would be false."""
+    for behind in ("", "\n\nIMPRESSION: Good."):
+        assert read(title + behind).findings == ""
+
+
+def test_a_view_below_the_comparison_belongs_to_it():
+    films = "Chest radiographs: ___ and outside hospital film from ___. CT chest: ___."
+    assert read(f"COMPARISON:\n{films}\n\nIMPRESSION: Good.") == Sections(impression="Good.", comparison=films)
+    assert read(f"COMPARISON: None.\n\n{films}\n\nIMPRESSION: Good.").findings == ""
+
+
+@pytest.mark.parametrize("first", ["FINDINGS", "IMPRESSION"])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "FINDINGS were communicated to Dr. ___ at 3:45 pm.",
+        "COMPARISON is made with the film of ___. New left effusion.",
+        "STUDY is limited by rotation. New left effusion.",
+        "HISTORY of breast cancer with clips on the left.",
+    ],
+)
+def test_a_sentence_that_begins_with_a_name_in_capitals_is_text(first, sentence):
+    sections = read(f"{first}: Old scar.\n\n{sentence}")
+    assert getattr(sections, first.lower()) == f"Old scar. {sentence}"
+    assert sections == Sections(**{first.lower(): f"Old scar. {sentence}"})
+
+
+def test_headings_glued_to_the_sentence_before_them():
+    expected = Sections("Lungs are clear.", "Normal.", "cough.")
+    assert read("INDICATION:cough.FINDINGS:Lungs are clear.IMPRESSION:Normal.") == expected
+    assert read("INDICATION: cough.FINDINGS: Lungs are clear.\n\nIMPRESSION: Normal.") == expected
+    assert read("HISTORY: Pain since ___.FINDINGS: Clear lungs. ___ IMPRESSION: Normal.") == Sections(
+        "Clear lungs. ___", "Normal.", "Pain since ___."
+    )
+
+
+@pytest.mark.parametrize("wrapped", ["History: lobectomy. Lungs clear.", "Study: limited by motion. Lungs clear."])
+def test_a_wrapped_line_that_looks_like_another_section_cuts_no_findings(wrapped):
+    assert read(f"FINDINGS: Old scar.\n{wrapped}") == Sections(f"Old scar. {wrapped}")
+    assert read(f"FINDINGS: Old scar.\n\n{wrapped}").findings == "Old scar."
+
+
+def test_findings_below_an_aside_in_one_paragraph():
+    assert read("FINDINGS:\n\nComparison: ___.\nHeart large.\nLungs clear.") == Sections(
+        "Heart large. Lungs clear.", comparison="___."
+    )
+    for films in ("Radiograph of ___.\nCT of ___.\nMRI of ___.", "The film of\n___ and an older one."):
+        assert read(f"FINDINGS:\n\nComparison: {films}").findings == ""
+
+
+def test_a_note_named_findings_is_a_note():
+    for told in ("Findings: discussed with Dr. ___.", "FINDINGS: Were promptly conveyed to Dr. ___."):
+        assert read(f"IMPRESSION: Normal.\n\n{told}") == Sections(impression="Normal.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "findings: the lungs are clear.\n\nimpression: normal.",
+        "REPORT: The lungs are clear.",
+        "INTERPRETATION: The lungs are clear.",
+        "COMMENT: The lungs are clear.",
+        "PA AND LATERAL VIEWS OF THE CHEST\n\nThe lungs are clear.",
+    ],
+)
+def test_known_limits_that_lose_a_sample_but_make_no_false_one(text):
+    assert read(text) == Sections(unsectioned=" ".join(text.split()))
+
+
+def test_known_limit_of_a_report_in_capitals():
+    """What follows a heading on its line cannot be told from the next sentence."""
+    assert read("FINDINGS: CLEAR LUNGS. COMPARISON: NONE. NO EFFUSION.") == Sections(
+        "CLEAR LUNGS.", comparison="NONE. NO EFFUSION."
+    )
+
+
+def test_a_view_heading_may_say_what_it_is_compared_to():
+    heading = "PORTABLE AP CHEST X-RAY WITH COMPARISON TO ___:"
+    assert read(f"{heading}  Lungs are clear.") == Sections("Lungs are clear.")
+    assert read("CHEST COMPARISON: An old film from another place was seen.").findings == ""
+
+
+def test_the_body_below_a_view_returns_behind_an_aside():
+    text = "PORTABLE CHEST, ___:\nHISTORY: Cough.\n\nCOMPARISON: None.\n\nThe lungs are clear.\n\nNormal heart."
+    assert read(text) == Sections("The lungs are clear. Normal heart.", indication="Cough.", comparison="None.")
+
+
+def test_a_date_a_time_or_a_view_in_the_heading_is_no_text():
+    for mark in ("(___)", "(9:30)", "(___, 9:30 PM)", "(PORTABLE)"):
+        assert read(f"INDICATION: Cough.\nFINDINGS {mark}:  Heart large.") == Sections(
+            "Heart large.", indication="Cough."
+        )
+
+
+def test_text_behind_a_note_is_not_lost():
+    text = "FINDINGS: Clear lungs.\n\nNOTIFICATION: Told to Dr. ___.\n\nHeart is large too."
+    assert read(text) == Sections("Clear lungs.", unsectioned="Heart is large too.")
+    wet = "WET READ: ___ 9:10 PM\n Bad lungs.\n" + RULE + "\nThe heart is large.\n"
+    assert extract_sections(wet) == Sections(unsectioned="The heart is large.")
+
+
 def test_preliminary_readings_before_the_final_report_are_left_out():
     wet = "WET READ: ___ 9:10 PM\n Bad lungs.\nWET READ VERSION #1 ___\n FINDINGS: Worse lungs.\n" + RULE + "\n"
     pfi = "PROVISIONAL FINDINGS IMPRESSION (PFI): Bad lungs.\n" + RULE + "\n"
@@ -228,3 +350,12 @@ def test_every_text_ends_in_time_and_without_error():
     """Long runs of what headings are made of must not make the search explode."""
     for unit in ("CHEST ", "AND & / ", "FINDINGS: ", "A,", ": ", "___ ", "X ADDENDUM ", "\n"):
         extract_sections(unit * 4000)
+
+
+def test_thousands_of_headings_are_read_at_once():
+    """Comparing all pairs would take seconds; repeats still count once, in their last place."""
+    text = "".join(f"FINDINGS: Lung number {i} is clear.\n\n" for i in range(5000))
+    start = time.perf_counter()
+    findings = extract_sections(text + text).findings
+    assert time.perf_counter() - start < 2
+    assert findings == " ".join(f"Lung number {i} is clear." for i in range(5000))

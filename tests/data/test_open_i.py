@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from refused import refuse
 
 from revtaf.data.annotations import load_annotations
 from revtaf.data.sources import iu_xray
@@ -197,7 +198,8 @@ def test_blanks_and_sections_change_the_report_but_not_the_manifest(source, tmp_
     published = prepared(source, tmp_path / "a")["test"]
     assert [s.report for s in published] == ["No XXXX effusion.", "XXXX.", "The lungs are clear."]
     dropped = prepared(source, tmp_path / "b", blanks="drop", sections="findings+impression")["test"]
-    assert [s.report for s in dropped] == ["No effusion. Normal chest.", "The lungs are clear."]  # "XXXX." says nothing
+    # "XXXX." says nothing, but its study has an impression
+    assert [s.report for s in dropped] == ["No effusion. Normal chest.", "Normal chest.", "The lungs are clear."]
     assert dropped[0].indication == "Cough and."
     with gzip.open(tmp_path / "b/manifest.csv.gz", "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -214,15 +216,24 @@ def test_blanks_and_sections_change_the_report_but_not_the_manifest(source, tmp_
     }
 
 
-def test_studies_without_images_or_findings_are_dropped_and_counted_by_reason(source, tmp_path, capsys):
-    make_archive(source, {1: xml(1), 2: xml(2, images=()), 3: xml(3, ""), 4: xml(4, ""), 10: xml(10, " ")})
+def test_studies_without_images_or_text_are_dropped_and_counted_by_reason(source, tmp_path, capsys):
+    empty = {n: xml(n, " "[: n % 2], impression="") for n in (3, 4, 10)}
+    make_archive(source, {1: xml(1), 2: xml(2, images=()), **empty})
     for sections in ("findings", "findings+impression"):
         out = tmp_path / sections
         assert [s.id for s in prepared(source, out, sections=sections)["test"]] == ["CXR1_IM-0001"]
         told = capsys.readouterr().out
-        assert "dropped 1 studies without images" in told and "dropped 3 studies without findings" in told
+        assert "dropped 1 studies without images" in told and f"dropped 3 studies without {sections}\n" in told
         record = json.loads((out / "source.json").read_text())
-        assert record["dropped"] == {"without findings": 3, "without images": 1}
+        assert record["dropped"] == {f"without {sections}": 3, "without images": 1}
+
+
+def test_an_impression_alone_is_a_report_where_both_sections_are_asked_for(source, tmp_path):
+    """As in MIMIC-CXR: the option means the same in both sets."""
+    make_archive(source, {1: xml(1), 2: xml(2, "")})
+    assert [s.id for s in prepared(source, tmp_path / "a")["test"]] == ["CXR1_IM-0001"]
+    reports = [s.report for s in prepared(source, tmp_path / "b", sections="findings+impression")["test"]]
+    assert reports == ["The lungs are clear. Normal chest.", "Normal chest."]
 
 
 def test_missing_images_are_listed_or_left_out(source, tmp_path, capsys):
@@ -312,6 +323,32 @@ def test_the_split_file_is_never_overwritten(source, tmp_path):
     path.write_text(json.dumps({"train": [{"id": "CXR1_IM-0001"}]}))
     with pytest.raises(UserError, match="name another folder"):
         prepared(source, tmp_path / "out", split=str(path))
+
+
+def test_the_result_is_not_put_inside_the_source(source, tmp_path):
+    (source / "ecgen-radiology").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (source / "images").symlink_to(tmp_path / "elsewhere")
+    places = [source, *(source / name for name in ("NLMCXR_png", "ecgen-radiology", "images/deep"))]
+    for out in (*places, tmp_path / "elsewhere/out"):
+        with pytest.raises(UserError, match="which is the source; name another folder"):
+            prepared(source, out)
+    assert prepared(source, source.parent)  # above it is fine: data/ with data/raw
+
+
+def test_what_may_not_be_read_is_not_called_absent_or_damaged(source, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/ecgen-radiology").mkdir()
+    (tmp_path / "other/ecgen-radiology/1.xml").write_text(xml(1))
+    for folder, path in (
+        (source, "NLMCXR_png"),
+        (tmp_path / "other", "ecgen-radiology"),
+        (tmp_path / "other", "ecgen-radiology/1.xml"),
+    ):
+        with monkeypatch.context() as patch:
+            refuse(patch, folder / path)
+            with pytest.raises(UserError, match=rf"{path}: cannot be read \(Permission denied\); change its rights"):
+                prepared(folder, tmp_path / "out")
 
 
 def test_absent_archive_and_images_are_named(source, tmp_path):

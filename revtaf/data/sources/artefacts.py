@@ -19,6 +19,7 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from revtaf.data.annotations import Study
+from revtaf.data.sources.access import is_file
 from revtaf.errors import UserError
 from revtaf.files import read_json, sha256
 from revtaf.labels import ENTITIES
@@ -210,7 +211,7 @@ def files_of(root: Path, names: list[str], what: str) -> list[Path]:
     best: tuple[list[Path], list[Path]] | None = None
     for name_of in (lambda name: f"{name}.npy", lambda name: str(PurePosixPath(name).with_suffix(".npy"))):
         files = [root / name_of(name) for name in names]
-        missing = [file for file in files if not file.is_file()]
+        missing = [file for file in files if not is_file(file)]
         if not missing:
             return files
         if best is None or len(missing) < len(best[1]):

@@ -8,18 +8,16 @@ What the files cannot say (were memory or local texts made from the answer?) no 
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial.distance import pdist
-from tqdm import tqdm
 
 from revtaf.data.annotations import Annotations, Study, load_annotations, save_annotations
+from revtaf.data.sources.access import is_file
 from revtaf.data.sources.artefacts import (
     SCORE_KINDS,
     clip_indices,
@@ -27,22 +25,19 @@ from revtaf.data.sources.artefacts import (
     describe_file,
     describe_tree,
     files_of,
-    half,
     json_rows,
-    load_embeddings,
-    number_rows,
     read_indices,
     read_neighbours,
     read_scores,
 )
-from revtaf.data.sources.placing import place_images
+from revtaf.data.sources.imported_texts import stored_local_texts, stored_reports, stored_vectors
+from revtaf.data.sources.open_i import inside
+from revtaf.data.sources.placing import check_out, check_place, place_images
 from revtaf.data.store import Features, ReferenceTexts, save_arrays
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder
 from revtaf.labels import ENTITIES
 from revtaf.lre.labels import nearest_by_status
-
-MOST_CODES = 256  # texts of one entity: a code is one byte
 
 
 def prepare_import(
@@ -64,7 +59,8 @@ def prepare_import(
 
     N samples of a split, N_train training samples; rows are in the annotation's order. Returns the annotation's path.
     annotation: with 18 or 14 statuses for every study, all alike, and a train split.
-    images: folder; `out/images` becomes a link to it, or a copy with `copy`. None: nothing is done about images.
+    images: folder; `out/images` becomes a link to it, or a copy with `copy`. None: nothing is done about images. Only
+        a link, a copy made here and an earlier import are ever replaced.
     scores, memory_indices: paths with "{split}" in them: 75 numbers a sample, and indices into the training samples.
         Without memory_indices, each study's field `clip_indices` in the annotation.
     memory_texts: (N_train, V) numbers in JSON, one vector of the classifier's memory for each training sample.
@@ -81,7 +77,7 @@ def prepare_import(
     statuses = _statuses(annotation, annotations)
     images = None if images is None else Path(images)
     names = [name for studies in annotations.values() for study in studies for name in study.image_path]
-    _check_places(out, annotation, images, names, copy)
+    _check_places(out, annotation, images, names, (local, reference), copy)
     train, splits = annotations["train"], list(annotations)
     files = _artefact_files(annotation, splits, scores, memory_texts, memory_indices, neighbours)
     paths = {split: [s.image_path[0] for s in studies] for split, studies in annotations.items()}
@@ -104,9 +100,9 @@ def prepare_import(
         origin = {"computed": "by statuses, own patient excluded", "seed": seed}
 
     with atomic_folder(out / "imported") as partial, tempfile.TemporaryDirectory(dir=partial) as scratch:
-        vectors = _vectors(files["memory_texts"], len(train), Path(scratch))
-        codes, triplets = _local(local_files, width)
-        texts = _reference(reference_files, width, vectors, Path(scratch))
+        vectors = stored_vectors(files["memory_texts"], len(train), Path(scratch))
+        codes, triplets = stored_local_texts(local_files, width)
+        texts = stored_reports(reference_files, width, vectors, Path(scratch))
         artefacts: dict[str, Any] = {"annotation": describe_file(annotation, (len(local_files),))}
         for split in splits:
             artefacts[f"scores/{split}"] = describe_file(files[f"scores/{split}"], scored[split].shape)
@@ -126,9 +122,11 @@ def prepare_import(
             save_arrays(partial / split, record, {"imported": artefacts, "split": split})
         record = ReferenceTexts(**texts, triplets=triplets, nearest=nearest)
         save_arrays(partial / "texts", record, {"imported": artefacts, "split": "texts"})
-        if images is not None:
-            place_images(images, out / "images", names, copy)
-        save_annotations(out / "annotation.json", annotations)
+        # Gone first, written last: after an interruption, an old one never stands beside new features or images.
+        (out / "annotation.json").unlink(missing_ok=True)
+    if images is not None:
+        place_images(images, out / "images", names, copy)
+    save_annotations(out / "annotation.json", annotations)
     return out / "annotation.json"
 
 
@@ -167,22 +165,26 @@ def _artefact_files(
     return files
 
 
-def _check_places(out: Path, annotation: Path, images: Path | None, names: list[str], copy: bool) -> None:
+def _check_places(
+    out: Path, annotation: Path, images: Path | None, names: list[str], trees: tuple[Path, ...], copy: bool
+) -> None:
     if (out / "annotation.json").resolve() == annotation.resolve():
         raise UserError(f"--out {out}: {annotation} would be overwritten; name another folder")
-    outside = [
-        n for n in names if not PurePosixPath(n).name or n.startswith(("/", "\\")) or ".." in PurePosixPath(n).parts
-    ]
-    if outside:
+    check_out(out, (*trees, *([images] if images else [])))
+    place = out / "imported"
+    if place.is_dir() and any(place.iterdir()) and not (place / "texts" / "manifest.json").is_file():
+        raise UserError(f"{place} is a folder already, and no import; move it away, or name another --out")
+    if outside := [name for name in names if not inside(name)]:
         raise UserError(f"{annotation}: image_path {outside[0]!r} leaves the image folder")
     if images is None:
         return
     if not images.is_dir():
         raise UserError(f"image folder not found: {images}")
     place = out / "images"
-    if images.absolute() == place.absolute() or place.is_dir() and not place.is_symlink() and not copy:
-        raise UserError(f"{place} is a folder already: import without images, or remove it")
-    if missing := [name for name in names if not (images / name).is_file()]:
+    if place.resolve() == images.resolve() and not place.is_symlink():
+        raise UserError(f"{place} is the image folder already: import without --images")
+    check_place(images, place, copy)
+    if missing := [name for name in names if not is_file(images / name)]:
         raise UserError(f"{images}: {len(missing):,} of {len(names):,} images are missing, the first is {missing[0]}")
 
 
@@ -208,84 +210,3 @@ def _nearest(annotation: Path, train: list[Study], statuses: np.ndarray, seed: i
         raise UserError(f"{annotation}: the training split has a single patient; retrieval needs at least two")
     vectors = torch.from_numpy(statuses)
     return nearest_by_status(vectors, vectors, 1, patients, patients, seed)[1][:, 0].numpy().astype(np.int32)
-
-
-def _vectors(path: Path, count: int, scratch: Path) -> np.ndarray:
-    """(N, V) float16, on disk."""
-    with open(scratch / "vectors", "wb") as file:
-        for where, row in number_rows(json_rows(path), path, "memory texts", count):
-            file.write(half(where, row).tobytes())
-    return np.memmap(scratch / "vectors", np.float16, "r").reshape(count, -1)
-
-
-def _local(files: list[Path], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (N, 75) uint8 and their table (75 T, width) float16; shorter parts are filled with zeros.
-
-    Texts are the same where every number is, after rounding to float16. The order is that of first appearance.
-    """
-    tables: list[dict[bytes, int]] = [{} for _ in ENTITIES]
-    codes = np.empty((len(files), len(ENTITIES)), dtype=np.uint8)
-    for i, path in enumerate(tqdm(files, desc="local texts", leave=False)):
-        rows = half(path, load_embeddings(path, len(ENTITIES), width))
-        for m, table in enumerate(tables):
-            code = table.setdefault(rows[m].tobytes(), len(table))
-            if code == MOST_CODES:
-                raise UserError(_too_many(path, m, np.frombuffer(b"".join(table), np.float16).reshape(-1, width)))
-            codes[i, m] = code
-    length = max(map(len, tables))
-    triplets = np.zeros((len(ENTITIES), length, width), dtype=np.float16)
-    for part, table in zip(triplets, tables, strict=True):
-        part[: len(table)] = np.frombuffer(b"".join(table), np.float16).reshape(-1, width)
-    return codes, triplets.reshape(-1, width)
-
-
-def _too_many(path: Path, entity: int, rows: np.ndarray) -> str:
-    closest = pdist(rows.astype(np.float32), "chebyshev").min()
-    return (
-        f"{path}: a local text no. {len(rows)} of the entity '{ENTITIES[entity]}'. An entity has at most {MOST_CODES}, "
-        "one for each position where it exists and one where it does not, so these are not embeddings of triplets "
-        f"and cannot be imported. The two closest differ by {closest:.1g} in a coordinate; if that is rounding, one "
-        "text was encoded several times with other results: encode each text once"
-    )
-
-
-def _reference(files: list[Path], width: int, vectors: np.ndarray, scratch: Path) -> dict[str, np.ndarray]:
-    """Sentences and reports, each once. A report is a memory vector with a list of sentences, as stored."""
-    report_ids = np.empty(len(files), dtype=np.int32)
-    reports: dict[bytes, int] = {}
-    owners, lengths, sentence_ids = [], [], []
-    with open(scratch / "sentences", "wb") as file:
-        known: dict[bytes, int] = {}
-        for i, path in enumerate(tqdm(files, desc="reference sentences", leave=False)):
-            rows = load_embeddings(path, None, width)
-            rows = half(path, rows[rows.any(axis=1)])
-            if not len(rows):
-                raise UserError(f"{path}: no sentence, every row is zero; a training report has at least one")
-            ids = np.array([_number(row, known, file) for row in rows], dtype=np.int32)
-            key = _key(vectors[i].tobytes() + ids.tobytes())
-            report_ids[i] = reports.setdefault(key, len(reports))
-            if report_ids[i] == len(owners):  # not seen before
-                owners.append(i)
-                lengths.append(len(ids))
-                sentence_ids.append(ids)
-    return {
-        "report_ids": report_ids,
-        "offsets": np.r_[0, np.cumsum(lengths)].astype(np.int64),
-        "sentence_ids": np.concatenate(sentence_ids),
-        "sentences": np.memmap(scratch / "sentences", np.float16, "r").reshape(-1, width),
-        "reports": vectors[owners],
-    }
-
-
-def _number(row: np.ndarray, known: dict[bytes, int], file: Any) -> int:
-    """The row of a sentence in the table; a new one is appended to the file."""
-    content = row.tobytes()
-    number = known.setdefault(_key(content), len(known))
-    if file.tell() == number * len(content):
-        file.write(content)
-    return number
-
-
-def _key(content: bytes) -> bytes:
-    """16 bytes that stand for a row: a million rows themselves would fill the memory."""
-    return hashlib.blake2b(content, digest_size=16).digest()

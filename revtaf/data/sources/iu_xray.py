@@ -13,7 +13,8 @@ from pathlib import Path
 from revtaf.data.annotations import save_annotations
 from revtaf.data.sources.iu_xray_r2gen import read_package
 from revtaf.data.sources.iu_xray_raw import raw_annotations, read_raw, write_manifest
-from revtaf.data.sources.placing import place_images
+from revtaf.data.sources.open_i import FOLDER, IMAGE_FOLDERS
+from revtaf.data.sources.placing import check_out, check_place, place_images
 from revtaf.data.text import SECTIONS
 from revtaf.errors import UserError
 from revtaf.files import write_json
@@ -41,14 +42,14 @@ def prepare_iu_xray(
     `seed`), or an R2Gen annotation, of which ids and splits alone are used. In this mode
 
     - `blanks` "drop" removes the `XXXX` that stand for removed words from reports and indications;
-    - `sections` "findings+impression" appends the impression to the findings;
+    - `sections` "findings+impression" appends the impression to the findings; either may be absent;
     - `missing` "drop" leaves out images that are not there, and studies without any, where "error" lists them;
     - `projections`, Kaggle's `indiana_projections.csv`, says which image is frontal;
     - `out/manifest.csv.gz` holds all texts as published, one row per study.
 
     `test` is a file with the test split (a list, or an object with "test") where the annotation lacks it.
-    `out/images` becomes a link to the source's images, or a copy of those in use with `copy`. Everything is checked
-    before the first byte is written; raises UserError.
+    `out/images` becomes a link to the source's images, or a copy of those in use with `copy`; a folder that is no
+    such copy is never replaced. Everything is checked before the first byte is written; raises UserError.
     """
     source, out, test = Path(source), Path(out), Path(test) if test else None
     _check_choice("blanks", blanks, ("keep", "drop"))
@@ -56,26 +57,28 @@ def prepare_iu_xray(
     _check_choice("missing", missing, ("error", "drop"))
     if not source.is_dir():
         raise UserError(f"IU X-Ray source folder not found: {source}; docs/data.md says how to get it")
+    check_out(out, (source, *(source / name for name in (*IMAGE_FOLDERS, FOLDER))))
     studies = None
     if split is None:
         if (seed, blanks, sections, missing, projections) != (0, "keep", "findings", "error", None):
             raise UserError("seed, blanks, sections, missing and projections are for Open-i's raw files; add --split")
         annotation = Path(annotation) if annotation else source / "annotation.json"
-        _check_apart(source, out, annotation, test)
+        _check_kept(out, annotation, test)
         images = source / "images"
         annotations, record = read_package(source, annotation, test)
     else:
         if annotation:
             raise UserError(f"--annotation {annotation} and --split {split} exclude each other; give one of them")
-        _check_apart(source, out, Path(split), test)
+        _check_kept(out, Path(split), test)
         projections = Path(projections) if projections else None
         studies, images, record = read_raw(source, str(split), test, seed, blanks, sections, missing, projections)
         annotations = raw_annotations(studies)
 
     paths = [path for entries in annotations.values() for study in entries for path in study.image_path]
-    place_images(images, out / "images", paths, copy)
+    check_place(images, out / "images", copy)
     # The annotation goes first and comes last: after an interruption, an old one never stands beside new files.
     (out / "annotation.json").unlink(missing_ok=True)
+    place_images(images, out / "images", paths, copy)
     (out / MANIFEST).unlink(missing_ok=True)
     if studies:
         write_manifest(out / MANIFEST, studies)
@@ -94,7 +97,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(f"--{name} {value}: expected {' or '.join(choices)}")
 
 
-def _check_apart(source: Path, out: Path, *inputs: Path | None) -> None:
+def _check_kept(out: Path, *inputs: Path | None) -> None:
     result = (out / "annotation.json").resolve()
-    if out.resolve() == source.resolve() or any(path.resolve() == result for path in inputs if path):
-        raise UserError(f"--out {out} is the source: its annotation would be lost; name another folder")
+    if given := next((path for path in inputs if path and path.resolve() == result), None):
+        raise UserError(f"--out {out}: {given} would be overwritten; name another folder")

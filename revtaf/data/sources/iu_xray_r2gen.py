@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from revtaf.data.annotations import SPLITS, Annotations, Study
+from revtaf.data.sources.access import is_file
 from revtaf.data.sources.open_i import OpenIReport, inside, read_open_i
 from revtaf.errors import UserError
 from revtaf.files import read_json, sha256
@@ -43,7 +44,7 @@ def read_package(source: Path, annotation: Path, test: Path | None) -> tuple[Ann
     if not images.is_dir():
         raise UserError(f"image folder not found: {images}; docs/data.md says how to get the images")
     paths = [path for studies in splits.values() for study in studies for path in study["image_path"]]
-    check_missing(images, [path for path in paths if not (images / path).is_file()], len(paths), "")
+    check_missing(images, [path for path in paths if not is_file(images / path)], len(paths), "")
     reports, archive = read_open_i(source)
     record = {
         "annotation_sha256": sha256(annotation),

@@ -1,6 +1,7 @@
 """IU X-Ray from Open-i's raw files: which studies are used, in which split, with which text and images.
 
-Study ids are R2Gen's ("CXR2384_IM-0942"). A study without an image or without findings is dropped and counted.
+Study ids are R2Gen's ("CXR2384_IM-0942"). A study without an image or without a text in the chosen sections is dropped
+and counted.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ def read_raw(
         original = reports[number]
         texts = (original.findings, original.impression, original.indication)
         report, impression, indication = map(drop_blanks, texts) if blanks == "drop" else texts
-        if sections == "findings+impression" and report:
+        if sections == "findings+impression":  # either may be absent, as in MIMIC-CXR
             report = f"{report} {impression}".strip()
         if not original.images or not report:
-            dropped["without findings" if original.images else "without images"] += 1
+            dropped[f"without {sections}" if original.images else "without images"] += 1
             continue
         present = [image for image in frontal_first(original.images, views) if image.key in files]
         absent += [image.name for image in original.images if image.key not in files]

@@ -15,11 +15,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from revtaf.data.annotations import SPLITS
+from revtaf.data.sources.access import unreadable
 from revtaf.data.sources.mimic_output import Outcome, write_annotation, write_manifest
 from revtaf.data.sources.mimic_reports import Reports, report_name
 from revtaf.data.sources.mimic_selection import VIEWS, Samples, select, select_like
 from revtaf.data.sources.mimic_tables import Image, ImagesByStudy, find_table, read_images, read_labels, shown
-from revtaf.data.sources.placing import place_images
+from revtaf.data.sources.placing import check_out, check_place, place_images
 from revtaf.data.text import SECTIONS
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, sha256, write_json
@@ -51,11 +52,14 @@ def prepare_mimic_cxr(
     of `mimic_selection.select`; `labels` takes the 14 statuses of PhysioNet's "chexpert" or "negbio" table, a
     study without a row there being blank in all. With `like`, an annotation in R2Gen's form, ids, splits and
     order are that file's; where our text is empty, that file's own report stands in. `copy` copies the images
-    in use instead of linking their folder. Raises UserError for every fault of the input. The annotation is
-    there only when all is done; the same input gives the same bytes.
+    in use instead of linking their folder; a folder `images` that is no such copy is never replaced. Raises
+    UserError for every fault of the input. The annotation is there only when all is done; the same input gives
+    the same bytes.
     """
     jpg, reports, out, like = Path(jpg), Path(reports), Path(out), Path(like) if like else None
     _check_options(jpg, out, sections, views, one_image_per_study, labels, like)
+    check_out(out, (jpg, jpg / "files", reports, reports / "files"))
+    check_place(jpg / "files", out / "images", copy)  # refused now, if at all, not after the reports were read
     tables = {"split": find_table(jpg, "split"), "metadata": find_table(jpg, "metadata")}
     if labels != "none":
         tables["labels"] = find_table(jpg, labels)
@@ -63,8 +67,6 @@ def prepare_mimic_cxr(
     samples = select_like(like, studies) if like else select(studies, views, one_image_per_study)
     statuses = _statuses(tables["labels"], samples) if labels != "none" else None
     _check_images(jpg / "files", samples)
-    if not copy:  # refused now, if at all, not after the reports were read
-        place_images(jpg / "files", out / "images", [], copy=False)
     with Reports(reports) as texts:
         _check_reports(texts, studies)
         with atomic_write(out / "annotation.json") as annotation:
@@ -73,11 +75,10 @@ def prepare_mimic_cxr(
             with atomic_write(out / "manifest.csv.gz") as manifest:
                 not_chosen = f"not in {like.name}" if like else "view"
                 dropped = write_manifest(manifest, studies, samples, texts, outcome, f"no {sections}", not_chosen)
-                if copy:
-                    paths = sorted({image.path for image in _used_images(samples, outcome.empty)})
-                    place_images(jpg / "files", out / "images", paths, copy=True)
-                # From here on an old annotation would stand beside a manifest of another selection.
+                # From here on an old annotation would stand beside images and a manifest of another selection.
                 (out / "annotation.json").unlink(missing_ok=True)
+                paths = sorted({image.path for image in _used_images(samples, outcome.empty)})
+                place_images(jpg / "files", out / "images", paths, copy)
             record = {
                 "source": "MIMIC-CXR-JPG and MIMIC-CXR reports (PhysioNet)",
                 "options": {
@@ -112,8 +113,6 @@ def _check_options(
         raise UserError(f"--like {like} names the images of every sample; leave out --views and --one-image-per-study")
     if not (jpg / "files").is_dir():
         raise UserError(f"MIMIC-CXR-JPG not found: {jpg} has no folder files/; docs/data.md says how to get it")
-    if out.resolve() == jpg.resolve() or (jpg / "files").resolve() in (out.resolve(), *out.resolve().parents):
-        raise UserError(f"--out {out} is the source; name another folder")
     if like and like.resolve() == (out / "annotation.json").resolve():
         raise UserError(f"--like {like} would be overwritten; name another --out")
 
@@ -130,21 +129,30 @@ def _statuses(table: Path, samples: Samples) -> dict[str, tuple[int, ...]]:
 
 
 def _check_images(files: Path, samples: Samples) -> None:
-    """Every image of every sample exists. One listing per study folder: far fewer calls than one per image."""
+    """Every image of every sample exists and is not empty, as the rest of a broken download is."""
     needed: dict[str, set[str]] = {}
     for image in _used_images(samples):
         needed.setdefault(image.folder, set()).add(f"{image.dicom_id}.jpg")
     missing: list[str] = []
+    empty: list[str] = []
     for folder, names in tqdm(needed.items(), desc="looking for images", unit="study"):
         try:
             with os.scandir(files / folder) as entries:
-                absent = names - {entry.name for entry in entries if entry.is_file()}
+                sizes = {
+                    entry.name: entry.stat().st_size for entry in entries if entry.name in names and entry.is_file()
+                }
         except (FileNotFoundError, NotADirectoryError):
-            absent = names
-        missing += [f"{folder}/{name}" for name in sorted(absent)]
+            sizes = {}
+        except OSError as error:
+            raise unreadable(files / folder, error) from None
+        missing += [f"{folder}/{name}" for name in sorted(names - set(sizes))]
+        empty += [f"{folder}/{name}" for name in sorted(sizes) if not sizes[name]]
+    total = sum(map(len, needed.values()))
     if missing:
-        total = sum(map(len, needed.values()))
-        raise UserError(f"{files}: {len(missing):,} of {total:,} images are missing: {shown(missing)}")
+        deeper = "; there is a second files/ in it: move its content up" if (files / "files").is_dir() else ""
+        raise UserError(f"{files}: {len(missing):,} of {total:,} images are missing: {shown(missing)}{deeper}")
+    if empty:
+        raise UserError(f"{files}: {len(empty):,} of {total:,} images are empty: {shown(empty)}; download them again")
 
 
 def _check_reports(texts: Reports, studies: ImagesByStudy) -> None:

@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
+from revtaf.data.sources.access import is_file, names_in, unreadable
 from revtaf.errors import UserError
 
 MAX_REPORT_BYTES = 1 << 20  # a report is a few kB
-_MEMBER = re.compile(r"((?:[^/]+/)*)p\d{2}/p\d{8}/s\d{8}\.txt")
+_MEMBER = re.compile(r"((?:(?:[^/]+/)*files/)?)p\d{2}/p\d{8}/s\d{8}\.txt")
 _PATIENT_GROUP = re.compile(r"p\d{2}")
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
@@ -54,7 +55,7 @@ class Reports(AbstractContextManager):
 
     def has(self, subject_id: str, study_id: str) -> bool:
         name = report_name(subject_id, study_id)
-        return self._prefix + name in self._zip.NameToInfo if self._zip else (self._root / name).is_file()
+        return self._prefix + name in self._zip.NameToInfo if self._zip else is_file(self._root / name)
 
     def read(self, subject_id: str, study_id: str) -> str:
         """The text of one report. Raises UserError where it is absent, unreadable, too long or not UTF-8 text."""
@@ -65,6 +66,8 @@ class Reports(AbstractContextManager):
                 content = file.read(MAX_REPORT_BYTES + 1)
         except (KeyError, FileNotFoundError):
             raise UserError(f"{where}: no such report; download the reports again") from None
+        except PermissionError as error:
+            raise unreadable(where, error) from None
         except _UNREADABLE as error:
             raise UserError(f"{where}: cannot be read ({error}); download the reports again") from None
         if len(content) > MAX_REPORT_BYTES:
@@ -82,7 +85,7 @@ class Reports(AbstractContextManager):
         return self._zip.open(self._prefix + name) if self._zip else open(self._root / name, "rb")
 
     def _find_prefix(self) -> str:
-        """What stands before "p10/...": "files/", or more where the archive was packed again."""
+        """What stands before "p10/...": "files/", or more or nothing where the archive was packed again."""
         found = map(_MEMBER.fullmatch, self._zip.NameToInfo)
         prefixes = sorted({match.group(1) for match in found if match})
         if len(prefixes) != 1:
@@ -95,12 +98,16 @@ class Reports(AbstractContextManager):
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except _UNREADABLE as error:
         raise UserError(f"{path}: not a readable zip file ({error}); download it again") from None
 
 
 def _files_folder(folder: Path) -> Path:
     for root in (folder / "files", folder):
-        if root.is_dir() and any(_PATIENT_GROUP.fullmatch(entry.name) for entry in root.iterdir()):
+        if root.is_dir() and any(map(_PATIENT_GROUP.fullmatch, names_in(root))):
             return root
+    if (folder / "files" / "files").is_dir():
+        raise UserError(f"{folder}: its files/ holds a second files/; name {folder / 'files'}")
     raise UserError(f"{folder}: holds no files/p10/... with reports; name mimic-cxr-reports.zip or its unpacked folder")

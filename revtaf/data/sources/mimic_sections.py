@@ -4,19 +4,26 @@ The reports are typed, not structured. What is taken for a heading, from the str
 
 1. a known name at the start of a line, with a colon: in capitals ("FINDINGS:") or capitalised ("Findings:");
    also in capitals with a colon inside a line, behind the end of a sentence ("None. FINDINGS: ...");
+   inside findings or impression a capitalised name of another section ("Study: limited") needs a blank line before it;
 2. a known name in capitals, or capitalised behind a blank line, alone on its line;
-3. a known name in capitals at the start of a paragraph, where what follows is not in capitals too;
-4. the name of a view with a colon ("CHEST, TWO VIEWS:"), where findings or impression have not begun.
+3. a known name in capitals at the start of a paragraph, where what follows begins a sentence ("FINDINGS were told"
+   does not) and is not in capitals too;
+4. the name of a view with a colon ("CHEST, TWO VIEWS:"), where findings or impression have not begun, and not in the
+   paragraph of another heading ("TECHNIQUE:", and "Chest: PA and lateral" below it).
 
 Any other word is text: "the findings: ..." inside a sentence cuts nothing. Decisions that a reader should know:
 
 - "FINDINGS AND IMPRESSION" is findings; the impression is then empty, so that joining the two repeats nothing.
-- The body below a view heading is findings where no findings section has text; else it is unsectioned.
-- Indication, comparison, examination and technique are one paragraph each. A paragraph behind them that has no
-  heading belongs to the findings or impression that they interrupt; where there are none, it is unsectioned.
+- The body below a view heading is findings where no findings section has text and a sentence in it says more than how
+  and why the image was taken; else it is unsectioned. A false sample is worse than a missing one.
+- Indication, comparison, examination, technique and notes are one paragraph each. A paragraph behind them that has no
+  heading belongs to the findings, impression or view that they interrupt; where there are none, and behind a note, it
+  is unsectioned.
 - What stands before "FINAL REPORT" (wet reads, provisional findings) is preliminary and left out. Addenda are
   left out too, unless the report has no other text: they are then read like a report.
-- Text without heading is never declared findings. It is returned as `unsectioned`.
+- Text without heading is never declared findings. It is returned as `unsectioned`. So are, as they are safe there,
+  texts below headings in lower case, below "REPORT:" or "INTERPRETATION:", and below a view without colon.
+- Known limit: in a report in capitals, what follows ". COMPARISON: NONE." on its line is taken for comparison.
 """
 
 from __future__ import annotations
@@ -28,8 +35,9 @@ from dataclasses import dataclass, replace
 
 FINDINGS, IMPRESSION, INDICATION, COMPARISON = "findings", "impression", "indication", "comparison"
 UNSECTIONED, VIEWS, TITLE, NOTE = "unsectioned", "views", "title", "note"
-BODY = (FINDINGS, IMPRESSION, VIEWS)  # go on until the next known heading
-ONE_PARAGRAPH = (INDICATION, COMPARISON, TITLE)
+BODY = (FINDINGS, IMPRESSION, VIEWS)  # go on until the next known heading, and behind an aside
+ASIDE = (INDICATION, COMPARISON, TITLE)
+ONE_PARAGRAPH = (*ASIDE, NOTE)
 
 _LINK = r"\s*(?:AND|&|/|,|\+)\s*"
 _EXAM = r"(?:EXAMS?|EXAMINATIONS?|STUDY|STUDIES|PROCEDURE)"
@@ -47,12 +55,18 @@ _NAMES = {
 }
 _KINDS = {kind: re.compile(pattern) for kind, pattern in _NAMES.items()}
 _ANY_NAME = "|".join(f"(?:{pattern})" for pattern in _NAMES.values())
-_INSIDE_LINE = re.compile(rf"(?<=[.?!:)_])[ \t]+(?=(?:{_ANY_NAME})\s?:)")
-_NAMED = re.compile(r"([A-Za-z][A-Za-z ,/&()+-]{2,60}?)\s*([:;])(.*)")
+_INSIDE_LINE = re.compile(rf"(?<=[.?!:)_])[ \t]*(?=(?:{_ANY_NAME})\s?:)")
+_NAMED = re.compile(r"([A-Za-z][A-Za-z ,/&()+-]{2,60}?)\s*(?:\([^()a-z]{0,40}\)\s*)?([:;])(.*)")  # "FINDINGS (___):"
 _UNNAMED = re.compile(r"[A-Z][A-Z0-9 ,/()&'#-]{2,60}:(?=\s|$)")
 _FINAL = re.compile(r"\s*FINAL REPORT\b\s*:?(.*)")
 _ADDENDUM = re.compile(r"\s*(?:(?:FINAL\s)?ADDENDUM\b|(?:Final\s)?Addendum\s?:)[ \t]*:?(.*)")
-_CAPITALS_GO_ON = re.compile(r"[A-Z]{3}|[^-a-z]*$")  # "FINDINGS ARE ...": a sentence in capitals, no heading
+_GOES_ON = re.compile(r"[a-z]|[A-Z]{3}|[^-a-z]*$")  # "FINDINGS are ...", "FINDINGS ARE ...": a sentence, no heading
+# "Findings: discussed with Dr. ___" is a note.
+_TOLD = re.compile(
+    r"(?:(?:were|was|are|is|have been|has been) )?(?:\w+ly )?"
+    r"(?:discussed|communicated|conveyed|relayed|telephoned|phoned|called|paged|notified|reported (?:to|by))\b",
+    re.IGNORECASE,
+)
 _RULE = re.compile(r"\s*[_=*-]{5,}\s*")  # "___" alone is a de-identification mark, a longer line divides
 _TIME = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?")
 
@@ -67,7 +81,21 @@ _VIEW_WORDS = _PICTURES | frozenset(
     "SEMI-UPRIGHT SEMI-ERECT SEMIUPRIGHT DECUBITUS LEFT RIGHT BEDSIDE SINGLE ONE TWO THREE FOUR DUAL OF THE AND A IN "
     "ON AT WITH DATED HOURS AM PM MORNING EVENING".split()
 )
-_FEWEST_WORDS = 3  # "PORTABLE CHEST: ___ at 9:30" is a title; findings are a sentence
+_COMPARED = re.compile(r"(?<=\w)[ ,]+(?:(?:WITH|IN) COMPARISON|COMPARED) (?:TO|WITH)\b")  # may stand in a view heading
+# Findings are a sentence of several words that say neither how the image was taken, nor why.
+_FEWEST_WORDS, _FEWEST_OWN_WORDS = 3, 2
+_TAKEN_WORDS = _VIEW_WORDS | frozenset(
+    "IS ARE WAS WERE OBTAINED PROVIDED PORTABLY TAKEN ACQUIRED PERFORMED SUBMITTED PRESENTED FOR REVIEW BY TO FROM "
+    "IMAGE IMAGES PROJECTION PROJECTIONS EXAM EXAMINATION STUDY STUDIES TECHNIQUE COMPARISON COMPARED MADE PRIOR "
+    "PREVIOUS OUTSIDE HOSPITAL CT MR MRI PET NONE AVAILABLE".split()
+)
+_WHY = re.compile(
+    r"\W*(?:(?:REASON|INDICATION|HISTORY|CLINICAL|QUESTION|EVAL|EVALUATE|ASSESS|RULE OUT|R/O|PLEASE|S/P|STATUS POST)\b"
+    r"|[\d_]+[- ]*(?:YEARS?|YO|Y/O|[MF]|MAN|WOMAN)\b)",
+    re.IGNORECASE,
+)
+_IMAGING = _PICTURES | frozenset("CT MR MRI PET STUDY STUDIES EXAM EXAMS EXAMINATION EXAMINATIONS PRIOR NONE".split())
+_MOST_COMPARED = 100  # pieces of one section; a report has a few, and comparing all pairs of thousands takes long
 
 
 @dataclass(frozen=True)
@@ -111,7 +139,9 @@ def _parts(report: str) -> tuple[list[str], list[str]]:
 def _read(lines: Iterable[str]) -> Sections:
     pieces: list[tuple[str, list[str]]] = [(UNSECTIONED, [])]  # (kind, its lines), in the order of the report
     resumed = UNSECTIONED  # what a paragraph without heading belongs to, behind a section of one paragraph
+    begun = False  # findings or impression
     after_blank = True
+    before_findings = False  # an aside between "FINDINGS:" and their first words: the next line may begin them
     for line in _heading_lines(lines):
         kind, written = pieces[-1]
         if not line:
@@ -119,14 +149,22 @@ def _read(lines: Iterable[str]) -> Sections:
             if kind in ONE_PARAGRAPH and written:
                 pieces.append((resumed, []))
             continue
-        heading = _heading(line, after_blank, in_body=kind in BODY)
+        inside = kind in ONE_PARAGRAPH  # a paragraph that ended is followed by a piece of another kind
+        in_text = kind in (FINDINGS, IMPRESSION) and bool(written)
+        heading = _heading(line, after_blank, in_text, views=not (begun or inside or kind == VIEWS))
         if heading:
+            before_findings = kind == FINDINGS and not written and heading[0] in ASIDE
             kind, line = heading
             pieces.append((kind, []))
-            if kind not in ONE_PARAGRAPH:
-                resumed = kind if kind in (FINDINGS, IMPRESSION) else UNSECTIONED
-        elif kind in ONE_PARAGRAPH and _UNNAMED.match(line):
+            begun = begun or kind in (FINDINGS, IMPRESSION)
+            if kind not in ASIDE:
+                resumed = kind if kind in BODY else UNSECTIONED
+        elif inside and _UNNAMED.match(line) and (written or _below_view(line) is None):
             pieces.append((resumed, []))
+        elif before_findings and written:
+            before_findings = False
+            if written[-1].endswith(".") and not _IMAGING & set(re.findall(r"[A-Z-]+", line.upper())):
+                pieces.append((resumed, []))
         if line:
             pieces[-1][1].append(line)
         after_blank = False
@@ -137,7 +175,7 @@ def _read(lines: Iterable[str]) -> Sections:
             texts.setdefault(kind, []).append(text)
     findings, views = _join(texts.get(FINDINGS, [])), _join(texts.get(VIEWS, []))
     rest = texts.get(UNSECTIONED, [])
-    if not findings and len(re.findall(r"[A-Za-z]{2,}", views)) >= _FEWEST_WORDS:
+    if not findings and _says_something(views):
         findings = views
     elif views:
         rest = [*rest, views]
@@ -159,19 +197,22 @@ def _heading_lines(lines: Iterable[str]) -> Iterable[str]:
             yield from (part.strip() for part in _INSIDE_LINE.split(line))
 
 
-def _heading(line: str, after_blank: bool, in_body: bool) -> tuple[str, str] | None:
-    """(kind, rest of the line) where the line opens a section, else None."""
+def _heading(line: str, after_blank: bool, in_text: bool, views: bool) -> tuple[str, str] | None:
+    """(kind, rest of the line) where the line opens a section, else None; a view only where `views` may come."""
     if named := _NAMED.match(line):
         name, mark, rest = named.groups()
         kind = _kind(name) if name.isupper() or (name[0].isupper() and mark == ":") else None
+        if kind in ASIDE and in_text and not after_blank and not name.isupper():
+            return None
         if kind:
-            return kind, rest.strip()
-    if not in_body and (rest := _below_view(line)) is not None:
+            rest = rest.strip()
+            return NOTE if kind == FINDINGS and _TOLD.match(rest) else kind, rest
+    if views and (rest := _below_view(line)) is not None:
         return VIEWS, rest
     if (line.isupper() or (after_blank and line[0].isupper())) and (kind := _kind(line)):
         return kind, ""
     name, _, rest = line.partition(" ")
-    if after_blank and name.isupper() and not _CAPITALS_GO_ON.match(rest) and (kind := _kind(name)):
+    if after_blank and name.isupper() and not _GOES_ON.match(rest) and (kind := _kind(name)):
         return kind, rest.lstrip("- ")
     return None
 
@@ -191,17 +232,29 @@ def _below_view(line: str) -> str | None:
     end = untimed.find(":")
     if end < 0 or line[0].islower():
         return None
-    words = re.findall(r"[A-Z]+(?:-[A-Z]+)*", untimed[:end].upper().replace(".", ""))
+    words = re.findall(r"[A-Z]+(?:-[A-Z]+)*", _COMPARED.sub("", untimed[:end].upper().replace(".", "")))
     if not _PICTURES & set(words) or not set(words) <= _VIEW_WORDS:
         return None
     return line[end + 1 :].strip()
 
 
+def _says_something(views: str) -> bool:
+    """Whether a text below a view heading has a sentence of findings, and is not only a title."""
+    if len(re.findall(r"[A-Za-z]{2,}", views)) < _FEWEST_WORDS:
+        return False
+    for sentence in re.split(r"(?<=[.?!])\s+", views):
+        own = [word for word in re.findall(r"[A-Z]{2,}(?:-[A-Z]+)*", sentence.upper()) if word not in _TAKEN_WORDS]
+        if sentence.endswith((".", "!")) and len(own) >= _FEWEST_OWN_WORDS and not _WHY.match(sentence):
+            return True
+    return False
+
+
 def _join(texts: list[str]) -> str:
     """The texts in order, without those that another one repeats (the last one stays); case does not count."""
-    kept: list[str] = []
+    last: dict[str, str] = {}  # by what is compared
     for text in texts:
-        kept = [earlier for earlier in kept if f" {earlier.lower()} " not in f" {text.lower()} "]
-        if not any(f" {text.lower()} " in f" {earlier.lower()} " for earlier in kept):
-            kept.append(text)
-    return " ".join(kept)
+        last.pop(key := f" {text.lower()} ", None)
+        last[key] = text
+    if len(last) > _MOST_COMPARED:
+        return " ".join(last.values())
+    return " ".join(text for key, text in last.items() if not any(key in other for other in last if other != key))

@@ -83,6 +83,8 @@ def select_like(path: Path, studies: ImagesByStudy) -> Samples:
             if len({image.study_id for image in images}) > 1:
                 raise UserError(f"{where} (id {sample_id}): its images belong to several studies")
             samples[split].append(Sample(sample_id, images, report))
+    if not seen:
+        raise UserError(f"{path}: no entry in it; name an annotation with studies")
     if absent:
         raise UserError(
             f"{path}: {len(absent):,} of {len(seen):,} ids are not in the split table of MIMIC-CXR-JPG: {shown(absent)}"

@@ -6,6 +6,7 @@ They are read in place, packed or not. One small record per image stays in memor
 from __future__ import annotations
 
 import csv
+import fnmatch
 import gzip
 import re
 import sys
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from revtaf.data.annotations import SPLITS
+from revtaf.data.sources.access import names_in
 from revtaf.errors import UserError
 from revtaf.labels import BLANK, CHEXPERT_CATEGORIES, NEGATIVE, POSITIVE, UNCERTAIN
 
@@ -56,17 +58,19 @@ ImagesByStudy = dict[str, list[Image]]
 
 def find_table(folder: Path, name: str) -> Path:
     """The one `mimic-cxr-VERSION-name.csv.gz`, or unpacked `.csv`, in the folder. Raises UserError otherwise."""
-    found = sorted(path for ending in ("csv.gz", "csv") for path in folder.glob(f"mimic-cxr-*-{name}.{ending}"))
+    held = names_in(folder)
+    found = sorted(n for ending in ("csv.gz", "csv") for n in fnmatch.filter(held, f"mimic-cxr-*-{name}.{ending}"))
     if len(found) != 1:
-        held = f"found {', '.join(path.name for path in found)}; keep one" if found else "found none; download it"
+        held = f"found {', '.join(found)}; keep one" if found else "found none; download it"
         raise UserError(f"{folder}: expected one table mimic-cxr-*-{name}.csv.gz, {held}")
-    return found[0]
+    return folder / found[0]
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
     """Yield ("FILE, line N", the named columns) for every row of a CSV file, packed or not.
 
-    Raises UserError where a column is absent, a row has another length than the header, or the file is damaged.
+    Blank lines are skipped. Raises UserError where a column is absent, a row has another length than the header, or
+    the file is damaged.
     """
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
@@ -76,7 +80,7 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[
                 held = ", ".join(header) or "nothing"
                 raise UserError(f"{path}: the column {absent[0]!r} is missing; it has: {held}")
             wanted = [header.index(name) for name in columns]
-            for row in rows:
+            for row in filter(None, rows):
                 where = f"{path}, line {rows.line_num}"
                 if len(row) != len(header):
                     raise UserError(f"{where}: expected {len(header)} values, got {len(row)}; download the file again")
@@ -123,6 +127,11 @@ def read_images(split_table: Path, metadata: Path) -> ImagesByStudy:
         )
     if not images:
         raise UserError(f"{split_table}: no image in it; download it again")
+    if without_split := [dicom_id for dicom_id in views if dicom_id not in seen]:  # cut off at the end of a line
+        raise UserError(
+            f"{split_table}: lacks {len(without_split):,} images of {metadata.name}: {shown(without_split)}; "
+            "download it again, and use tables of one release"
+        )
     for found in images.values():
         found.sort(key=lambda image: views[image.dicom_id][0])
     return images

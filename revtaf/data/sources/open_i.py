@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from revtaf.data.sources.access import is_file, names_in, unreadable
 from revtaf.errors import UserError
 
 ARCHIVES = ("ecgen-radiology.tgz", "NLMCXR_reports.tgz")
@@ -101,9 +102,13 @@ def inside(path: str) -> bool:
 
 
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.glob("*.xml")):
-        _check_size(folder, path.name, path.stat().st_size)
-        yield path.name, path.read_bytes()
+    for path in (folder / name for name in names_in(folder) if name.endswith(".xml")):
+        try:
+            _check_size(folder, path.name, path.stat().st_size)
+            content = path.read_bytes()
+        except OSError as error:
+            raise unreadable(path, error) from None
+        yield path.name, content
 
 
 def _archive_members(archive: Path) -> Iterator[tuple[str, bytes]]:
@@ -116,6 +121,8 @@ def _archive_members(archive: Path) -> Iterator[tuple[str, bytes]]:
                     continue
                 _check_size(archive, member.name, member.size)
                 yield member.name, tar.extractfile(member).read()
+    except PermissionError as error:
+        raise unreadable(archive, error) from None
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{archive}: not a readable archive ({error}); download it again") from None
 
@@ -171,7 +178,7 @@ def find_images(source: Path) -> tuple[Path, dict[str, str]]:
             f"image folder not found: {source / IMAGE_FOLDERS[0]} or {source / IMAGE_FOLDERS[1]}; "
             f"unpack NLMCXR_png.tgz into the first (docs/data.md)"
         )
-    names = [path.name for path in folders[0].iterdir() if path.suffix.lower() in _EXTENSIONS and path.is_file()]
+    names = [n for n in names_in(folders[0]) if Path(n).suffix.lower() in _EXTENSIONS and is_file(folders[0] / n)]
     names.sort(key=lambda name: (-_EXTENSIONS.index(Path(name).suffix.lower()), name))  # the last one stays
     return folders[0], {image_key(name): name for name in names}
 
