@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from revtaf.audit_checks import LEAK, NOT_CHECKED, Line, Part, overlaps, references, repeated_reports, retrieved
+from revtaf.audit_checks import LEAK, NOT_CHECKED, NOTE, Line, Part, overlaps, references, repeated_reports, retrieved
 from revtaf.audit_labels import memory_by_labels, prompts_from_report, sample_rows, scores_in_sample
 from revtaf.config import Settings
 from revtaf.data.annotations import Study, load_annotations
@@ -49,6 +49,10 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
             parts[name] = Part(training.name if same else source.name, Path(source.images), studies)
         except UserError as error:
             lines.append(Line("samples", name, 0, 0, NOT_CHECKED, str(error)))
+    if _reports_validation(settings):  # said in every table, and no secret; the other way round is a leak
+        count = len(parts.pop("test", parts["val"]).studies)
+        what = "tested on the split that selects the checkpoint: validation figures"
+        lines.append(Line("samples", "val/test", count, count, NOTE, what))
     lines += overlaps(parts, hash_images)
     train = parts["train"].studies if "train" in parts else []
     held_out = [name for name in ("val", "test") if name in parts]
@@ -57,6 +61,13 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
     everything = [annotations[path] for path in (training.annotation, data.annotation)]
     lines += _predictions(settings, [s for splits in everything for studies in splits.values() for s in studies], train)
     return lines
+
+
+def _reports_validation(settings: Settings) -> bool:
+    """Whether the run is tested on its own validation split, as where the test split is withheld."""
+    training, data = settings.training_data, settings.data
+    same = (data.annotation, data.test_split) == (training.annotation, training.validation_split)
+    return same and data.test_split != "test"
 
 
 def table(lines: Sequence[Line]) -> str:
@@ -99,6 +110,8 @@ def _features(settings: Settings, held_out: list[str]) -> Iterator[Line]:
     training, data = settings.training_data, settings.data
     found: dict[str, tuple[Features, list[Study]]] = {"train": (knowledge.train, knowledge.studies)}
     for name, source, split in (("val", training, training.validation_split), ("test", data, data.test_split)):
+        if name == "test" and _reports_validation(settings):
+            continue
         made = build.find_split(knowledge, settings, source, split) if name in held_out else None
         if made is None:
             yield Line("features", name, 0, 0, NOT_CHECKED, "no features of this split; train or test makes them")

@@ -268,10 +268,12 @@ def test_same_pixels_under_another_name_are_found_by_hashing(world):
     assert leaks(lines) == [] and verdict(lines, "image content", "all") == NOT_CHECKED
 
 
-def test_testing_on_the_validation_split_is_a_leak(world):
-    """The checkpoint is selected on it."""
+def test_selecting_on_the_test_split_is_a_leak(world):
+    """The checkpoint is selected on it. Reporting validation figures, as where the test split is withheld, is none."""
     found = leaks(audit(world.settings(validation_split="test")))
     assert found == [("image file", "val/test"), ("study", "val/test"), ("patient", "val/test")]
+    lines = audit(world.settings(test_split="val"))
+    assert leaks(lines) == [] and verdict(lines, "samples", "val/test") == "note"
 
 
 def test_memory_of_another_set_is_compared_with_the_test_split(world):
