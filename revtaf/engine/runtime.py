@@ -107,10 +107,10 @@ def read_jsonl(path: Path) -> list[dict]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):  # a report may hold other line separators
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line of a run that was killed while writing it
+        except json.JSONDecodeError:  # the end, or the last line of a run that was killed while writing it
             break
     return records
 

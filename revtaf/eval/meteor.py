@@ -4,10 +4,10 @@ The wrapper in pycocoevalcap keeps a lock for ever once anything fails (a line b
 and the interpreter then never exits. This client speaks the same protocol, one line per question:
 
     SCORE ||| reference ||| .. ||| hypothesis   ->  23 statistics of one pair
-    EVAL ||| statistics ||| statistics ..       ->  one score per pair, then the score of the corpus
 
-The score of the corpus is computed from summed statistics; it is not the mean of the pairs' scores (on chest
-X-ray text the mean is about a tenth higher), and it is the one that the field reports.
+What a sum of statistics is worth is computed here, by the published formula: the jar finds the matches, and intervals
+need no Java. The score of the corpus is that of the summed statistics; it is not the mean of the pairs' scores (on
+chest X-ray text the mean is about a tenth higher), and it is the one that the field reports.
 
 Reference: Denkowski and Lavie 2014, "Meteor Universal"; parameters `-l en -norm` as in the COCO evaluation.
 """
@@ -22,12 +22,25 @@ import signal
 import subprocess
 import tempfile
 import threading
+import weakref
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from revtaf.eval.meteor_score import STATISTICS, additive, value
+from revtaf.files import sha256
 
 # The locale matters: where the decimal mark is a comma, the jar writes numbers that it cannot read back.
 _OPTIONS = ("-Xmx1G", "-XX:+UseSerialGC", "-Duser.language=en", "-Duser.country=US")
 _DELIMITER = " ||| "
+# A text is cut here: 2,000 words take up to 1.4 s, 50,000 exhaust the jar's memory. A whole report has some hundred.
+MAX_WORDS = 2000
+
+# sha256 of the paraphrase table that pycocoevalcap 1.2 ships, its first digits.
+_PARAPHRASES = "c147ac7d"
 
 
 class MeteorError(RuntimeError):
@@ -85,19 +98,35 @@ def java_version(java: str | None = None) -> str:
     return f"java{match.group(1)}" if match else "java-unknown"
 
 
+@cache
+def jar_version() -> str:
+    """ "1.5jar(1e57b4c7)" with the digest of the jar, for the signature. Other paraphrases than those shipped with
+    pycocoevalcap 1.2, which change the score as much as another jar does, are named as well."""
+    jar = find_jar()
+    if jar is None:
+        return "none"
+    paraphrases = jar.parent / "data" / "paraphrase-en.gz"
+    found = sha256(paraphrases)[:8] if paraphrases.is_file() else "none"
+    other = "" if found == _PARAPHRASES else f",paraphrases:{found}"
+    return f"1.5jar({sha256(jar)[:8]}{other})"
+
+
 class Meteor:
     """One METEOR process, started at the first question, gone when the context ends or anything fails.
 
     `timeout` bounds every answer in seconds; the first may take `startup_timeout` more, because the jar first
-    loads 5.3 million paraphrases. After an error the next call starts a fresh process. Not for use from
-    several threads.
+    loads 5.3 million paraphrases. After an error the next call starts a fresh process. Threads take turns; a
+    forked child starts a process of its own. `shortened` counts the texts that were cut to `MAX_WORDS`.
     """
 
     def __init__(self, java: str | None = None, timeout: float = 120.0, startup_timeout: float = 240.0):
         self.java = java
         self.timeout = timeout
         self.startup_timeout = startup_timeout
+        self.shortened = 0
+        self._lock = threading.RLock()
         self._process: subprocess.Popen | None = None
+        self._owner: int | None = None
         self._errors = None
 
     def __enter__(self) -> Meteor:
@@ -108,16 +137,35 @@ class Meteor:
 
     def score(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> float:
         """Corpus METEOR in 0..1 of N hypotheses, each with its list of references. Raises MeteorError."""
+        return float(value(self.statistics(references, hypotheses).sum(axis=0)))
+
+    def statistics(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> np.ndarray:
+        """(N, 23) of N hypotheses, each against its best reference. Equal questions are asked once.
+
+        A pair that matches completely in one piece has no chunk here, as in the jar's own sums, so that rows add up.
+        Line breaks and "|||" count as blanks; what follows the first MAX_WORDS words of a text is left out (and
+        counted). Raises MeteorError, which names the sample.
+        """
         if not hypotheses or len(references) != len(hypotheses):
             raise ValueError(f"expected as many references as hypotheses, got {len(references)} and "
                              f"{len(hypotheses)}")  # fmt: skip
+        questions = [
+            _DELIMITER.join(["SCORE", *map(self._one_line, texts), self._one_line(hypothesis)])
+            for texts, hypothesis in zip(references, hypotheses, strict=True)
+        ]
+        index = {question: i for i, question in enumerate(dict.fromkeys(questions))}
+        answers = np.zeros((len(index), STATISTICS))
         try:
-            statistics = [self._statistics(r, h) for r, h in zip(references, hypotheses, strict=True)]
-            answers = self._ask(_DELIMITER.join(["EVAL", *statistics]), len(statistics) + 1)
-            return _number(answers[-1])
+            with self._lock:
+                for question, i in tqdm(index.items(), desc="METEOR", leave=False, disable=None):
+                    answers[i] = _parsed(self._ask(question))
+        except MeteorError as error:
+            self.close()
+            raise MeteorError(f"{error} (sample {questions.index(question)})") from None
         except BaseException:  # a half-read answer would be taken for that of the next question
             self.close()
             raise
+        return additive(answers)[[index[question] for question in questions]]
 
     def close(self) -> None:
         """End the process, whatever state it is in. Safe to call again."""
@@ -134,17 +182,17 @@ class Meteor:
             self._errors.close()
             self._errors = None
 
-    def _statistics(self, references: Sequence[str], hypothesis: str) -> str:
-        parts = ["SCORE", *map(_one_line, references), _one_line(hypothesis)]
-        answer = self._ask(_DELIMITER.join(parts), 1)[0]
-        for value in answer.split():
-            _number(value)
-        return answer
+    def _one_line(self, text: str) -> str:
+        """Without line breaks and without the delimiter, both of which would change the question; and cut."""
+        words = text.replace("|||", " ").split()
+        self.shortened += len(words) > MAX_WORDS
+        return " ".join(words[:MAX_WORDS])
 
-    def _ask(self, line: str, count: int) -> list[str]:
-        """Write one line and read `count` lines; a watchdog kills the process when that takes too long."""
+    def _ask(self, line: str) -> str:
+        """Write one line and read one; a watchdog kills the process when that takes too long."""
         limit = self.timeout
-        if self._process is None:
+        if self._process is None or self._owner != os.getpid():  # a forked child would read its parent's answers
+            self.close()
             self._start()
             limit += self.startup_timeout
         process, late = self._process, threading.Event()
@@ -159,22 +207,23 @@ class Meteor:
         try:
             process.stdin.write((line + "\n").encode("utf-8", errors="replace"))
             process.stdin.flush()
-            answers = [process.stdout.readline().decode("utf-8", errors="replace") for _ in range(count)]
+            answer = process.stdout.readline().decode("utf-8", errors="replace")
         except OSError:
-            answers = [""]
+            answer = ""
         finally:
             watchdog.cancel()
         if late.is_set():
-            raise MeteorError(f"METEOR gave no answer within {limit:g} seconds to: {line[:200]}")
-        if not answers[-1].endswith("\n"):
+            raise MeteorError(f"METEOR gave no answer within {limit:g} seconds")
+        if not answer.endswith("\n"):
             raise MeteorError(f"METEOR ended unexpectedly: {self._last_words() or 'without a message'}")
-        return [answer.strip() for answer in answers]
+        return answer
 
     def _start(self) -> None:
         if reason := unavailable_reason(self.java):
             raise MeteorError(reason)
         command = [find_java(self.java), *_OPTIONS, "-jar", str(find_jar())]
         self._errors = tempfile.TemporaryFile()  # a pipe that nobody reads would fill up and block the jar
+        self._owner = os.getpid()
         self._process = subprocess.Popen(
             [*command, "-", "-", "-stdio", "-l", "en", "-norm"],
             stdin=subprocess.PIPE,
@@ -182,22 +231,22 @@ class Meteor:
             stderr=self._errors,
             start_new_session=True,  # so that a launcher script dies together with the Java that it started
         )
+        # Where nobody closes the client. After a signal that Python cannot handle Java sees its input end and leaves.
+        weakref.finalize(self, _kill, self._process)
 
     def _last_words(self) -> str:
         self._errors.seek(0)
         return " / ".join(self._errors.read().decode("utf-8", errors="replace").split("\n")[:3]).strip(" /")
 
 
-def _one_line(text: str) -> str:
-    """Without line breaks and without the delimiter, both of which would change the question."""
-    return " ".join(text.replace("|||", " ").split())
-
-
-def _number(text: str) -> float:
+def _parsed(answer: str) -> list[float]:
     try:
-        return float(text)
+        numbers = [float(number) for number in answer.split()]
     except ValueError:
-        raise MeteorError(f"METEOR answered {text[:200]!r}, expected a number") from None
+        numbers = []
+    if len(numbers) != STATISTICS:
+        raise MeteorError(f"METEOR answered {answer.strip()[:200]!r}, expected {STATISTICS} numbers")
+    return numbers
 
 
 def _kill(process: subprocess.Popen) -> None:

@@ -1,8 +1,7 @@
 """BLEU-1..4, METEOR, ROUGE-L and CIDEr as the COCO evaluation computes them (supplement, Tables 1 to 3).
 
 BLEU and METEOR are computed over the corpus, ROUGE-L (beta 1.2, words split at single blanks) and CIDEr are
-means over samples. CIDEr takes its document frequencies from the references of the call, so that it depends
-on the evaluated set and is 0 for a single sample.
+means over samples. Every metric is kept as statistics of its samples, equal to pycocoevalcap's to 1e-9.
 """
 
 from __future__ import annotations
@@ -10,15 +9,43 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from pycocoevalcap.bleu.bleu import Bleu
-from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.rouge.rouge import Rouge
-
+from revtaf.eval import bleu, cider, meteor_score, rouge
 from revtaf.eval.meteor import Meteor, MeteorError, unavailable_reason
+from revtaf.eval.metric import Metric
 
 METRICS = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "CIDEr")
 
 References = Sequence[str | Sequence[str]]
+
+
+def metrics(
+    references: References,
+    hypotheses: Sequence[str],
+    meteor: Meteor | None = None,
+    cider_references: Sequence[str] | None = None,
+) -> dict[str, Metric]:
+    """The metrics of N processed texts, in the order of METRICS; METEOR only with a client.
+
+    references: N texts, or N lists of texts (several references each). hypotheses: N texts.
+    cider_references: texts, processed like the references, whose document frequencies CIDEr weighs by, normally the
+    training references. Without them it takes those of the call, depends on the evaluated set and is 0 for one sample.
+    Raises ValueError for no input or for unequal lengths, MeteorError where the client fails.
+    """
+    lists = _checked(references, hypotheses)
+    if cider_references is not None and not len(cider_references):
+        raise ValueError("no texts for CIDEr's document frequencies (leave them out to take the references)")
+    found = bleu.metrics(lists, hypotheses)
+    if meteor is not None:
+        found["METEOR"] = meteor_metric(lists, hypotheses, meteor)
+    found["ROUGE_L"] = rouge.metric(lists, hypotheses)
+    found["CIDEr"] = cider.metric(lists, hypotheses, cider_references)
+    return found
+
+
+def meteor_metric(references: References, hypotheses: Sequence[str], meteor: Meteor) -> Metric:
+    """METEOR alone. Raises MeteorError with the reason where it cannot be computed."""
+    lists = _checked(references, hypotheses)
+    return Metric("METEOR", meteor.statistics(lists, hypotheses), meteor_score.value)
 
 
 def compute(
@@ -27,44 +54,25 @@ def compute(
     java: str | None = None,
     meteor: bool | Meteor = True,
 ) -> dict[str, float | None]:
-    """All metrics of N processed texts.
+    """The values of all metrics of N processed texts. Arguments as in `metrics`.
 
-    references: N texts, or N lists of texts (several references each). hypotheses: N texts.
     java: the Java for METEOR, found by itself if not given. meteor: False leaves METEOR out; a running client
     is used and left open, which saves its ten seconds of start-up in a series of calls.
     Returns METRICS -> value; METEOR is None where it was left out or failed, the latter with a warning that
     says why (`meteor_status` says beforehand). Raises ValueError for no input or for unequal lengths.
     """
-    lists = _checked(references, hypotheses)
-    gts = dict(enumerate(lists))
-    res = {i: [h] for i, h in enumerate(hypotheses)}
-    bleu, _ = Bleu(4).compute_score(gts, res, verbose=0)
-    rouge, _ = Rouge().compute_score(gts, res)
-    cider, _ = Cider().compute_score(gts, res)
-    scores: dict[str, float | None] = {f"BLEU_{n}": float(value) for n, value in enumerate(bleu, start=1)}
-    scores["METEOR"] = None
-    scores["ROUGE_L"] = float(rouge)
-    scores["CIDEr"] = float(cider)
+    values: dict[str, float | None] = dict.fromkeys(METRICS)
+    values.update((name, metric.corpus) for name, metric in metrics(references, hypotheses).items())
     if meteor:
         try:
-            scores["METEOR"] = corpus_meteor(lists, hypotheses, java, meteor)
+            if isinstance(meteor, Meteor):
+                values["METEOR"] = meteor_metric(references, hypotheses, meteor).corpus
+            else:
+                with Meteor(java) as client:
+                    values["METEOR"] = meteor_metric(references, hypotheses, client).corpus
         except MeteorError as error:
             warnings.warn(str(error), stacklevel=2)
-    return scores
-
-
-def corpus_meteor(
-    references: References,
-    hypotheses: Sequence[str],
-    java: str | None = None,
-    client: bool | Meteor = True,
-) -> float:
-    """METEOR alone. Raises MeteorError with the reason where it cannot be computed."""
-    lists = _checked(references, hypotheses)
-    if isinstance(client, Meteor):
-        return client.score(lists, hypotheses)
-    with Meteor(java) as own:
-        return own.score(lists, hypotheses)
+    return values
 
 
 def meteor_status(java: str | None = None) -> str | None:

@@ -1,63 +1,235 @@
-"""The `revtaf` protocol: what is done to a text before it is scored, and the signature that says so.
+"""Protocols by name: what is done to a text before it is scored, and the signature that says so.
 
-References are cleaned and cut to 100 words (`revtaf.data.text.clean_report`); hypotheses are only put in the
-same spacing. Tokenisation moves these scores more than most models do (BLEU-1 .28 to .43 for the same pairs),
-so every table carries the signature, as sacrebleu's do. Two numbers compare only where the signatures agree.
+Tokenisation moves these scores more than most models do (BLEU-1 .28 to .43 for the same pairs), so every table carries
+the signature, as sacrebleu's do. Two numbers compare only where the signatures agree. `revtaf` is the protocol of the
+paper's tables; the others answer how the same predictions stand elsewhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from revtaf import __version__
 from revtaf.data.text import clean_report
+from revtaf.eval.meteor import jar_version
+from revtaf.files import digest
+
+UNKNOWN = "<unk>"
+_HYPHEN = re.compile(r"(?<=\w)\s*-\s*(?=\w)")
+_TOKEN = re.compile(r"\w+(?:-\w+)*|[^\w\s]")
+
+
+class Processed(str):
+    """A text that a protocol has processed: no protocol takes it again. Texts in files have lost this mark;
+    `revtaf.eval.records.looks_processed` knows them by their spacing."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The constants of a protocol. The defaults are the ones of the field's released evaluation code."""
+    """What a protocol does to references and hypotheses, and why (`choices`, one sentence each).
 
-    name: str = "revtaf"
-    max_words: int = 100
-    reference: str = "mimic-clean"
-    hypothesis: str = "r2gen-post"
-    bleu: str = "coco-closest"
-    meteor: str = "1.5jar"
-    rouge: str = "coco-b1.2"
-    clinical: str = "pos-only,example"
+    clean_reference, clean_hypothesis: text -> text; their names in the signature follow. max_words: blank-separated
+    words of a reference that are kept, max_words_hypothesis likewise; None keeps all. min_count: words rarer than this
+    in the training reports become <unk> in the references (and, with unknown_in_hypothesis, in the hypotheses), once
+    `fit` has counted them.
+    """
 
-    def signature(self, n: int, labeler: str, java: str, unit: str = "image") -> str:
+    name: str
+    description: str
+    choices: tuple[str, ...]
+    clean_reference: Callable[[str], str]
+    clean_hypothesis: Callable[[str], str]
+    reference_name: str
+    hypothesis_name: str
+    max_words: int | None = None
+    max_words_hypothesis: int | None = None
+    min_count: int | None = None
+    unknown_in_hypothesis: bool = False
+    vocabulary: frozenset[str] | None = None
+
+    def reference(self, text: str) -> Processed:
+        """The reference that is scored, from a raw report. TypeError for a text that is processed already."""
+        return self._processed(text, self.clean_reference, self.max_words, self.vocabulary)
+
+    def hypothesis(self, text: str) -> Processed:
+        """The hypothesis that is scored, from a system's text. TypeError for a text that is processed already."""
+        vocabulary = self.vocabulary if self.unknown_in_hypothesis else None
+        return self._processed(text, self.clean_hypothesis, self.max_words_hypothesis, vocabulary)
+
+    def fit(self, train_reports: Iterable[str]) -> Protocol:
+        """The protocol with the words of raw training reports, one a training sample; itself where it counts none."""
+        if self.min_count is None:
+            return self
+        counts = Counter(word for report in train_reports for word in self.clean_reference(report).split())
+        kept = frozenset(word for word, count in counts.items() if count >= self.min_count)
+        if not kept:
+            raise ValueError(f"no word occurs {self.min_count} times in the training reports of protocol {self.name}")
+        return replace(self, vocabulary=kept)
+
+    def signature(self, n: int, labeler: str, java: str, unit: str = "image", clusters: str | None = None) -> str:
         """For example `revtaf|n:294|unit:image|..|ce:rules-v1,pos-only,example|v0.1.0`.
 
         n: scored samples. labeler: its name and version. java: "java17", or "no-java" without METEOR.
+        clusters: what intervals are drawn over, for example "289subj".
         """
         fields = (
             self.name,
             f"n:{n}",
             f"unit:{unit}",
-            f"ref:{self.reference}+{self.max_words}w",
-            f"hyp:{self.hypothesis}",
-            f"bleu:{self.bleu}",
-            f"meteor:{self.meteor},{java}" if java.startswith("java") else "meteor:none",
-            f"rouge:{self.rouge}",
-            f"ce:{labeler},{self.clinical}",
+            *([f"clusters:{clusters}"] if clusters else []),
+            f"ref:{self.reference_name}{_cut(self.max_words)}{self._unknown()}",
+            f"hyp:{self.hypothesis_name}{_cut(self.max_words_hypothesis)}"
+            + (self._unknown() if self.unknown_in_hypothesis else ""),
+            "bleu:coco-closest",
+            f"meteor:{jar_version()},{java}" if java.startswith("java") else "meteor:none",
+            "rouge:coco-b1.2",
+            f"ce:{labeler},pos-only,example",
             f"v{__version__}",
         )
         return "|".join(fields)
 
+    def _processed(self, text: str, clean: Callable[[str], str], limit: int | None, vocabulary) -> Processed:
+        if isinstance(text, Processed):
+            raise TypeError(f"protocol {self.name} was given a text that is processed already: {text!r:.80}")
+        cleaned = clean(text)
+        if limit is not None:
+            cleaned = " ".join(cleaned.split(" ")[:limit])
+        if vocabulary is not None:
+            cleaned = " ".join(word if word in vocabulary else UNKNOWN for word in cleaned.split())
+        return Processed(cleaned)
 
-PROTOCOL = Protocol()
+    def _unknown(self) -> str:
+        """Of the signature: which words are <unk>. The digest tells two training sets apart."""
+        if self.min_count is None:
+            return ""
+        if self.vocabulary is None:
+            return "+no-unk"
+        return f"+unk<{self.min_count}({len(self.vocabulary)}w,{digest(sorted(self.vocabulary))[:8]})"
 
 
-def postprocess(hypothesis: str) -> str:
-    """Decoder text in the spacing of the references: "well - expanded. clear." -> "well-expanded . clear . ".
-
-    Apply exactly once: a second pass doubles blanks, and ROUGE-L counts each of them as a word. The final
-    blank is part of the published protocol, too, and costs ROUGE-L one empty word per report.
-    """
-    return (hypothesis + " ").replace(". ", " . ").replace(" - ", "-")
+def _decoder_text(text: str) -> str:
+    """Decoder text in the spacing of the references: "well - expanded. clear." -> "well-expanded . clear . "."""
+    return (text + " ").replace(". ", " . ").replace(" - ", "-")
 
 
-def reference_text(report: str) -> str:
-    """The reference that is scored, from a raw report."""
-    return clean_report(report, PROTOCOL.max_words)
+def _single_blanks(text: str) -> str:
+    """R2Gen's cleaning, then words as its tokenizer takes them, between any blanks."""
+    return " ".join(clean_report(text, max_words=None).split())
+
+
+def _lower(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _clean(text: str) -> str:
+    """Lower case, hyphens joined, every other mark a word of its own. The same for raw and for decoder text."""
+    return " ".join(_TOKEN.findall(_HYPHEN.sub("-", text.lower().replace("_", " "))))
+
+
+def _cut(limit: int | None) -> str:
+    return "" if limit is None else f"+{limit}w"
+
+
+PROTOCOL = Protocol(
+    name="revtaf",
+    description="the paper's tables (PromptMRG's evaluation code)",
+    choices=(
+        "References: lower case, list numbers and punctuation removed, sentences joined by ' . ', the first 100 words.",
+        "Its quirks stay: '2.5 cm' becomes '25 cm', 'clear.There' becomes 'clearthere', '1. ' is deleted anywhere.",
+        "Hypotheses: decoder text; full stops set apart and ' - ' joined, nothing cleaned or cut; a final blank stays.",
+    ),
+    clean_reference=lambda text: clean_report(text, max_words=None),
+    clean_hypothesis=_decoder_text,
+    reference_name="mimic-clean",
+    hypothesis_name="r2gen-post",
+    max_words=100,
+)
+
+_R2GEN = Protocol(
+    name="r2gen",
+    description="R2Gen on MIMIC-CXR: its cleaning, its vocabulary, 100 words",
+    choices=(
+        "References: cleaned as under `revtaf`, words between any blanks, the first 100.",
+        "Words that occur fewer than 10 times in the training reports become <unk>; without training reports none do.",
+        "Assumed: every training sample counts its report, the start token takes none of the 100 places, and texts of "
+        "other systems are cleaned, cut and limited to the vocabulary like those of R2Gen's decoder.",
+    ),
+    clean_reference=_single_blanks,
+    clean_hypothesis=_single_blanks,
+    reference_name="r2gen-clean",
+    hypothesis_name="r2gen-clean",
+    max_words=100,
+    max_words_hypothesis=100,
+    min_count=10,
+    unknown_in_hypothesis=True,
+)
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        PROTOCOL,
+        _R2GEN,
+        replace(
+            _R2GEN,
+            name="r2gen-iu",
+            description="R2Gen on IU X-Ray: its cleaning, its vocabulary, 60 words",
+            choices=(
+                "As `r2gen`, with the first 60 words and <unk> for words that occur fewer than 3 times.",
+                "Assumed: the cleaning is that for MIMIC-CXR; else as for `r2gen`.",
+            ),
+            max_words=60,
+            max_words_hypothesis=60,
+            min_count=3,
+        ),
+        replace(
+            _R2GEN,
+            name="cvt2distilgpt2",
+            description="CvT2DistilGPT2 on MIMIC-CXR: R2Gen's references, the system's text in full",
+            choices=(
+                "References: as `r2gen`, which its scores named 'chen' are taken against.",
+                "Assumed: hypotheses are cleaned like the references, and neither cut nor limited to the vocabulary, "
+                "because its decoder writes sub-words.",
+            ),
+            max_words_hypothesis=None,
+            unknown_in_hypothesis=False,
+        ),
+        Protocol(
+            name="raw",
+            description="the texts as they are, in lower case",
+            choices=("Both sides: lower case, words between blanks, nothing removed or cut; 'clear.' is not 'clear'.",),
+            clean_reference=_lower,
+            clean_hypothesis=_lower,
+            reference_name="lower",
+            hypothesis_name="lower",
+        ),
+        Protocol(
+            name="clean",
+            description="recommended for new work: both sides alike, nothing lost",
+            choices=(
+                "Both sides: lower case, each punctuation mark a word of its own, hyphens between words joined.",
+                "Nothing is cut; numbers and list numbers stay; underscores, which hide names, are no words.",
+                "A second pass changes nothing, and raw text and its BERT-decoded form ('2. 5 cm') come out the same.",
+            ),
+            clean_reference=_clean,
+            clean_hypothesis=_clean,
+            reference_name="clean",
+            hypothesis_name="clean",
+        ),
+    )
+}
+
+
+def postprocess(hypothesis: str) -> Processed:
+    """Decoder text as the `revtaf` protocol scores it. A second pass is refused: it would double blanks, and ROUGE-L
+    counts each of them as a word."""
+    return PROTOCOL.hypothesis(hypothesis)
+
+
+def reference_text(report: str) -> Processed:
+    """The reference that the `revtaf` protocol scores, from a raw report."""
+    return PROTOCOL.reference(report)

@@ -1,21 +1,36 @@
 """The METEOR client: values, texts that break the usual wrapper, and no process left behind."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from revtaf.eval import nlg
-from revtaf.eval.meteor import Meteor, MeteorError, find_java, java_version, unavailable_reason
+from revtaf.eval import meteor_score, nlg
+from revtaf.eval.meteor import (
+    MAX_WORDS,
+    Meteor,
+    MeteorError,
+    find_java,
+    jar_version,
+    java_version,
+    unavailable_reason,
+)
+from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.files import read_json
 
 # Shell scripts stand for Java, and /proc says what became of them.
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
 PAIR = ([["the heart is normal"]], ["the heart is normal in size"])
+ONES = " ".join(["1"] * meteor_score.STATISTICS)
+ANSWERS = f"while read line; do echo '{ONES}'; done"  # a jar that knows one answer, and leaves when its input ends
 
 
 def fake_java(tmp_path, body: str) -> str:
@@ -40,6 +55,52 @@ def assert_gone(pid: int) -> None:
 
 def noted_pids(tmp_path) -> list[int]:
     return [int(line) for line in (tmp_path / "pids").read_text().split()]
+
+
+def jar_evaluation(client, references, hypotheses) -> list[float]:
+    """What the jar makes of its own statistics: N segments, then the corpus."""
+    asked = [" ||| ".join(["SCORE", *texts, h]) for texts, h in zip(references, hypotheses, strict=True)]
+    answers = [client._ask(line).strip() for line in asked]
+    lines = [client._ask(" ||| ".join(["EVAL", *answers]))]
+    lines += [client._process.stdout.readline() for _ in hypotheses]
+    return [float(line) for line in lines]
+
+
+def test_segments_and_corpus_are_those_of_the_jar(meteor):
+    """Perfect, partial, stemmed, synonymous, unrelated and empty pairs; several references."""
+    references = [
+        ["the lungs are clear .", "no effusion"],
+        ["the heart is enlarged with small bilateral effusions ."],
+        ["no acute abnormality .", "there is no acute disease ."],
+        ["stable appearance of the chest"],
+        ["the lungs are clear"],
+        ["normal"],
+    ]
+    hypotheses = [
+        "the lungs are clear .", "small effusion , the heart is big .", "no acute disease .",
+        "chest appearance the stable of", "xyzzy", "",
+    ]  # fmt: skip
+    *segments, corpus = jar_evaluation(meteor, references, hypotheses)
+    statistics = meteor.statistics(references, hypotheses)
+    assert statistics.shape == (6, 23)
+    assert meteor_score.value(statistics) == pytest.approx(segments, abs=1e-12)
+    assert meteor.score(references, hypotheses) == pytest.approx(corpus, abs=1e-12)
+    assert corpus != pytest.approx(np.mean(segments), abs=0.01)
+
+
+def test_iu_reports_score_as_by_the_jar(shared_data, meteor):
+    annotation = read_json(shared_data / "iu_xray" / "annotation.json")
+    references = [reference_text(s["report"]) for s in annotation["val"]]
+    hypotheses = [postprocess(s["report"]) for s in annotation["train"][: len(references)]]
+    lists = [[r] for r in references]
+    *segments, corpus = jar_evaluation(meteor, lists, hypotheses)
+    metric = nlg.meteor_metric(references, hypotheses, meteor)
+    assert metric.corpus == pytest.approx(corpus, abs=1e-9)
+    assert metric.per_sample == pytest.approx(segments, abs=1e-9)
+
+
+def test_jar_is_the_one_of_the_coco_evaluation():
+    assert jar_version() == "1.5jar(1e57b4c7)"
 
 
 def test_identical_texts_score_near_one_and_unrelated_ones_zero(meteor):
@@ -112,7 +173,8 @@ def test_timeout_kills_the_process_and_what_it_started(tmp_path):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("read line; echo 'Error: specify SCORE or EVAL'; sleep 300", "expected a number"),
+        ("read line; echo 'Error: specify SCORE or EVAL'; sleep 300", "expected 23 numbers"),
+        ("read line; echo '1 2 3'; sleep 300", "expected 23 numbers"),
         ("echo 'Unable to access jarfile' >&2; exit 1", "Unable to access jarfile"),
         ("read line; printf '1 2 3'; exit 0", "ended unexpectedly"),
         ("kill -9 $$", "ended unexpectedly"),
@@ -131,12 +193,12 @@ def test_any_failure_is_an_error_that_leaves_no_process(tmp_path, body, message)
 def test_next_call_after_a_failure_starts_afresh(tmp_path):
     java = fake_java(
         tmp_path,
-        f"read line; [ $(wc -l < {tmp_path}/pids) = 1 ] && exit 1; echo '1 1'; read line; echo .5; echo .25",
+        f"read line; [ $(wc -l < {tmp_path}/pids) = 1 ] && exit 1; echo '{ONES}'",
     )
     with Meteor(java, timeout=10.0) as client:
         with pytest.raises(MeteorError):
             client.score(*PAIR)
-        assert client.score(*PAIR) == 0.25
+        assert client.statistics(*PAIR).tolist() == [[1.0] * 20 + [0.0, 1.0, 1.0]]  # one piece: no chunk
     assert len(noted_pids(tmp_path)) == 2
 
 
@@ -151,4 +213,103 @@ def test_interpreter_exits_at_once_after_an_error(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "MeteorError", "")
+    assert_gone(noted_pids(tmp_path)[0])
+
+
+def test_very_long_prediction_is_cut_and_counted(meteor):
+    """Of 50,000 words the first 2,000 count; uncut they exhaust the jar's memory."""
+    before, start = meteor.shortened, time.monotonic()
+    long = meteor.statistics([["the lungs are clear"]], ["the lungs are clear . " * 10_000])
+    assert time.monotonic() - start < 60 and meteor.shortened == before + 1
+    assert long[0, 0] == MAX_WORDS
+
+
+@linux
+def test_java_killed_in_the_middle_is_an_error_and_the_next_call_works(tmp_path):
+    with Meteor(fake_java(tmp_path, ANSWERS), timeout=10.0) as client:
+        client.score(*PAIR)
+        client._process.kill()
+        client._process.wait()
+        with pytest.raises(MeteorError, match=r"ended unexpectedly.*\(sample 0\)"):
+            client.score(*PAIR)
+        client.score(*PAIR)
+
+
+@linux
+def test_equal_pairs_are_asked_once(tmp_path):
+    java = fake_java(tmp_path, f"while read line; do echo \"$line\" >> {tmp_path}/asked; echo '{ONES}'; done")
+    with Meteor(java, timeout=10.0) as client:
+        found = client.statistics([["a"], ["b"], ["a"], ["a"]], ["c", "c", "c", "d"])
+    assert found.shape == (4, 23)
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        f"SCORE ||| {q}" for q in ("a ||| c", "b ||| c", "a ||| d")
+    ]
+
+
+@linux
+def test_error_names_the_sample_and_never_prints_the_report(tmp_path):
+    with Meteor(fake_java(tmp_path, f"read line; echo '{ONES}'; read line; exit 1"), timeout=10.0) as client:
+        with pytest.raises(MeteorError, match=r"\(sample 2\)") as caught:
+            client.statistics([["a"], ["a"], ["secret"]], ["a", "a", "secret"])
+    assert "secret" not in str(caught.value)
+
+
+@linux
+def test_numbers_are_english_whatever_the_locale(tmp_path, monkeypatch):
+    """Where the decimal mark is a comma, the jar could not read its own numbers."""
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    with Meteor(fake_java(tmp_path, f'echo "$@" > {tmp_path}/arguments; {ANSWERS}'), timeout=10.0) as client:
+        client.score(*PAIR)
+    arguments = (tmp_path / "arguments").read_text().split()
+    assert {"-Duser.language=en", "-Duser.country=US"} <= set(arguments[: arguments.index("-jar")])
+
+
+def test_threads_take_turns(meteor):
+    """Two threads on one client, each with texts of its own, get what they would get alone."""
+    jobs = {name: ([[f"the {name} is normal"]] * 20, [f"{name} normal {i}" for i in range(20)]) for name in ("a", "b")}
+    found = {}
+    threads = [
+        threading.Thread(target=lambda n=n, j=job: found.update({n: meteor.statistics(*j)})) for n, job in jobs.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for name, job in jobs.items():
+        assert np.array_equal(found[name], meteor.statistics(*job))
+
+
+@linux
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_child_starts_its_own_process_and_leaves_its_parents_alone(tmp_path):
+    with Meteor(fake_java(tmp_path, ANSWERS), timeout=10.0) as client:
+        client.score(*PAIR)
+        child = os.fork()
+        if child == 0:
+            client.score(*PAIR)
+            client.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(noted_pids(tmp_path)) == 2
+        client.score(*PAIR)
+        assert len(noted_pids(tmp_path)) == 2  # still the first one
+
+
+@linux
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, None])
+def test_no_orphan_when_the_program_ends_without_closing(tmp_path, end):
+    """By a signal that Python does not handle, or by running to its end with the client open."""
+    program = (
+        "import sys\nfrom revtaf.eval.meteor import Meteor\n"
+        f"client = Meteor({fake_java(tmp_path, ANSWERS)!r})\n"
+        "client.score([['a']], ['a'])\nprint('ready', flush=True)\n"
+        f"{'sys.stdin.read()' if end else 'pass'}\n"
+    )
+    running = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert running.stdout.readline() == b"ready\n"
+    if end:
+        running.send_signal(end)
+    running.wait(10)
+    running.stdin.close()
+    running.stdout.close()
     assert_gone(noted_pids(tmp_path)[0])

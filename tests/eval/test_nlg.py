@@ -1,8 +1,14 @@
 """Text metrics: published values, invariances, and what they refuse."""
 
+import numpy as np
 import pytest
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
 
 from revtaf.eval import nlg
+from revtaf.eval.protocol import PROTOCOLS
+from revtaf.files import read_json
 
 REFERENCES = [
     "the heart is normal in size . the lungs are clear .",
@@ -43,6 +49,50 @@ def test_published_value_of_meteor(shared_data, meteor):
     scores = nlg.compute(*published_example(shared_data), meteor=meteor)
     assert list(scores) == list(nlg.METRICS)
     assert scores == pytest.approx(PUBLISHED, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["revtaf", "raw"])
+def test_iu_reports_score_as_in_coco(shared_data, name):
+    """Every corpus figure and every sample to 1e-9, under two tokenisations; the hypotheses are other reports."""
+    annotation, protocol = read_json(shared_data / "iu_xray" / "annotation.json"), PROTOCOLS[name]
+    references = [protocol.reference(s["report"]) for s in annotation["val"]]
+    hypotheses = [protocol.hypothesis(s["report"]) for s in annotation["train"][: len(references)]]
+    gts, res = ({i: [t] for i, t in enumerate(texts)} for texts in (references, hypotheses))
+    (bleu, bleus), (rouge, rouges), (cider, ciders) = (
+        scorer.compute_score(gts, res, **options)
+        for scorer, options in ((Bleu(4), {"verbose": 0}), (Rouge(), {}), (Cider(), {}))
+    )
+    corpus, samples = [*bleu, rouge, cider], [*bleus, rouges, ciders]
+    metrics = nlg.metrics(references, hypotheses)
+    assert list(metrics) == [m for m in nlg.METRICS if m != "METEOR"]
+    assert [m.corpus for m in metrics.values()] == pytest.approx(corpus, abs=1e-9)
+    for metric, expected in zip(metrics.values(), samples, strict=True):
+        assert metric.per_sample == pytest.approx(expected, abs=1e-9), metric.name
+
+
+def test_metrics_and_values_agree_and_meteor_needs_a_client(meteor):
+    metrics = nlg.metrics(REFERENCES, HYPOTHESES, meteor)
+    assert {name: m.corpus for name, m in metrics.items()} == nlg.compute(REFERENCES, HYPOTHESES, meteor=meteor)
+    assert list(metrics) == list(nlg.METRICS) and all(m.name == name for name, m in metrics.items())
+    assert {len(m.statistics) for m in metrics.values()} == {3}
+
+
+def test_a_part_of_the_statistics_is_worth_what_the_part_scores():
+    """What intervals rest on. CIDEr with a fixed idf, since its own references would change with the part."""
+    metrics = nlg.metrics(REFERENCES, HYPOTHESES, cider_references=REFERENCES)
+    part = nlg.metrics(REFERENCES[1:], HYPOTHESES[1:], cider_references=REFERENCES)
+    for name, metric in metrics.items():
+        assert float(metric.value(metric.statistics[1:].sum(axis=0))) == pytest.approx(part[name].corpus), name
+
+
+def test_no_texts_for_the_idf_are_refused():
+    with pytest.raises(ValueError, match="document frequencies"):
+        nlg.metrics(REFERENCES, HYPOTHESES, cider_references=[])
+
+
+def test_a_very_long_prediction_is_scored():
+    metrics = nlg.metrics(REFERENCES, [*HYPOTHESES[:2], "the lungs are clear . " * 10_000])
+    assert all(np.isfinite(m.per_sample).all() for m in metrics.values())
 
 
 def test_order_of_samples_does_not_matter(meteor):

@@ -1,7 +1,17 @@
-"""The protocol: post-processing as published, and a signature that says what was done."""
+"""Protocols: what each does to a text, exactly once, and a signature that says so."""
 
+import re
+
+import numpy as np
+import pytest
+
+from revtaf.data.text import clean_report
 from revtaf.eval import nlg
-from revtaf.eval.protocol import PROTOCOL, postprocess, reference_text
+from revtaf.eval.protocol import PROTOCOL, PROTOCOLS, UNKNOWN, Processed, postprocess, reference_text
+
+RAW = "1. The heart is well-expanded.  No 2.5 cm mass (___); patient's T1 is   intact.\n2. Clear."
+DECODED = "1. the heart is well - expanded. no 2. 5 cm mass ( ) ; patient ' s t1 is intact. 2. clear."
+every = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 
 
 def test_decoder_text_gets_the_spacing_of_the_references():
@@ -12,8 +22,27 @@ def test_decoder_text_gets_the_spacing_of_the_references():
 def test_a_second_pass_would_change_rouge():
     """Why it is applied exactly once: doubled blanks are words to ROUGE-L, and nothing to BLEU."""
     reference, once = "the lungs are clear . no effusion .", postprocess("the lungs are clear. no effusion.")
-    first, second = (nlg.compute([reference], [h], meteor=False) for h in (once, postprocess(once)))
+    unmarked = str(once)  # as read back from a file
+    first, second = (nlg.compute([reference], [h], meteor=False) for h in (once, postprocess(unmarked)))
     assert second["ROUGE_L"] < first["ROUGE_L"] and second["BLEU_4"] == first["BLEU_4"]
+
+
+@every
+def test_no_protocol_takes_a_processed_text(protocol):
+    """Neither its own nor another protocol's, on either side."""
+    processed = [protocol.reference(RAW), PROTOCOL.hypothesis(DECODED), Processed("no effusion .")]
+    for text in processed:
+        for process in (protocol.reference, protocol.hypothesis):
+            with pytest.raises(TypeError, match="processed already"):
+                process(text)
+
+
+@every
+@pytest.mark.parametrize("text", ["", " ", ".", "a", "\n\n", "1. ", "___", "-", "µm é 肺", "||| \x00", RAW])
+def test_odd_texts_become_one_line(protocol, text):
+    for processed in (protocol.reference(text), protocol.hypothesis(text)):
+        assert isinstance(processed, str)
+    assert "\n" not in protocol.reference(text)
 
 
 def test_references_are_cut_at_100_words():
@@ -21,10 +50,78 @@ def test_references_are_cut_at_100_words():
     assert len(text.split(" ")) == 100
 
 
+@pytest.mark.parametrize("text", ["", RAW, "word " * 150, "a.b. " * 60, "Clear.  Two  blanks. "])
+def test_references_of_the_papers_protocol_are_the_cleaned_reports(text):
+    assert reference_text(text) == clean_report(text, max_words=100)
+
+
+def test_names_and_choices():
+    assert list(PROTOCOLS) == ["revtaf", "r2gen", "r2gen-iu", "cvt2distilgpt2", "raw", "clean"]
+    assert PROTOCOLS["revtaf"] is PROTOCOL
+    assert all(name == p.name and p.description and p.choices for name, p in PROTOCOLS.items())
+    signatures = [p.signature(1, "x", "no-java").split("|", 1)[1] for p in PROTOCOLS.values()]
+    assert len(set(signatures)) == len(signatures), "protocols that differ must differ in more than their names"
+
+
+def test_raw_only_lowers_and_splits():
+    assert PROTOCOLS["raw"].reference("The  Heart.\nNo 2.5 cm") == "the heart. no 2.5 cm"
+
+
+def test_clean_by_hand_and_alike_for_raw_and_decoder_text():
+    clean = PROTOCOLS["clean"]
+    expected = "1 . the heart is well-expanded . no 2 . 5 cm mass ( ) ; patient ' s t1 is intact . 2 . clear ."
+    assert clean.reference(RAW) == clean.hypothesis(DECODED) == expected
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_clean_twice_is_clean_once_and_cuts_no_word(seed):
+    """On random strings of letters, digits, hyphens, marks and blanks of all kinds."""
+    rng = np.random.default_rng(seed)
+    clean = PROTOCOLS["clean"]
+    for _ in range(300):
+        text = "".join(rng.choice(list("aB1é肺İ-.,_'(\n\t  "), rng.integers(0, 40)))
+        once = clean.reference(text)
+        assert clean.reference(str(once)) == clean.hypothesis(text) == once
+        assert "  " not in once and once == once.strip()
+        letters = re.sub(r"[\W_]", "", text.lower())
+        assert re.sub(r"[\W_]", "", once) == letters
+
+
+def test_rare_words_become_unknown_once_the_training_reports_are_given():
+    """Under `r2gen` on both sides; CvT2DistilGPT2's decoder has no such word."""
+    train = ["The lungs are clear."] * 9 + ["The lungs are hazy. Clear."]
+    fitted = {name: PROTOCOLS[name].fit(train) for name in ("r2gen", "cvt2distilgpt2", "raw")}
+    assert fitted["r2gen"].vocabulary == {"the", "lungs", "are", "clear", "."}
+    assert fitted["r2gen"].reference("Lungs hazy.") == fitted["r2gen"].hypothesis("lungs hazy.") == "lungs <unk> ."
+    assert fitted["cvt2distilgpt2"].reference("Lungs hazy.") == "lungs <unk> ."
+    assert fitted["cvt2distilgpt2"].hypothesis("lungs hazy.") == "lungs hazy ."
+    assert fitted["raw"] is PROTOCOLS["raw"]
+    assert UNKNOWN not in PROTOCOLS["r2gen"].reference("Lungs hazy."), "the protocol itself is unchanged"
+    with pytest.raises(ValueError, match="no word occurs 10 times"):
+        PROTOCOLS["r2gen"].fit(train[:3])
+
+
+@pytest.mark.parametrize(("name", "reference", "hypothesis"), [
+    ("r2gen", 100, 100), ("r2gen-iu", 60, 60), ("cvt2distilgpt2", 100, 151), ("clean", 150, 150),
+])  # fmt: skip
+def test_lengths(name, reference, hypothesis):
+    text = "word " * 150
+    assert len(PROTOCOLS[name].reference(text).split()) == reference
+    assert len(PROTOCOLS[name].hypothesis(text).split()) == hypothesis
+
+
 def test_signature():
     assert PROTOCOL.signature(294, "rules-v1", "java17") == (
-        "revtaf|n:294|unit:image|ref:mimic-clean+100w|hyp:r2gen-post|bleu:coco-closest|meteor:1.5jar,java17|"
-        "rouge:coco-b1.2|ce:rules-v1,pos-only,example|v0.1.0"
+        "revtaf|n:294|unit:image|ref:mimic-clean+100w|hyp:r2gen-post|bleu:coco-closest|"
+        "meteor:1.5jar(1e57b4c7),java17|rouge:coco-b1.2|ce:rules-v1,pos-only,example|v0.1.0"
     )
     assert "|meteor:none|" in PROTOCOL.signature(3, "chexbert", "no-java", unit="study")
-    assert "|unit:study|" in PROTOCOL.signature(3, "chexbert", "no-java", unit="study")
+    assert "|unit:study|clusters:2subj|ref:" in PROTOCOL.signature(3, "x", "no-java", unit="study", clusters="2subj")
+
+
+def test_signature_says_which_words_are_unknown():
+    r2gen = PROTOCOLS["r2gen"]
+    assert "|ref:r2gen-clean+100w+no-unk|" in r2gen.signature(3, "x", "no-java")
+    first, second = (r2gen.fit([f"{word} lungs"] * 10).signature(3, "x", "no-java") for word in ("clear", "hazy"))
+    assert re.search(r"\|ref:r2gen-clean\+100w\+unk<10\(3w,\w{8}\)\|hyp:r2gen-clean\+100w\+unk<10\(", first)
+    assert first != second
