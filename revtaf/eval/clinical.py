@@ -1,55 +1,88 @@
 """Clinical efficacy (CE): do the statuses of the generated report agree with those of the reference?
 
-A category counts as found where its status is positive; uncertain, negative and blank do not count, as in
-the paper's comparison. "Example" averages over reports (the CE columns of Table 1), "micro" pools all cells,
-"macro" averages over categories; the same predictions differ by a factor of two between them, so that all
-are given and named. Every 0/0 is 0, like scikit-learn's `zero_division=0`: a report without a positive
-category on either side scores 0 in the example average.
+A category counts as found where its status is positive; negative and blank do not count, nor does uncertain, as in
+the paper's comparison (`uncertain="positive"` counts it, on both sides). "Example" averages over reports (the CE
+columns of Table 1), "micro" pools all cells, "macro" averages over categories; the same predictions differ by a factor
+of two between them, so that all are given and named. Every 0/0 is 0, like scikit-learn's `zero_division=0`: a report
+without a positive category on either side scores 0 in the example average.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import numpy as np
 
+from revtaf.eval.metric import Metric
 from revtaf.labels import (
     CHEXPERT_CATEGORIES,
     FIVE_CATEGORIES,
     HEAD_CATEGORIES,
     POSITIVE,
     STATUSES,
+    UNCERTAIN,
 )
 
+Uncertain = Literal["negative", "positive"]
+
+_C = len(CHEXPERT_CATEGORIES)
+_ALL = np.arange(_C)
 _FIVE = np.array([CHEXPERT_CATEGORIES.index(c) for c in FIVE_CATEGORIES])
-_HEAD = np.array([c in HEAD_CATEGORIES for c in CHEXPERT_CATEGORIES])
+_HEAD = np.array([CHEXPERT_CATEGORIES.index(c) for c in HEAD_CATEGORIES])
+_TAIL = np.setdiff1d(_ALL, _HEAD)
+_SCORES = ("precision", "recall", "f1")
 
 
-def compute(reference_statuses, predicted_statuses) -> dict:
-    """Scores of S reports; both inputs (S, 14) or (S, 18) statuses 0..3, of which the first 14 are scored.
+def metrics(reference_statuses, predicted_statuses, uncertain: Uncertain = "negative") -> dict[str, Metric]:
+    """Every CE score of S reports as sufficient statistics; both inputs (S, 14) or (S, 18) statuses 0..3.
 
-    Returns {example,micro,macro,macro_supported,micro5,macro5}_{precision,recall,f1}, head_f1 and tail_f1
-    (means over the 7 frequent and the 7 rare categories of MIMIC-CXR), `per_class`: category -> precision,
-    recall, f1, support (positive references), predicted (positive hypotheses), and `zero_support`: the
-    categories that no reference has. Those count 0 in macro, head and tail; macro_supported leaves them out.
+    Keys: {example,micro,macro,macro_supported,micro5,macro5}_{precision,recall,f1}; head_f1 and tail_f1 (means over
+    the 7 frequent and the 7 rare categories of MIMIC-CXR); f1/<category>. A category that no reference of the S
+    reports has counts 0 in macro, head and tail; macro_supported leaves it out. Which ones those are is decided here,
+    once, so that a resample which happens to miss a category is an average over the same categories.
     """
-    reference = _positive(reference_statuses, "reference")  # (S, 14) bool
-    predicted = _positive(predicted_statuses, "predicted")
-    if len(reference) != len(predicted):
-        raise ValueError(f"got {len(reference)} reference and {len(predicted)} predicted statuses")
+    reference, predicted = _pair(reference_statuses, predicted_statuses, uncertain)  # (S, 14) bool
     both = reference & predicted
-    precision, recall, f1 = _scores(both.sum(0), predicted.sum(0), reference.sum(0))  # (14,) each
-    support, found = reference.sum(0), predicted.sum(0)
-    supported = support > 0
+    # Metrics share two arrays, so that a resample sums each of them once.
+    scores = _scores(both.sum(1), predicted.sum(1), reference.sum(1))  # (S,) each
+    reports = np.stack([*scores, np.ones(len(both))], axis=1)  # (S, 4)
+    cells = np.concatenate([both, predicted, reference], axis=1).astype(float)  # (S, 42)
 
-    result: dict = {}
-    _add(result, "example", _scores(both.sum(1), predicted.sum(1), reference.sum(1)))
-    _add(result, "micro", _scores(both.sum(), predicted.sum(), reference.sum()))
-    _add(result, "macro", (precision, recall, f1))
-    _add(result, "macro_supported", (precision[supported], recall[supported], f1[supported]))
-    five = (both[:, _FIVE].sum(), predicted[:, _FIVE].sum(), reference[:, _FIVE].sum())
-    _add(result, "micro5", _scores(*five))
-    _add(result, "macro5", (precision[_FIVE], recall[_FIVE], f1[_FIVE]))
-    result["head_f1"] = float(f1[_HEAD].mean())
-    result["tail_f1"] = float(f1[~_HEAD].mean())
+    result: dict[str, Metric] = {}
+    for i, score in enumerate(_SCORES):
+        result[f"example_{score}"] = Metric(f"example_{score}", reports, _mean_of_column(i))
+    averages = {
+        "micro": (_micro, _ALL),
+        "macro": (_macro, _ALL),
+        "macro_supported": (_macro, np.flatnonzero(reference.any(0))),
+        "micro5": (_micro, _FIVE),
+        "macro5": (_macro, _FIVE),
+    }
+    for average, (function, categories) in averages.items():
+        for i, score in enumerate(_SCORES):
+            result[f"{average}_{score}"] = Metric(f"{average}_{score}", cells, function(categories, i))
+    result["head_f1"] = Metric("head_f1", cells, _macro(_HEAD, 2))
+    result["tail_f1"] = Metric("tail_f1", cells, _macro(_TAIL, 2))
+    for i, category in enumerate(CHEXPERT_CATEGORIES):
+        result[f"f1/{category}"] = Metric(f"f1/{category}", cells, _macro(np.array([i]), 2))
+    return result
+
+
+def compute(reference_statuses, predicted_statuses, uncertain: Uncertain = "negative") -> dict:
+    """Scores of S reports as plain numbers; inputs and averages as in `metrics`.
+
+    Returns {example,micro,macro,macro_supported,micro5,macro5}_{precision,recall,f1}, head_f1, tail_f1;
+    `per_class`: category -> precision, recall, f1, support (positive references), predicted (positive hypotheses);
+    `zero_support`: the categories that no reference has; `confusion`: category -> 4x4 counts, rows the reference's
+    and columns the hypothesis' status in the order of STATUSES; `per_class_confusion`: category -> tp, fp, fn, tn.
+    """
+    reference, predicted = _pair(reference_statuses, predicted_statuses, uncertain)  # (S, 14) bool
+    named = metrics(reference_statuses, predicted_statuses, uncertain)
+    result: dict = {name: metric.corpus for name, metric in named.items() if "/" not in name}
+
+    both, found, support = (reference & predicted).sum(0), predicted.sum(0), reference.sum(0)  # (14,) each
+    precision, recall, f1 = _scores(both, found, support)
     result["per_class"] = {
         category: {
             "precision": float(precision[i]),
@@ -61,18 +94,75 @@ def compute(reference_statuses, predicted_statuses) -> dict:
         for i, category in enumerate(CHEXPERT_CATEGORIES)
     }
     result["zero_support"] = [c for c, n in zip(CHEXPERT_CATEGORIES, support, strict=True) if not n]
+    counts = confusion(reference_statuses, predicted_statuses)
+    result["confusion"] = {c: counts[i].tolist() for i, c in enumerate(CHEXPERT_CATEGORIES)}
+    result["per_class_confusion"] = {
+        category: {
+            "tp": int(both[i]),
+            "fp": int(found[i] - both[i]),
+            "fn": int(support[i] - both[i]),
+            "tn": int(len(reference) - found[i] - support[i] + both[i]),
+        }
+        for i, category in enumerate(CHEXPERT_CATEGORIES)
+    }
     return result
 
 
-def _positive(statuses, name: str) -> np.ndarray:
-    """(S, 14) bool: which categories are positive."""
+def confusion(reference_statuses, predicted_statuses) -> np.ndarray:
+    """(14, 4, 4) int: of each category, how many reports have which reference (row) and predicted (column) status."""
+    reference = _statuses(reference_statuses, "reference")
+    predicted = _statuses(predicted_statuses, "predicted")
+    _check_lengths(reference, predicted)
+    size = len(STATUSES)
+    cell = (_ALL * size + reference) * size + predicted  # (S, 14)
+    return np.bincount(cell.ravel(), minlength=_C * size * size).reshape(_C, size, size)
+
+
+def _pair(reference_statuses, predicted_statuses, uncertain: Uncertain) -> tuple[np.ndarray, np.ndarray]:
+    """(S, 14) bool twice: which categories count as found."""
+    if uncertain not in ("negative", "positive"):
+        raise ValueError(f"uncertain: expected 'negative' or 'positive', got {uncertain!r}")
+    found = (POSITIVE,) if uncertain == "negative" else (POSITIVE, UNCERTAIN)
+    reference = _statuses(reference_statuses, "reference")
+    predicted = _statuses(predicted_statuses, "predicted")
+    _check_lengths(reference, predicted)
+    return np.isin(reference, found), np.isin(predicted, found)
+
+
+def _check_lengths(reference: np.ndarray, predicted: np.ndarray) -> None:
+    if len(reference) != len(predicted):
+        raise ValueError(f"got {len(reference)} reference and {len(predicted)} predicted statuses")
+
+
+def _mean_of_column(column: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda sums: sums[..., column] / sums[..., -1]
+
+
+def _micro(categories: np.ndarray, score: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Sums (..., 42) -> precision, recall or F1 (score 0, 1, 2) of the cells of these categories, pooled."""
+    return lambda sums: _scores(*(part[..., categories].sum(-1) for part in _parts(sums)))[score]
+
+
+def _macro(categories: np.ndarray, score: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Sums (..., 42) -> mean over these categories; 0 where there are none."""
+    if not len(categories):
+        return lambda sums: np.zeros(np.shape(sums)[:-1])
+    return lambda sums: _scores(*(part[..., categories] for part in _parts(sums)))[score].mean(-1)
+
+
+def _parts(sums: np.ndarray) -> list[np.ndarray]:
+    """(..., 42) -> counts (..., 14) found in both, by the hypothesis, by the reference."""
+    return np.split(sums, 3, axis=-1)
+
+
+def _statuses(statuses, name: str) -> np.ndarray:
+    """(S, 14) int: the statuses of the scored categories, checked."""
     if hasattr(statuses, "cpu"):  # a tensor, perhaps on another device
         statuses = statuses.cpu()
     values = np.asarray(statuses)
-    columns = len(CHEXPERT_CATEGORIES)
-    if values.ndim != 2 or values.shape[1] not in (columns, 18) or not len(values):
+    if values.ndim != 2 or values.shape[1] not in (_C, 18) or not len(values):
         raise ValueError(f"{name} statuses: expected shape (S, 14) or (S, 18), S > 0, got {values.shape}")
-    values = values[:, :columns]
+    values = values[:, :_C]
     unknown = ~np.isin(values, np.arange(len(STATUSES)))
     if unknown.any():
         row, column = np.argwhere(unknown)[0]
@@ -80,7 +170,7 @@ def _positive(statuses, name: str) -> np.ndarray:
             f"{name} statuses: unknown status {values[row, column]} for '{CHEXPERT_CATEGORIES[column]}' in "
             f"row {row}; expected 0 blank, 1 positive, 2 negative, 3 uncertain"
         )
-    return values == POSITIVE
+    return values.astype(int)
 
 
 def _scores(both, predicted, reference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,8 +185,3 @@ def _scores(both, predicted, reference) -> tuple[np.ndarray, np.ndarray, np.ndar
 def _ratio(part, whole) -> np.ndarray:
     part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-
-
-def _add(result: dict, name: str, scores: tuple[np.ndarray, ...]) -> None:
-    for key, values in zip(("precision", "recall", "f1"), scores, strict=True):
-        result[f"{name}_{key}"] = float(np.mean(values)) if np.size(values) else 0.0

@@ -1,9 +1,11 @@
 """Clinical efficacy against scikit-learn and by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from revtaf.eval import clinical
 from revtaf.labels import CHEXPERT_CATEGORIES, FIVE_CATEGORIES, HEAD_CATEGORIES
@@ -65,12 +67,73 @@ def test_hand_case():
 
 
 def test_only_positive_counts():
+    """All scores are those of a labelling without uncertain and negative; the status confusion alone differs."""
     reference = statuses(0)
-    relabelled = reference.copy()
-    relabelled[reference == 3] = 2
-    relabelled[reference == 2] = 0
+    relabelled = np.where(reference == 1, 1, 0)
     predicted = statuses(1)
-    assert clinical.compute(reference, predicted) == clinical.compute(relabelled, predicted)
+    found, expected = clinical.compute(reference, predicted), clinical.compute(relabelled, predicted)
+    assert found.pop("confusion") != expected.pop("confusion")
+    assert found == expected
+
+
+def test_uncertain_as_positive_equals_relabelling():
+    """On both sides, and in every score."""
+    reference, predicted = statuses(0), statuses(1)
+    found = clinical.compute(reference, predicted, uncertain="positive")
+    expected = clinical.compute(np.where(reference == 3, 1, reference), np.where(predicted == 3, 1, predicted))
+    assert found.pop("confusion") != expected.pop("confusion")
+    assert found == expected
+    assert found["micro_f1"] != clinical.compute(reference, predicted)["micro_f1"]
+    with pytest.raises(ValueError, match="'negative' or 'positive', got 'blank'"):
+        clinical.compute(reference, predicted, uncertain="blank")
+
+
+def test_metrics_are_the_numbers_of_compute():
+    """Averages by name and classes by f1/<category>; each value also holds for a subset taken by its statistics."""
+    reference, predicted = statuses(6), statuses(7)
+    metrics, expected = clinical.metrics(reference, predicted), clinical.compute(reference, predicted)
+    numbers = {k: v for k, v in expected.items() if isinstance(v, float)}
+    numbers |= {f"f1/{category}": row["f1"] for category, row in expected["per_class"].items()}
+    assert len(metrics) == 6 * 3 + 2 + 14
+    assert {name: m.corpus for name, m in metrics.items()} == pytest.approx(numbers, abs=1e-12)
+    assert all(name == m.name for name, m in metrics.items())
+
+    part = clinical.compute(reference[:30], predicted[:30])
+    for name in ("example_f1", "micro_recall", "macro_precision", "macro5_f1", "tail_f1"):
+        assert metrics[name].value(metrics[name].statistics[:30].sum(0)) == pytest.approx(part[name], abs=1e-12)
+    many = np.random.default_rng(0).integers(0, 3, (5, 80)) @ metrics["macro_f1"].statistics
+    assert metrics["macro_f1"].value(many).shape == (5,)
+    one = metrics["macro_f1"].value(many[2])
+    assert metrics["macro_f1"].value(many)[2] == pytest.approx(one, abs=1e-15)
+
+
+def test_supported_categories_are_fixed_by_the_full_set():
+    """A resample without fracture still averages over the same categories; one without support at all counts 0."""
+    reference, predicted = np.zeros((4, 14), int), np.zeros((4, 14), int)
+    edema, fracture = (CHEXPERT_CATEGORIES.index(c) for c in ("edema", "fracture"))
+    reference[:3, edema] = predicted[:3, edema] = 1
+    reference[3, fracture] = predicted[3, fracture] = 1
+    metric = clinical.metrics(reference, predicted)["macro_supported_f1"]
+    assert metric.corpus == 1.0
+    assert metric.value(metric.statistics[:3].sum(0)) == 0.5
+
+
+def test_confusion_by_hand_and_against_scikit_learn():
+    reference, predicted = statuses(8), statuses(9)
+    result = clinical.compute(reference, predicted)
+    for i, category in enumerate(CHEXPERT_CATEGORIES):
+        expected = confusion_matrix(reference[:, i], predicted[:, i], labels=range(4))
+        assert result["confusion"][category] == expected.tolist()
+        (tn, fp), (fn, tp) = confusion_matrix(reference[:, i] == 1, predicted[:, i] == 1, labels=(False, True))
+        assert result["per_class_confusion"][category] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
+    one, other = np.zeros((1, 14), int), np.full((1, 14), 2)
+    one[0, 1] = 3
+    assert clinical.confusion(one, other)[1].tolist() == [[0] * 4, [0] * 4, [0] * 4, [0, 0, 1, 0]]
+
+
+def test_result_is_json():
+    result = clinical.compute(statuses(0), statuses(1))
+    assert json.loads(json.dumps(result)) == result
 
 
 def test_head_and_tail_halve_the_macro_average():
