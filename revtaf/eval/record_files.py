@@ -1,0 +1,154 @@
+"""Tables of records as other tools write them: JSON Lines, JSON or CSV, each also packed, with one row a sample.
+
+Every record comes with the place where it stands, so that whoever checks its values can name file and line.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+from revtaf.errors import UserError
+
+FORMATS = (".jsonl", ".json", ".csv")
+LISTED = 10  # ids that one message names
+# Line breaks among them: METEOR's protocol is line by line, ROUGE-L knows blanks only. Half of a surrogate pair (a
+# text cut in the middle of a character) can be neither hashed nor written.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def read_table(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
+    """("FILE, line N" or "FILE, entry N", the record) for each record; values are texts if the file is CSV.
+
+    A JSON file holds a list of objects, or an object of objects, whose keys become `id`. Raises UserError for a file
+    that cannot be read, is damaged, is not UTF-8, or is not what its ending says.
+    """
+    path = Path(path)
+    suffix = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
+    if suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: unknown format {suffix!r}; expected a name ending in {', '.join(FORMATS)} (or .gz)")
+    text = _decoded(path)
+    return {".jsonl": _json_lines, ".json": _json, ".csv": _csv}[suffix.lower()](path, text)
+
+
+def id_of(where: str, row: dict[str, Any], column: str = "id") -> str:
+    """The record's id as text without outer blanks. Raises UserError where it is missing or empty."""
+    require(where, row, column)
+    sample = optional_id(where, row, column)
+    if not sample:
+        raise UserError(f"{where}: column '{column}' is empty; every sample needs an id of its own")
+    return sample
+
+
+def require(where: str, row: dict[str, Any], column: str) -> None:
+    if column not in row:
+        held = ", ".join(map(str, row)) or "nothing"
+        raise UserError(f"{where}: the column '{column}' is missing; it has: {held[:300]}")
+
+
+def listed(ids) -> str:
+    """The first ids, and how many more there are."""
+    ids = list(ids)
+    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
+    return ", ".join(ids[:LISTED]) + more
+
+
+def plain(text: str) -> str:
+    """The text with a blank for each control character."""
+    return _CONTROL.sub(" ", text)
+
+
+def optional_id(where: str, row: dict, name: str) -> str:
+    """Numbers are ids, too; "" where the record has none."""
+    value = row.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise UserError(f"{where}: column '{name}': expected a text or a whole number, got {value!r:.60}")
+    return plain(str(value)).strip()
+
+
+def _decoded(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            content = gzip.decompress(content)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: damaged, or not packed by gzip ({error}); write it again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}, line {line}: not UTF-8 text (byte 0x{content[error.start]:02x}); save the whole file as UTF-8"
+        ) from None
+
+
+def _json_lines(path: Path, text: str) -> list[tuple[str, dict]]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: a JSON text may hold U+2028
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason = getattr(error, "msg", "nested too deeply")
+            raise UserError(f"{where}: not a JSON object ({reason}); a cut-off file must be written again") from None
+        rows.append((where, _object(where, row)))
+    return rows
+
+
+def _json(path: Path, text: str) -> list[tuple[str, dict]]:
+    try:
+        content = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        reason = getattr(error, "msg", "nested too deeply")
+        raise UserError(f"{path}{line}: not JSON ({reason}); if each line is a record, name the file .jsonl") from None
+    if isinstance(content, list):
+        entries = ((f"{path}, entry {i}", row) for i, row in enumerate(content, start=1))
+        return [(where, _object(where, row)) for where, row in entries]
+    by_id = ((f"{path}, key {key!r}", key, row) for key, row in _object(str(path), content).items())
+    return [(where, {"id": key, **_object(where, row)}) for where, key, row in by_id]
+
+
+def _object(where: str, row: Any) -> dict:
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object with named columns, got {row!r:.60}")
+    return row
+
+
+def _csv(path: Path, text: str) -> list[tuple[str, dict]]:
+    limit = csv.field_size_limit(len(text) + 1)  # the default refuses a field of more than 131,072 characters
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        if repeated := {name for name in header if header.count(name) > 1}:
+            raise UserError(f"{path}, line 1: the column {min(repeated)!r} appears twice")
+        rows = []
+        line = reader.line_num + 1
+        for row in reader:
+            where, line = f"{path}, line {line}", reader.line_num + 1
+            if row and len(row) != len(header):
+                raise UserError(
+                    f"{where}: expected {len(header)} values as in the header, got {len(row)}; "
+                    "put texts with commas in double quotes"
+                )
+            if row:
+                rows.append((where, dict(zip(header, row, strict=True))))
+        return rows
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not a CSV table ({error})") from None
+    finally:
+        csv.field_size_limit(limit)
