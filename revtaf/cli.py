@@ -1,4 +1,4 @@
-"""The command line: python -m revtaf train | test | prepare | check | audit."""
+"""The command line: python -m revtaf train | test | score | prepare | check | audit."""
 
 from __future__ import annotations
 
@@ -63,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         "--hash-images", action="store_true", help="compare the images' bytes too, not only their paths"
     )
 
+    _add_score(commands.add_parser("score", help="score any system's predictions: no model, no GPU"))
+
     prepare = commands.add_parser("prepare", help="make a data folder from raw files")
     sources = prepare.add_subparsers(title="what", required=True, metavar="WHAT")
     features = sources.add_parser("features", help="make the features of a configuration, which train would make else")
@@ -84,6 +86,45 @@ def _configured(command: argparse.ArgumentParser, run: Callable) -> None:
     command.add_argument("--config", required=True, type=Path, help="a YAML file, see configs/")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8")
     command.set_defaults(run=run)
+
+
+def _add_score(score: argparse.ArgumentParser) -> None:
+    """Names are those of `revtaf.eval.score.Request` and `AdvancedSources`."""
+    add = score.add_argument
+    add("predictions", type=Path, help=".jsonl, .json or .csv with id, reference, prediction; raw texts")
+    add("--out", type=Path, help="folder for report.json, report.html, per_sample.csv, table.md, table.tex")
+    add("--name", default="REVTAF", help="of the system, for the tables")
+    add("--protocol", default="revtaf", help="revtaf, r2gen, r2gen-iu, cvt2distilgpt2, raw, clean; or all")
+    add("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other systems on the same ids")
+    add("--llm", type=Path, nargs="+", default=[], metavar="FILE", help="outputs of language models (docs/llm.md)")
+    add("--train", type=Path, metavar="ANNOTATION", help="its training reports give the rows without an image")
+    add("--labeler", choices=("rules", "chexbert", "file"), default="rules")
+    add("--chexbert", type=Path, default=Path("checkpoints/chexbert/chexbert.pth"))
+    add("--chexbert-vocabulary", type=Path, default=Path("checkpoints/bert-base-uncased/vocab.txt"))
+    add("--labels", type=Path, help="statuses of the predictions, made elsewhere")
+    add("--reference-labels", type=Path, help="statuses of the references, made elsewhere")
+    add("--codes", choices=("chexpert", "ours"), default="chexpert", help="of these files: 1/0/-1/blank, or 0 to 3")
+    add("--published", choices=("mimic_cxr", "iu_xray"), help="show the paper's rows on this set")
+    add("--export", nargs="+", choices=("rexrank", "cxr_report_metric"), default=[])
+    add("--cider-idf", choices=("references", "train"), default="references", help="what CIDEr weighs words by")
+    add("--java", help="for METEOR; found by itself otherwise")
+    add("--resamples", type=int, default=10_000, help="for intervals and tests; 0 leaves them out")
+    add("--seed", type=int, default=0)
+    for name, what in _ADVANCED.items():
+        add(f"--{name.replace('_', '-')}", type=Path, help=what)
+    add("--bertscore-idf", action="store_true")
+    score.set_defaults(run=_score)
+
+
+_ADVANCED = {
+    "radgraph_references": "RadGraph annotations of the references, by id",
+    "radgraph_predictions": "RadGraph annotations of the predictions, by id",
+    "radgraph_model": "folder of the RadGraph model, where there are no annotations",
+    "bertscore_model": "folder of distilroberta-base",
+    "bertscore_baseline": "bert-score's baseline file, for another model",
+    "embeddings": "CheXbert vectors made elsewhere, for SembScore",
+    "subscores": "a table with id, radgraph_combined, bertscore, semb, bleu2, for RadCliQ",
+}
 
 
 def _add_iu(iu: argparse.ArgumentParser) -> None:
@@ -168,6 +209,15 @@ def _check(options: argparse.Namespace) -> int:
     errors = sum(f.level == "error" for f in findings)
     print("everything that is needed is there" if not errors else f"{errors} problem(s)")
     return USER_ERROR if errors else 0
+
+
+def _score(options: argparse.Namespace) -> None:
+    from revtaf.eval.advanced import AdvancedSources
+    from revtaf.eval.score import Request, score
+
+    given = _arguments(options)
+    sources = {name: given.pop(name) for name in (*_ADVANCED, "bertscore_idf")}
+    score(Request(**given, sources=AdvancedSources(**sources)))
 
 
 def _phantom(options: argparse.Namespace) -> None:

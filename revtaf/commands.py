@@ -26,10 +26,12 @@ from revtaf.engine.runtime import (
 from revtaf.engine.setup import Session, open_session
 from revtaf.engine.train import fit
 from revtaf.errors import UserError
-from revtaf.eval import nlg
+from revtaf.eval import nlg, published
 from revtaf.eval.evaluate import evaluate, quick_clinical
 from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.eval.records import Samples
 from revtaf.eval.report import table_text, write_report
+from revtaf.eval.score import paper_rows
 from revtaf.files import read_json
 from revtaf.knowledge.blocks import WHOLE, Shard, Waiting
 from revtaf.knowledge.build import prepare_knowledge, select, split_features
@@ -37,6 +39,7 @@ from revtaf.knowledge.packed import packed_images
 from revtaf.labels import CATEGORIES, POSITIVE, STATUSES
 from revtaf.samples import epoch_curves, make_sample, sample_rows
 
+PAPER_SPLITS = {"mimic_cxr": "test", "iu_xray": "train+val+test"}  # what the paper's tables are on
 log = logging.getLogger("revtaf")
 
 
@@ -186,12 +189,26 @@ def _score(
     settings, knowledge = session.settings, session.knowledge
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(folder / "predictions.jsonl", [_record(session, dataset, p) for p in predictions])
-    references = [study.report for study in dataset.studies]
-    train_reports = [study.report for study in knowledge.studies]
+    studies = dataset.studies
+    samples = Samples(
+        ids=[s.id for s in studies],
+        references=[s.report for s in studies],
+        predictions=[p.text for p in predictions],
+        subjects=[s.subject_id for s in studies] if all(s.subject_id for s in studies) else None,
+        studies=[s.study_id for s in studies] if all(s.study_id for s in studies) else None,
+        source=str(folder / "predictions.jsonl"),
+    )
     log.info("scoring %d reports", len(predictions))
     evaluation = evaluate(
-        references, [p.text for p in predictions], knowledge.labeler, train_reports, java=settings.eval.java
+        samples,
+        knowledge.labeler,
+        [study.report for study in knowledge.studies],
+        java=settings.eval.java,
+        resamples=settings.eval.resamples,
+        seed=settings.seed,
     )
+    if published.FILE.is_file() and settings.data.test_split == PAPER_SPLITS.get(settings.data.name):
+        evaluation.published = paper_rows(settings.data.name)
     selected_here = (
         settings.data.annotation == settings.training_data.annotation
         and settings.training_data.validation_split in settings.data.test_split.split("+")

@@ -168,6 +168,7 @@ class TrainSettings(Section):
 class EvalSettings(Section):
     java: str | None = None
     samples: int = Field(8, ge=0)  # shown in report.html
+    resamples: int = Field(10_000, ge=0)  # for intervals and paired tests; 0 leaves them out
 
 
 class Settings(Section):

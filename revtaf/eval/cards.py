@@ -72,10 +72,10 @@ def sample_cards(samples: Sequence[Sample]) -> str:
         "Maps are weights on the image patches, scaled within each map from their minimum to their maximum "
         '<span class="ramp"></span>: they show where, not how much, and are no measure of certainty.</p>'
     )
-    return legend + "".join(_card(sample) for sample in samples)
+    return legend + "".join(_card(sample, i) for i, sample in enumerate(samples, start=1))
 
 
-def _card(sample: Sample) -> str:
+def _card(sample: Sample, number: int) -> str:
     image = np.asarray(sample.image)
     if image.ndim != 2 or image.dtype != np.uint8:
         raise ValueError(f"sample {sample.id}: expected a (H, W) uint8 image, got {image.shape} {image.dtype}")
@@ -107,7 +107,7 @@ def _card(sample: Sample) -> str:
         for title, detail, text in texts
     )
     return (
-        f'<article class="sample"><header><b>{escape(sample.id)}</b></header>'
+        f'<article class="sample" id="sample-{number}"><header><b>{escape(sample.id)}</b></header>'
         f'<div class="looks">{"".join(figures)}</div><div class="texts">{columns}</div>'
         f'<p class="tags">Disease prompts {_tags(sample.prompts)}</p></article>'
     )

@@ -1,135 +1,247 @@
-"""One evaluation: the model's row, the constant rows beside it, and what a reader must know about them.
+"""One evaluation: the system's row, the rows beside it, intervals, tests, diagnostics, and what a reader must know.
 
-References are cleaned, hypotheses post-processed exactly once (`revtaf.eval.protocol`), then both are scored
-as text and labelled for clinical efficacy. The constant rows go through the same scorers.
+References and hypotheses pass through a protocol exactly once (`revtaf.eval.protocol`), then both are scored as text
+and labelled for clinical efficacy (CE). Every row of a table goes through the same scorers: other systems, and what a
+system that never looks at the image would get.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from revtaf.eval import clinical, nlg
+from revtaf.eval import advanced, clinical, nlg, statistics
 from revtaf.eval import floors as floor_rows
+from revtaf.eval.advanced import AdvancedSources
+from revtaf.eval.diagnostics import by_length, diagnose, study_rows
 from revtaf.eval.meteor import Meteor, MeteorError, java_version
-from revtaf.eval.protocol import PROTOCOL, postprocess, reference_text
+from revtaf.eval.metric import Metric
+from revtaf.eval.protocol import PROTOCOL, Processed, Protocol, postprocess, reference_text
+from revtaf.eval.published import Row
+from revtaf.eval.records import Samples, join
 from revtaf.knowledge.base import Labeler
+from revtaf.labels import CHEXPERT_CATEGORIES
 
 MODEL = "REVTAF"
+ORACLE = floor_rows.NEAREST
+# The columns of the paper's Table 1, whose mean is its "Avg"; then those of the clinical averages.
+AVERAGED = (
+    *("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L"),
+    *("example_precision", "example_recall", "example_f1"),
+)
+HEADLINE = (*AVERAGED[:6], "CIDEr", *AVERAGED[6:], "micro_f1", "macro_f1")
 
 
 @dataclass
 class Evaluation:
-    """rows: name -> {"nlg": .., "clinical": ..}, the model first. lengths: what the text looks like."""
+    """rows: name -> {"nlg", "clinical", "advanced", "average"}, the system first. intervals and comparisons: name ->
+    metric -> values of `revtaf.eval.statistics`, the latter of the system against that row. lengths:
+    `revtaf.eval.diagnostics`. per_sample: metric -> (N,) of the system, in the order of `ids`."""
 
-    rows: dict[str, dict[str, dict]]
+    name: str
+    rows: dict[str, dict[str, Any]]
     signature: str
-    lengths: dict[str, float]
+    lengths: dict[str, Any]
+    ids: list[str]
+    per_sample: dict[str, np.ndarray]
+    intervals: dict[str, dict[str, statistics.Interval]] = field(default_factory=dict)
+    comparisons: dict[str, dict[str, statistics.Comparison]] = field(default_factory=dict)
+    study_level: dict[str, Any] | None = None
+    by_length: list[dict] = field(default_factory=list)  # ROUGE-L
+    published: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def model(self) -> dict[str, dict]:
-        return self.rows[MODEL]
+        return self.rows[self.name]
 
-    def to_dict(self) -> dict:
-        return asdict(self)
+
+@dataclass(frozen=True)
+class Statuses:
+    """Statuses made elsewhere, (N, 14) or (N, 18), in the order of the samples; None is labelled now."""
+
+    references: np.ndarray | None = None
+    predictions: np.ndarray | None = None
+    source: str = ""
 
 
 def evaluate(
-    references: list[str],
-    hypotheses: list[str],
+    samples: Samples,
     labeler: Labeler,
-    train_reports: list[str],
-    reference_statuses=None,
+    train_reports: Sequence[str] = (),
+    *,
+    name: str = MODEL,
+    protocol: Protocol = PROTOCOL,
+    others: Mapping[str, Samples] | None = None,
+    given: Statuses = Statuses(),
+    sources: AdvancedSources | None = None,
     java: str | None = None,
+    cider_idf: str = "references",
     floors: bool = True,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Evaluation:
-    """Score N hypotheses (decoder text) against N raw reports.
+    """Score N raw predictions against N raw reports.
 
-    train_reports: raw, for the constant rows and the copy check; may be empty. reference_statuses: (N, 14) or
-    (N, 18), labelled from the cleaned references where not given.
+    train_reports: raw, for the rows without an image and the copy check; may be empty. others: further systems on the
+    same ids, each a row, and tested against this one. sources: of the advanced metrics. cider_idf: document frequencies
+    of the "references", as COCO, or of the "train" reports. resamples: for intervals and tests; 0 leaves them out.
     """
-    _check(references, hypotheses)
-    cleaned = [reference_text(r) for r in references]
-    rows = {MODEL: [postprocess(h) for h in hypotheses]}
-    notes: list[str] = []
+    protocol = protocol.fit(train_reports) if train_reports else protocol
+    references = [protocol.reference(r) for r in samples.references]
+    hypotheses = [protocol.hypothesis(h) for h in samples.predictions]
+    trained = [protocol.reference(r) for r in train_reports]
+    notes = list(samples.notes)
+    texts: dict[str, list[Processed]] = {name: hypotheses}
+    raw: dict[str, list[str]] = {name: samples.predictions}
+    for other, theirs in (others or {}).items():
+        samples, theirs = join(samples, theirs)
+        texts[other] = [protocol.hypothesis(h) for h in theirs.predictions]
+        raw[other] = theirs.predictions
     if floors and train_reports:
-        for name, text in floor_rows.constant_rows(train_reports).items():
-            rows[name] = [text] * len(cleaned)
+        texts |= floor_rows.rows(train_reports, samples.references, seed, protocol.reference)
     elif floors:
-        notes.append("No constant rows: there are no training reports to choose them from.")
-    if reference_statuses is None:
-        reference_statuses = labeler.label(cleaned)
-    if not labeler.name.lower().startswith("chexbert"):
+        notes.append("No rows without an image: there are no training reports to choose them from.")
+    truth = given.references if given.references is not None else np.asarray(labeler.label(references))
+    by = given.source or labeler.name
+    if given.predictions is not None:
+        notes.append(f"The {given.source} holds statuses of this system alone: other rows have no clinical scores.")
+    if not by.lower().startswith("chexbert"):
         notes.append(
-            f"Clinical efficacy is labelled by {labeler.name}, not CheXbert: "
+            f"Clinical efficacy is labelled by {by}, not CheXbert: "
             "compare rows of this table with each other, not with published numbers."
         )
 
     skipped = nlg.meteor_status(java)
     if skipped:
         notes.append(skipped)
-    scored: dict[str, dict[str, dict]] = {}
+    found: dict[str, dict[str, Metric]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     with Meteor(java) as client:
-        for name, texts in rows.items():
-            scores = nlg.compute(cleaned, texts, meteor=False)
+        for row, theirs in texts.items():
+            scores = nlg.metrics(references, theirs, cider_references=trained if cider_idf == "train" else None)
             try:
-                scores["METEOR"] = None if skipped else client.score([[r] for r in cleaned], texts)
+                if not skipped:
+                    scores["METEOR"] = nlg.meteor_metric(references, theirs, client)
             except MeteorError as error:
-                notes.append(f"{name}: {error}")
-            predicted = _statuses(labeler, texts)
-            scored[name] = {"nlg": scores, "clinical": clinical.compute(reference_statuses, predicted)}
-    absent = scored[MODEL]["clinical"]["zero_support"]
-    if absent:
+                notes.append(f"{row}: {error}")
+            predicted = _predicted(labeler, theirs, given, row == name)
+            more: dict[str, Metric] = {}
+            if sources is not None and row == name:
+                more, told = advanced.metrics(samples.references, raw[row], samples.ids, sources)
+                notes += told
+            labelled = predicted is not None
+            found[row] = {**scores, **(clinical.metrics(truth, predicted) if labelled else {}), **more}
+            rows[row] = _row(scores, _clinical(truth, predicted) if labelled else {}, more)
+        if client.shortened:
+            notes.append(f"METEOR read the first 2,000 words of {client.shortened} longer texts.")
+    if floors:
+        for row, statuses in _constant_statuses(truth).items():
+            found[row] = clinical.metrics(truth, statuses)
+            rows[row] = _row({}, _clinical(truth, statuses), {})
+    if absent := rows[name]["clinical"]["zero_support"]:
         notes.append(f"No reference is positive for {', '.join(absent)}: macro counts these categories as 0.")
-    measured = any(row["nlg"]["METEOR"] is not None for row in scored.values())
-    java_name = java_version(java) if measured else "no-java"
-    return Evaluation(
-        rows=scored,
-        signature=PROTOCOL.signature(len(cleaned), labeler.name, java_name),
-        lengths=_lengths(cleaned, rows[MODEL], train_reports),
+    notes += [note] if (note := statistics.small_sample_note(len(samples))) else []
+
+    codes, units = statistics.clusters(samples.ids, samples.studies, samples.subjects)
+    result = Evaluation(
+        name=name,
+        rows=rows,
+        signature=protocol.signature(
+            len(samples),
+            by,
+            java_version(java) if "METEOR" in found[name] else "no-java",
+            clusters=units.split(" (")[0].replace(" ", "") if resamples else None,
+        )
+        + ("|cider:train-idf" if cider_idf == "train" else ""),
+        lengths=diagnose(references, hypotheses, trained, samples.studies, protocol.max_words),
+        ids=samples.ids,
+        per_sample={key: found[name][key].per_sample for key in _PER_SAMPLE if key in found[name]},
         notes=notes,
     )
+    result.by_length = by_length(references, result.per_sample["ROUGE_L"])
+    if resamples:
+        _resample(result, found, codes, resamples, seed)
+        notes.append(f"Intervals: 95 %, BCa bootstrap over {units}; tests by approximate randomisation, Holm's p.")
+    if samples.studies is not None and len(set(samples.studies)) < len(samples):
+        result.study_level = _study_level(samples, references, hypotheses, found[name], labeler, given, truth)
+    return result
 
 
 def quick_clinical(
     references: Sequence[str], hypotheses: Sequence[str], labeler: Labeler, reference_statuses=None
 ) -> dict:
-    """The clinical scores alone, for the validation after each epoch. Arguments as in `evaluate`."""
-    _check(references, hypotheses)
+    """The clinical scores alone, of raw texts, for the validation after each epoch."""
     if reference_statuses is None:
         reference_statuses = labeler.label([reference_text(r) for r in references])
     return clinical.compute(reference_statuses, labeler.label([postprocess(h) for h in hypotheses]))
 
 
-def _statuses(labeler: Labeler, texts: list[str]) -> np.ndarray:
+_PER_SAMPLE = ("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_precision", "example_recall", "example_f1")
+
+
+def _predicted(labeler: Labeler, texts: Sequence[str], given: Statuses, own: bool) -> np.ndarray | None:
+    """Statuses of a row. Two labelers never meet in a table: beside statuses from a file nobody else is labelled."""
+    if given.predictions is None:
+        return _statuses(labeler, texts)
+    return given.predictions if own else None
+
+
+def _clinical(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """The scores with uncertain as not positive, the paper's reading, and the averages of F1 under the other one."""
+    kept = ("example_f1", "micro_f1", "macro_f1")
+    other = clinical.compute(truth, predicted, uncertain="positive")
+    return {**clinical.compute(truth, predicted), "uncertain_positive": {key: other[key] for key in kept}}
+
+
+def _row(scores: Mapping[str, Metric], found: dict, more: Mapping[str, Metric]) -> dict[str, Any]:
+    row = {
+        "nlg": {key: scores[key].corpus if key in scores else None for key in nlg.METRICS},
+        "clinical": found,
+        "advanced": {key: metric.corpus for key, metric in more.items()},
+    }
+    values = [{**row["nlg"], **found}.get(key) for key in AVERAGED]
+    # The paper's "Avg" is the plain mean of the nine; of eight it would be another number.
+    row["average"] = None if None in values else float(np.mean(values))
+    return row
+
+
+def _constant_statuses(truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Constant answers in statuses, without any text: "no finding", and the best of the k most frequent."""
+    answers = floor_rows.clinical_floors(truth)
+    always = floor_rows.ALWAYS_NO_FINDING
+    others = [name for name in answers if name != always]
+    best = max(others, key=lambda name: clinical.compute(truth, answers[name])["example_f1"])
+    return {name: answers[name] for name in (always, best)}
+
+
+def _resample(result: Evaluation, found: Mapping, codes: np.ndarray, resamples: int, seed: int) -> None:
+    own = found[result.name]
+    for row, metrics in found.items():
+        kept = metrics if row == result.name else {key: metrics[key] for key in HEADLINE if key in metrics}
+        result.intervals[row] = statistics.intervals(kept, codes, resamples, seed)
+        if row != result.name:
+            shared = [key for key in HEADLINE if key in own and key in metrics]
+            pair = ({key: own[key] for key in shared}, {key: metrics[key] for key in shared})
+            result.comparisons[row] = statistics.compare(*pair, codes, resamples, seed, resamples)
+
+
+def _study_level(samples: Samples, references, hypotheses, found, labeler, given: Statuses, truth) -> dict[str, Any]:
+    """The system's scores with each report counted once, whichever of its images comes first."""
+    rows = study_rows(samples.studies, samples.subjects)
+    texts = [references[i] for i in rows], [hypotheses[i] for i in rows]
+    predicted = given.predictions[rows] if given.predictions is not None else _statuses(labeler, texts[1])
+    scores = nlg.metrics(*texts)
+    if "METEOR" in found:
+        scores["METEOR"] = replace(found["METEOR"], statistics=found["METEOR"].statistics[rows])
+    return {"n": len(rows), **_row(scores, _clinical(truth[rows], predicted), {})}
+
+
+def _statuses(labeler: Labeler, texts: Sequence[str]) -> np.ndarray:
     """Labels of N texts, each distinct text labelled once: a constant row costs one report."""
     index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     statuses = np.asarray(labeler.label(list(index)))
-    return statuses[[index[text] for text in texts]]
-
-
-def _lengths(references: list[str], hypotheses: list[str], train_reports: Sequence[str]) -> dict[str, float]:
-    """Diagnostics of collapse and copying. Texts are compared word by word, blanks and case aside."""
-    words = [" ".join(h.split()) for h in hypotheses]
-    known = {" ".join(reference_text(r).split()) for r in train_reports}
-    counts = Counter(words)
-    n = len(words)
-    return {
-        "mean_words_hypothesis": float(np.mean([len(w.split()) for w in words])),
-        "mean_words_reference": float(np.mean([len(r.split()) for r in references])),
-        "distinct_hypotheses": len(counts),
-        "share_most_frequent_hypothesis": counts.most_common(1)[0][1] / n,
-        "share_identical_to_training": sum(w in known for w in words) / n,
-        "share_empty": sum(not w.strip(" .") for w in words) / n,
-    }
-
-
-def _check(references: Sequence[str], hypotheses: Sequence[str]) -> None:
-    if len(references) != len(hypotheses) or not len(references):
-        raise ValueError(
-            f"expected as many references as hypotheses, and at least one; got {len(references)} and {len(hypotheses)}"
-        )
+    return statuses[[index[text] for text in texts]][:, : max(len(CHEXPERT_CATEGORIES), statuses.shape[1])]

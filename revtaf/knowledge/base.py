@@ -7,11 +7,13 @@ labeler), and so do MedKLIP, Bio_ClinicalBERT, CheXbert and CLIP.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
+
+if TYPE_CHECKING:  # scoring texts needs no torch, and its import takes seconds
+    import torch
 
 
 class EntityScores(NamedTuple):

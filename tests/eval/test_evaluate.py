@@ -1,15 +1,16 @@
 """One evaluation: rows, labelling, diagnostics and notes."""
 
-import json
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
-from revtaf.eval import clinical, nlg
-from revtaf.eval.evaluate import evaluate, quick_clinical
+from revtaf.eval import clinical, floors, nlg
+from revtaf.eval.evaluate import AVERAGED, Statuses, evaluate, quick_clinical
 from revtaf.eval.meteor import MeteorError
+from revtaf.eval.metric import mean_metric
 from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.eval.records import Samples
 
 TRAIN = ["Lungs clear. Heart normal.", "Cardiomegaly. No edema.", "Lungs clear. Heart normal."]
 REFERENCES = ["Cardiomegaly is seen.\nNo edema.", "Lungs are clear. Heart normal.", "Pleural effusion. Fracture."]
@@ -17,24 +18,35 @@ HYPOTHESES = ["cardiomegaly. no edema.", "lungs clear. heart normal.", ""]
 NO_JAVA = "/no/such/java"
 
 
+def make(references=REFERENCES, hypotheses=HYPOTHESES, **groups) -> Samples:
+    """Samples "0", "1", ... of these texts."""
+    return Samples([str(i) for i in range(len(references))], list(references), list(hypotheses), **groups)
+
+
 @pytest.fixture
 def evaluation(labeler):
-    return evaluate(REFERENCES, HYPOTHESES, labeler, TRAIN, java=NO_JAVA)
+    return evaluate(make(), labeler, TRAIN, java=NO_JAVA, resamples=0)
 
 
 def test_model_row_is_that_of_the_processed_texts(evaluation, labeler):
     cleaned = [reference_text(r) for r in REFERENCES]
     processed = [postprocess(h) for h in HYPOTHESES]
     assert evaluation.model["nlg"] == nlg.compute(cleaned, processed, meteor=False)
+    assert evaluation.model["average"] is None  # METEOR is missing, and a mean of eight is another number
     expected = clinical.compute(labeler.label(cleaned), labeler.label(processed))
-    assert evaluation.model["clinical"] == expected
+    assert {k: evaluation.model["clinical"][k] for k in expected} == expected
+    other = clinical.compute(labeler.label(cleaned), labeler.label(processed), uncertain="positive")
+    assert evaluation.model["clinical"]["uncertain_positive"]["example_f1"] == other["example_f1"]
     assert evaluation.model["clinical"]["per_class"]["cardiomegaly"]["f1"] == 1.0
 
 
-def test_constant_rows_come_after_the_model_and_are_labelled_once(evaluation, labeler):
-    assert list(evaluation.rows) == ["REVTAF", "most frequent report", "medoid report"]
-    texts = [reference_text(r) for r in REFERENCES] + [postprocess(h) for h in HYPOTHESES]
-    assert len(labeler.labelled) == len(texts) + 2
+def test_rows_without_an_image_come_after_the_model_and_each_text_is_labelled_once(evaluation, labeler):
+    """Constant, random and oracle reports, then constant statuses, which have no text to score."""
+    texts = ["REVTAF", "most frequent report", "medoid report", floors.RANDOM, floors.NEAREST]
+    assert list(evaluation.rows)[:5] == texts
+    constants = list(evaluation.rows.values())[5:]
+    assert len(constants) == 2 and all(set(row["nlg"].values()) == {None} for row in constants)
+    assert len(labeler.labelled) <= 3 + 3 + 1 + 1 + 2 + 2
     constant = reference_text(TRAIN[0])
     expected = nlg.compute([reference_text(r) for r in REFERENCES], [constant] * 3, meteor=False)
     assert evaluation.rows["most frequent report"]["nlg"] == expected
@@ -43,10 +55,12 @@ def test_constant_rows_come_after_the_model_and_are_labelled_once(evaluation, la
 def test_given_statuses_replace_the_labelling_of_references(labeler):
     statuses = np.zeros((3, 14), dtype=np.uint8)
     statuses[:, 1] = 1
-    result = evaluate(REFERENCES, HYPOTHESES, labeler, [], statuses, java=NO_JAVA)
+    result = evaluate(make(), labeler, given=Statuses(references=statuses), java=NO_JAVA, resamples=0)
     assert result.model["clinical"]["per_class"]["cardiomegaly"]["support"] == 3
     assert len(labeler.labelled) == 3
-    assert list(result.rows) == ["REVTAF"] and "no training reports" in " ".join(result.notes)
+    assert next(iter(result.rows)) == "REVTAF" and "no training reports" in " ".join(result.notes)
+    both = evaluate(make(), labeler, given=Statuses(statuses, statuses, "file x"), java=NO_JAVA, resamples=0)
+    assert both.model["clinical"]["example_f1"] == 1.0 and "|ce:file x," in both.signature
 
 
 def test_notes_say_what_the_numbers_are_not(evaluation):
@@ -58,67 +72,108 @@ def test_notes_say_what_the_numbers_are_not(evaluation):
 
 def test_chexbert_needs_no_such_note(labeler):
     labeler.name = "chexbert-1a2b"
-    result = evaluate(REFERENCES, HYPOTHESES, labeler, TRAIN, java=NO_JAVA, floors=False)
+    result = evaluate(make(), labeler, TRAIN, java=NO_JAVA, floors=False, resamples=0)
     assert list(result.rows) == ["REVTAF"] and "not CheXbert" not in " ".join(result.notes)
 
 
 def test_a_meteor_that_fails_once_costs_one_value_and_a_note(labeler, monkeypatch):
-    class Fails:
-        calls = 0
+    calls = []
 
-        def score(self, references, hypotheses):
-            self.calls += 1
-            if self.calls == 2:
-                raise MeteorError("METEOR ended unexpectedly")
-            return 0.5
+    def fails_once(references, hypotheses, client):
+        calls.append(1)
+        if len(calls) == 2:
+            raise MeteorError("METEOR ended unexpectedly")
+        return mean_metric("METEOR", np.full(len(hypotheses), 0.5))
 
-    monkeypatch.setattr("revtaf.eval.evaluate.Meteor", lambda java: nullcontext(Fails()))
+    monkeypatch.setattr(nlg, "meteor_metric", fails_once)
     monkeypatch.setattr(nlg, "meteor_status", lambda java: None)
-    result = evaluate(REFERENCES, HYPOTHESES, labeler, TRAIN)
-    assert [row["nlg"]["METEOR"] for row in result.rows.values()] == [0.5, None, 0.5]
+    result = evaluate(make(), labeler, TRAIN, resamples=0)
+    assert [row["nlg"]["METEOR"] for row in result.rows.values()][:3] == [0.5, None, 0.5]
     assert "most frequent report: METEOR ended unexpectedly" in result.notes
 
 
 def test_meteor_is_in_every_row_where_java_is(labeler, meteor, monkeypatch):
     monkeypatch.setattr("revtaf.eval.evaluate.Meteor", lambda java: nullcontext(meteor))  # no second start
-    result = evaluate(REFERENCES, HYPOTHESES, labeler, TRAIN)
+    result = evaluate(make(), labeler, TRAIN, resamples=0)
     processed = [postprocess(h) for h in HYPOTHESES]
     expected = nlg.compute([reference_text(r) for r in REFERENCES], processed, meteor=meteor)
     assert result.model["nlg"] == expected
-    assert all(row["nlg"]["METEOR"] is not None for row in result.rows.values())
-    assert "|meteor:1.5jar,java" in result.signature
+    assert all(row["nlg"]["METEOR"] is not None for row in list(result.rows.values())[:5])
+    assert "|meteor:1.5jar" in result.signature
+    nine = [{**result.model["nlg"], **result.model["clinical"]}[key] for key in AVERAGED]
+    assert result.model["average"] == pytest.approx(sum(nine) / 9)
 
 
 def test_length_diagnostics_by_hand(evaluation):
     lengths = evaluation.lengths
-    assert lengths["mean_words_hypothesis"] == pytest.approx((5 + 6 + 0) / 3)
-    assert lengths["mean_words_reference"] == pytest.approx((7 + 7 + 5) / 3)
+    assert lengths["hypothesis_words"]["mean"] == pytest.approx((5 + 6 + 0) / 3)
+    assert lengths["reference_words"]["mean"] == pytest.approx((7 + 7 + 5) / 3)
     assert lengths["distinct_hypotheses"] == 3
-    assert lengths["share_identical_to_training"] == pytest.approx(2 / 3)
-    assert lengths["share_empty"] == pytest.approx(1 / 3)
+    assert lengths["share_copied_from_training"] == pytest.approx(2 / 3)
+    assert lengths["share_empty_hypotheses"] == pytest.approx(1 / 3)
+
+
+def test_intervals_hold_their_value_and_repeat(labeler):
+    """Every text row has them for every headline metric; the seed makes them the same again."""
+    samples = make(REFERENCES * 20, HYPOTHESES * 20)
+    first, again = (evaluate(samples, labeler, TRAIN, java=NO_JAVA, resamples=200, seed=3) for _ in range(2))
+    for row in ("REVTAF", "medoid report"):
+        for key in ("BLEU_4", "ROUGE_L", "CIDEr", "example_f1", "micro_f1"):
+            interval = first.intervals[row][key]
+            assert interval.low <= interval.value <= interval.high or interval.note, (row, key)
+            assert interval == again.intervals[row][key]
+    assert first.comparisons["medoid report"]["CIDEr"].p <= 1
+    assert "clusters:60" in first.signature
+
+
+def test_another_system_is_a_row_and_is_tested_against(labeler):
+    """The same texts differ in nothing (p 1); the references themselves are better than the hypotheses."""
+    samples = make(REFERENCES * 20, HYPOTHESES * 20)
+    same, perfect = samples, make(REFERENCES * 20, [r.lower().replace("\n", " ") for r in REFERENCES] * 20)
+    others = {"same": same, "perfect": perfect}
+    result = evaluate(samples, labeler, others=others, java=NO_JAVA, resamples=300)
+    assert result.rows["same"]["nlg"] == result.model["nlg"]
+    assert all(c.difference == 0 and c.p == 1 for c in result.comparisons["same"].values())
+    worse = result.comparisons["perfect"]["BLEU_4"]
+    assert worse.difference < 0 and worse.high < 0 and worse.p < 0.05
+
+
+def test_a_report_with_three_views_counts_once_at_study_level(labeler):
+    samples = make(REFERENCES[:1] * 3 + REFERENCES[1:], HYPOTHESES[:1] * 3 + HYPOTHESES[1:], studies=list("aaabc"))
+    result = evaluate(samples, labeler, java=NO_JAVA, resamples=0)
+    alone = evaluate(make(), labeler, java=NO_JAVA, resamples=0)
+    assert result.study_level["n"] == 3 and alone.study_level is None
+    assert result.study_level["nlg"]["BLEU_1"] == pytest.approx(alone.model["nlg"]["BLEU_1"])
+    assert result.study_level["clinical"]["example_f1"] == alone.model["clinical"]["example_f1"]
+
+
+def test_a_text_that_was_processed_before_is_refused(labeler):
+    """By construction: a second pass would move ROUGE-L without a trace."""
+    with pytest.raises(TypeError, match="processed already"):
+        evaluate(make(hypotheses=[postprocess(h) for h in HYPOTHESES]), labeler, java=NO_JAVA)
 
 
 def test_order_of_samples_does_not_matter(evaluation, labeler):
     order = [2, 0, 1]
-    shuffled = evaluate([REFERENCES[i] for i in order], [HYPOTHESES[i] for i in order], labeler, TRAIN, java=NO_JAVA)
+    texts = ([REFERENCES[i] for i in order], [HYPOTHESES[i] for i in order])
+    shuffled = evaluate(make(*texts), labeler, TRAIN, java=NO_JAVA, resamples=0)
     for name, row in evaluation.rows.items():
         for key, value in row["nlg"].items():
             assert shuffled.rows[name]["nlg"][key] == pytest.approx(value), (name, key)
-    assert shuffled.lengths == pytest.approx(evaluation.lengths)
+    assert shuffled.lengths == evaluation.lengths
 
 
 def test_validation_after_an_epoch_gives_the_same_clinical_scores(evaluation, labeler):
-    assert quick_clinical(REFERENCES, HYPOTHESES, labeler) == evaluation.model["clinical"]
     statuses = labeler.label([reference_text(r) for r in REFERENCES])
-    assert quick_clinical(REFERENCES, HYPOTHESES, labeler, statuses) == evaluation.model["clinical"]
-
-
-def test_evaluation_is_json(evaluation):
-    assert json.loads(json.dumps(evaluation.to_dict()))["rows"].keys() == evaluation.rows.keys()
+    for scores in (
+        quick_clinical(REFERENCES, HYPOTHESES, labeler),
+        quick_clinical(REFERENCES, HYPOTHESES, labeler, statuses),
+    ):
+        assert scores == {k: evaluation.model["clinical"][k] for k in scores}
 
 
 def test_refusals(labeler):
-    with pytest.raises(ValueError, match="got 3 and 2"):
-        evaluate(REFERENCES, HYPOTHESES[:2], labeler, TRAIN)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="3"):
+        evaluate(make(hypotheses=HYPOTHESES[:2]), labeler, TRAIN)
+    with pytest.raises(ValueError):
         quick_clinical([], [], labeler)

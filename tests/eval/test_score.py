@@ -1,0 +1,157 @@
+"""`revtaf score`: files in, tables out; strict about what it is given."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from revtaf.cli import main
+from revtaf.labels import CHEXPERT_CATEGORIES
+
+REFERENCES = ["Cardiomegaly is seen. No edema.", "The lungs are clear.", "Left pleural effusion. Rib fracture."] * 5
+PREDICTIONS = ["cardiomegaly. no edema.", "lungs are clear.", "no effusion."] * 5
+
+
+def write(path, predictions=PREDICTIONS, references=REFERENCES, **columns):
+    rows = [
+        {"id": f"s{i}", "reference": r, "prediction": p, **{k: v[i] for k, v in columns.items()}}
+        for i, (r, p) in enumerate(zip(references, predictions, strict=True))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    return write(tmp_path / "mine.jsonl")
+
+
+def score(*arguments) -> int:
+    return main(["score", *map(str, arguments), "--java", "/none", "--resamples", "100"])
+
+
+def fails(capsys, *arguments) -> str:
+    assert score(*arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_scores_of_a_file(predictions, tmp_path, capsys):
+    """Table, signature and differences on the terminal; numbers, page, tables and one line a sample on disk."""
+    train = tmp_path / "annotation.json"
+    study = {"id": "t", "image_path": ["t.png"], "report": "Lungs clear. Heart normal."}
+    train.write_text(json.dumps({"train": [study]}))
+    other = write(tmp_path / "other.jsonl", [r.lower() for r in REFERENCES])
+    assert score(predictions, "--train", train, "--against", other, "--out", tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    for text in ("REVTAF", "other", "medoid report", "95 % interval", "REVTAF - other: BLEU_4 -", "revtaf|n:15|"):
+        assert text in told, text
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["metrics"]["other"]["nlg"]["BLEU_4"] > report["metrics"]["REVTAF"]["nlg"]["BLEU_4"]
+    assert {"low", "high", "value", "note"} == set(report["intervals"]["REVTAF"]["BLEU_4"])
+    lines = list(csv.DictReader((tmp_path / "out" / "per_sample.csv").open()))
+    assert [line["id"] for line in lines] == [f"s{i}" for i in range(15)]
+    assert np.mean([float(line["ROUGE_L"]) for line in lines]) == pytest.approx(
+        report["metrics"]["REVTAF"]["nlg"]["ROUGE_L"], abs=1e-5
+    )
+    assert "cardiomegaly" not in (tmp_path / "out" / "per_sample.csv").read_text()  # no report text
+    assert "toprule" in (tmp_path / "out" / "table.tex").read_text()
+    assert "Not a medical device" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_order_of_lines_changes_no_number(predictions, tmp_path):
+    lines = predictions.read_text().splitlines(keepends=True)
+    turned = tmp_path / "turned.jsonl"
+    turned.write_text("".join(lines[::-1]))
+    assert score(predictions, "--out", tmp_path / "a") == score(turned, "--out", tmp_path / "b") == 0
+    one, two = (json.loads((tmp_path / n / "report.json").read_text())["metrics"]["REVTAF"] for n in "ab")
+    assert one["nlg"] == pytest.approx(two["nlg"], nan_ok=True) and one["clinical"] == two["clinical"]
+
+
+def test_all_protocols_side_by_side(predictions, capsys):
+    """One line each with its signature; tokenisation moves the same predictions."""
+    assert score(predictions, "--protocol", "all") == 0
+    told = capsys.readouterr().out
+    values = [line.split()[1] for line in told.splitlines() if line.split()[:1] in (["revtaf"], ["raw"], ["clean"])]
+    assert len(set(values)) > 1 and "raw|n:15|" in told
+
+
+def test_statuses_from_a_file(predictions, tmp_path, capsys):
+    """Labels made elsewhere: CheXpert's convention, named as their source."""
+    path = tmp_path / "labels.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *(c.title() for c in CHEXPERT_CATEGORIES)])
+        for i in range(15):
+            writer.writerow([f"s{i}", *(["1.0"] + [""] * 13)])
+    options = ("--labeler", "file", "--labels", path, "--reference-labels", path)
+    assert score(predictions, *options, "--out", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["metrics"]["REVTAF"]["clinical"]["example_f1"] == 1 and "ce:file labels.csv" in report["signature"]
+    assert "needs statuses of the references" in fails(capsys, predictions, "--labeler", "file", "--labels", path)
+    assert "--labeler file" in fails(capsys, predictions, "--labels", path)
+
+
+def test_two_labelers_are_never_mixed(predictions, tmp_path):
+    """Statuses from a file are of this system alone: other rows have no clinical scores, and a note says so."""
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(json.dumps({"id": f"s{i}", "labels": [1] + [0] * 13}) + "\n" for i in range(15)))
+    other = write(tmp_path / "other.jsonl", [r.lower() for r in REFERENCES])
+    options = ("--labeler", "file", "--labels", path, "--reference-labels", path, "--codes", "ours", "--against", other)
+    assert score(predictions, *options, "--out", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["metrics"]["other"]["clinical"] == {} and report["metrics"]["other"]["nlg"]["BLEU_4"] > 0
+    assert any("statuses of this system alone" in note for note in report["notes"])
+
+
+def test_cider_weighs_by_training_reports_where_asked(predictions, tmp_path, capsys):
+    """The document frequencies are then fixed, and the signature says so."""
+    train = tmp_path / "annotation.json"
+    studies = [{"id": f"t{i}", "image_path": ["t.png"], "report": r} for i, r in enumerate(REFERENCES * 4)]
+    train.write_text(json.dumps({"train": studies}))
+    values = []
+    for idf in ("references", "train"):
+        assert score(predictions, "--train", train, "--cider-idf", idf, "--out", tmp_path / idf) == 0
+        report = json.loads((tmp_path / idf / "report.json").read_text())
+        values.append(report["metrics"]["REVTAF"]["nlg"]["CIDEr"])
+        assert ("cider:train-idf" in report["signature"]) == (idf == "train")
+    assert values[0] != values[1]
+    assert "--cider-idf train needs --train" in fails(capsys, predictions, "--cider-idf", "train")
+
+
+def test_language_models_are_rows_on_the_samples_that_they_answered(predictions, tmp_path, capsys):
+    """Cleaned as the supplement says, with their time; the system is scored on the same samples."""
+    path = tmp_path / "gpt.json"
+    answers = [{"id": f"s{i}", "text": "FINDINGS: 1. The lungs are clear.", "seconds": 2.0} for i in range(6)]
+    path.write_text(json.dumps(answers))
+    assert score(predictions, "--llm", path, "--out", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "|n:6|" in report["signature"] and "gpt" in report["comparisons"]
+    assert any("2.0 s a sample" in note for note in report["notes"])
+    path.write_text(json.dumps([{"id": "unknown", "text": "x"}]))
+    assert "no reference for 1 answered ids" in fails(capsys, predictions, "--llm", path)
+
+
+def test_exports(predictions, tmp_path):
+    assert score(predictions, "--export", "rexrank", "cxr_report_metric", "--out", tmp_path / "out") == 0
+    assert len(json.loads((tmp_path / "out" / "rexrank.json").read_text())) == 15
+    assert len(list((tmp_path / "out" / "cxr_report_metric").glob("*.csv"))) == 2
+
+
+def test_refusals_name_the_fix(predictions, tmp_path, capsys):
+    """Processed texts, other ids, an unknown protocol, a missing checkpoint: one message, nothing written."""
+    done = write(tmp_path / "done.jsonl", ["lungs are clear . no effusion . "] * 15)
+    assert "already post-processed" in fails(capsys, done)
+    short = tmp_path / "short.jsonl"
+    short.write_text("".join(predictions.read_text().splitlines(keepends=True)[:-1]))
+    assert "1 ids of" in fails(capsys, predictions, "--against", short)
+    assert "--protocol: expected revtaf" in fails(capsys, predictions, "--protocol", "coco")
+    assert "--chexbert: no such file" in fails(capsys, predictions, "--labeler", "chexbert")
+    assert "different names" in fails(capsys, predictions, "--against", predictions, "--name", "mine")
+    assert not list(tmp_path.glob("*-score"))
+
+
+def test_the_paper_rows_are_shown_as_paper(predictions, tmp_path, capsys):
+    assert score(predictions, "--published", "mimic_cxr", "--out", tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    assert "PromptMRG (paper)" in told and "REVTAF (paper)" in told
