@@ -163,7 +163,9 @@ def annotate(texts: Sequence[str], model_folder: Path, progress: bool = False) -
                 result = model(block)
             for i, text in enumerate(block):
                 if str(i) not in result:  # the package prints why, and goes on without the report
-                    raise UserError(f"{_MODEL}: no annotation for distinct text {start + i + 1}: {said.getvalue()[-200:]}")
+                    raise UserError(
+                        f"{_MODEL}: no annotation for distinct text {start + i + 1}: {said.getvalue()[-200:]}"
+                    )
                 found[text] = result[str(i)]
             bar.update(len(block))
     return [found.get(t, {"entities": {}}) for t in texts]

@@ -5,7 +5,10 @@ import pytest
 from revtaf.eval import nlg
 from revtaf.eval.protocol import postprocess, reference_text
 
-REFERENCES = ["The heart is normal in size. The lungs are clear.", "Left basal opacity. No effusion or pneumothorax."] * 3
+REFERENCES = [
+    "The heart is normal in size. The lungs are clear.",
+    "Left basal opacity. No effusion or pneumothorax.",
+] * 3
 HYPOTHESES = ["the heart is normal. lungs are clear.", "no effusion. left opacity.", "the lungs are clear."] * 2
 
 
