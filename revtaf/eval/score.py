@@ -76,7 +76,8 @@ def score(request: Request) -> Path:
     sources = request.sources
     if hasattr(labeler, "embed") and sources.embeddings is None:  # CheXbert: its vectors give SembScore
         sources = replace(sources, chexbert=labeler)
-    out = request.out or request.predictions.with_name(f"{_row_name(request.predictions)}-score")
+    stem = request.predictions.name.split(".")[0]
+    out = request.out or request.predictions.with_name("score" if stem == "predictions" else f"{stem}-score")
     for other in others.values():
         join(samples, other)
     if request.protocol == ALL:
