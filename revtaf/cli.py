@@ -1,4 +1,4 @@
-"""The command line: python -m revtaf train | test | score | prepare | check | audit."""
+"""The command line: python -m revtaf train | test | score | llm | prepare | check | audit."""
 
 from __future__ import annotations
 
@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_score(commands.add_parser("score", help="score any system's predictions: no model, no GPU"))
 
+    _add_llm(commands.add_parser("llm", help="ask a language model for reports (docs/llm.md)"))
+
     prepare = commands.add_parser("prepare", help="make a data folder from raw files")
     sources = prepare.add_subparsers(title="what", required=True, metavar="WHAT")
     features = sources.add_parser("features", help="make the features of a configuration, which train would make else")
@@ -125,6 +127,24 @@ _ADVANCED = {
     "embeddings": "CheXbert vectors made elsewhere, for SembScore",
     "subscores": "a table with id, radgraph_combined, bertscore, semb, bleu2, for RadCliQ",
 }
+
+
+def _add_llm(llm: argparse.ArgumentParser) -> None:
+    add = llm.add_argument
+    add("--url", required=True, help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
+    add("--model", required=True)
+    add("--annotation", required=True, type=Path)
+    add("--images", required=True, type=Path)
+    add("--split", default="test")
+    add("--first", type=_positive, metavar="N", help="ask for the first N studies only")
+    add("--out", required=True, type=Path, help="a .jsonl file; the same command continues it")
+    add("--key-variable", default="REVTAF_LLM_KEY", help="the environment variable that holds the key")
+    add("--requests-per-minute", type=_positive)
+    add("--timeout", type=_positive, default=60, help="seconds for one answer")
+    add("--retries", type=int, default=5)
+    add("--max-tokens", type=_positive, default=512)
+    add("--agreement-allows", action="store_true", help="your word that the data agreement permits this endpoint")
+    llm.set_defaults(run=_llm)
 
 
 def _add_iu(iu: argparse.ArgumentParser) -> None:
@@ -218,6 +238,20 @@ def _score(options: argparse.Namespace) -> None:
     given = _arguments(options)
     sources = {name: given.pop(name) for name in (*_ADVANCED, "bertscore_idf")}
     score(Request(**given, sources=AdvancedSources(**sources)))
+
+
+def _llm(options: argparse.Namespace) -> None:
+    from revtaf.data.annotations import load_annotations
+    from revtaf.eval.llm_endpoint import Endpoint
+    from revtaf.eval.llm_run import run
+
+    studies = load_annotations(options.annotation).get(options.split, [])[: options.first]
+    if not studies:
+        raise UserError(f"{options.annotation}: no study in split '{options.split}'")
+    names = ("url", "model", "key_variable", "timeout", "retries", "requests_per_minute", "max_tokens")
+    endpoint = Endpoint(**{name: getattr(options, name) for name in names})
+    samples = [(study.id, options.images / study.image_path[0]) for study in studies]
+    run(endpoint, samples, options.out, agreement_allows=options.agreement_allows)
 
 
 def _phantom(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from revtaf.cli import main
 from revtaf.data.text import clean_report
 from revtaf.errors import UserError
 from revtaf.eval import llm
@@ -600,3 +601,23 @@ def test_images_of_other_sets_are_sent(server, images, tmp_path):
     server.script = [said("Clear.")]
     ask(server, images, tmp_path / "out.jsonl")
     assert len(server.asked) == 2
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_asks_for_the_studies_of_a_split_and_score_reads_the_answers(server, images, tmp_path):
+    """`revtaf llm`, then `revtaf score --llm`: from an annotation to a row."""
+    studies = [{"id": n, "image_path": [n], "report": f"The lungs are clear. Study {n}."} for n in ("a.jpg", "b.png")]
+    (tmp_path / "annotation.json").write_text(json.dumps({"test": studies}))
+    server.script = [said("The lungs are clear.")]
+    out = tmp_path / "outputs" / "model.jsonl"
+    asked = ["llm", "--url", server.url, "--model", "m", "--annotation", tmp_path / "annotation.json"]
+    assert main([str(x) for x in [*asked, "--images", tmp_path, "--out", out]]) == 0
+    assert set(llm.read_outputs(out)) == {"a.jpg", "b.png"} and KEY not in out.read_text()
+    rows = [{"id": s["id"], "reference": s["report"], "prediction": "lungs clear."} for s in studies]
+    (tmp_path / "ours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scored = ["score", tmp_path / "ours.jsonl", "--llm", out, "--out", tmp_path / "s", "--java", "/none"]
+    assert main([str(x) for x in [*scored, "--resamples", "50"]]) == 0
+    assert "model" in json.loads((tmp_path / "s" / "report.json").read_text())["metrics"]
+    assert main([str(x) for x in [*asked, "--images", tmp_path, "--out", out, "--split", "val"]]) == 2
