@@ -110,8 +110,8 @@ def _add_score(score: argparse.ArgumentParser) -> None:
     add("--export", nargs="+", choices=("rexrank", "cxr_report_metric"), default=[])
     add("--cider-idf", choices=("references", "train"), default="references", help="what CIDEr weighs words by")
     add("--java", help="for METEOR; found by itself otherwise")
-    add("--resamples", type=int, default=10_000, help="for intervals and tests; 0 leaves them out")
-    add("--seed", type=int, default=0)
+    add("--resamples", type=_count, default=10_000, help="for intervals and tests; 0 leaves them out")
+    add("--seed", type=_count, default=0)
     for name, what in _ADVANCED.items():
         add(f"--{name.replace('_', '-')}", type=Path, help=what)
     add("--bertscore-idf", action="store_true")
@@ -195,6 +195,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
     return value
 
 

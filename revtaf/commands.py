@@ -29,7 +29,7 @@ from revtaf.errors import UserError
 from revtaf.eval import nlg, published
 from revtaf.eval.evaluate import evaluate, quick_clinical
 from revtaf.eval.protocol import postprocess, reference_text
-from revtaf.eval.records import Samples
+from revtaf.eval.records import read_samples
 from revtaf.eval.report import table_text, write_report
 from revtaf.eval.score import paper_rows
 from revtaf.files import read_json
@@ -189,15 +189,7 @@ def _score(
     settings, knowledge = session.settings, session.knowledge
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(folder / "predictions.jsonl", [_record(session, dataset, p) for p in predictions])
-    studies = dataset.studies
-    samples = Samples(
-        ids=[s.id for s in studies],
-        references=[s.report for s in studies],
-        predictions=[p.text for p in predictions],
-        subjects=[s.subject_id for s in studies] if all(s.subject_id for s in studies) else None,
-        studies=[s.study_id for s in studies] if all(s.study_id for s in studies) else None,
-        source=str(folder / "predictions.jsonl"),
-    )
+    samples = read_samples(folder / "predictions.jsonl")  # what `revtaf score` would read
     log.info("scoring %d reports", len(predictions))
     evaluation = evaluate(
         samples,

@@ -47,6 +47,7 @@ def diagnose(
     for text, study in zip(texts, studies, strict=True):
         written_for[text].add(study)
     known = {" ".join(r.lower().split()) for r in train_reports}
+    cut = [max_words is not None and len(r.split(" ")) >= max_words for r in references]  # as the protocol counts
     ratio = float(lengths.sum() / max(reference_lengths.sum(), 1))
     return {
         "samples": n,
@@ -55,7 +56,7 @@ def diagnose(
         "reference_words": _spread(reference_lengths),
         "brevity_ratio": ratio,
         "brevity_penalty": 1.0 if ratio >= 1 else math.exp(1 - 1 / ratio) if ratio else 0.0,
-        "share_truncated_references": _share(reference_lengths >= max_words) if max_words else 0.0,
+        "share_truncated_references": _share(cut),
         "share_long_hypotheses": _share(lengths > max_words) if max_words else 0.0,
         "share_empty_hypotheses": _share([not text.strip(" .") for text in texts]),
         "share_repeated_hypotheses": _share([len(written_for[text]) > 1 for text in texts]),

@@ -23,7 +23,6 @@ from revtaf.eval.protocol import PROTOCOL, Processed, Protocol, postprocess, ref
 from revtaf.eval.published import Row
 from revtaf.eval.records import Samples, join
 from revtaf.knowledge.base import Labeler
-from revtaf.labels import CHEXPERT_CATEGORIES
 
 MODEL = "REVTAF"
 ORACLE = floor_rows.NEAREST
@@ -99,6 +98,7 @@ def evaluate(
     raw: dict[str, list[str]] = {name: samples.predictions}
     for other, theirs in (others or {}).items():
         samples, theirs = join(samples, theirs)
+        notes += [f"{other}: {note}" for note in theirs.notes]
         texts[other] = [protocol.hypothesis(h) for h in theirs.predictions]
         raw[other] = theirs.predictions
     if floors and train_reports:
@@ -108,8 +108,11 @@ def evaluate(
     truth = given.references if given.references is not None else np.asarray(labeler.label(references))
     by = given.source or labeler.name
     if given.predictions is not None:
-        notes.append(f"The {given.source} holds statuses of this system alone: other rows have no clinical scores.")
-    if not by.lower().startswith("chexbert"):
+        notes.append(
+            f"Clinical efficacy is from {given.source}, made by a labeler that is not known here. It holds the "
+            "statuses of this system alone: other systems' rows have no clinical scores."
+        )
+    elif not by.lower().startswith("chexbert"):
         notes.append(
             f"Clinical efficacy is labelled by {by}, not CheXbert: "
             "compare rows of this table with each other, not with published numbers."
@@ -120,15 +123,17 @@ def evaluate(
         notes.append(skipped)
     found: dict[str, dict[str, Metric]] = {}
     rows: dict[str, dict[str, Any]] = {}
+    answers: dict[str, np.ndarray | None] = {}
+    documents = trained if cider_idf == "train" else None
     with Meteor(java) as client:
         for row, theirs in texts.items():
-            scores = nlg.metrics(references, theirs, cider_references=trained if cider_idf == "train" else None)
+            scores = nlg.metrics(references, theirs, cider_references=documents)
             try:
                 if not skipped:
                     scores["METEOR"] = nlg.meteor_metric(references, theirs, client)
             except MeteorError as error:
                 notes.append(f"{row}: {error}")
-            predicted = _predicted(labeler, theirs, given, row == name)
+            predicted = answers[row] = _predicted(labeler, theirs, given, row == name)
             more: dict[str, Metric] = {}
             if sources is not None and row == name:
                 more, told = advanced.metrics(samples.references, raw[row], samples.ids, sources)
@@ -153,11 +158,11 @@ def evaluate(
         signature=protocol.signature(
             len(samples),
             by,
-            java_version(java) if "METEOR" in found[name] else "no-java",
+            java_version(java) if any("METEOR" in metrics for metrics in found.values()) else "no-java",
             clusters=units.split(" (")[0].replace(" ", "") if resamples else None,
         )
         + ("|cider:train-idf" if cider_idf == "train" else ""),
-        lengths=diagnose(references, hypotheses, trained, samples.studies, protocol.max_words),
+        lengths=diagnose(references, hypotheses, trained, _studies(samples), protocol.max_words),
         ids=samples.ids,
         per_sample={key: found[name][key].per_sample for key in _PER_SAMPLE if key in found[name]},
         notes=notes,
@@ -166,8 +171,14 @@ def evaluate(
     if resamples:
         _resample(result, found, codes, resamples, seed)
         notes.append(f"Intervals: 95 %, BCa bootstrap over {units}; tests by approximate randomisation, Holm's p.")
-    if samples.studies is not None and len(set(samples.studies)) < len(samples):
-        result.study_level = _study_level(samples, references, hypotheses, found[name], labeler, given, truth)
+    if samples.studies is not None and len(set(_studies(samples))) < len(samples):
+        rows_kept = study_rows(samples.studies, samples.subjects)
+        texts_kept = [references[i] for i in rows_kept], [hypotheses[i] for i in rows_kept]
+        scores = nlg.metrics(*texts_kept, cider_references=documents)
+        if "METEOR" in found[name]:
+            scores["METEOR"] = replace(found[name]["METEOR"], statistics=found[name]["METEOR"].statistics[rows_kept])
+        clinical_kept = _clinical(truth[rows_kept], answers[name][rows_kept])
+        result.study_level = {"n": len(rows_kept), **_row(scores, clinical_kept, {})}
     return result
 
 
@@ -229,19 +240,15 @@ def _resample(result: Evaluation, found: Mapping, codes: np.ndarray, resamples: 
             result.comparisons[row] = statistics.compare(*pair, codes, resamples, seed, resamples)
 
 
-def _study_level(samples: Samples, references, hypotheses, found, labeler, given: Statuses, truth) -> dict[str, Any]:
-    """The system's scores with each report counted once, whichever of its images comes first."""
-    rows = study_rows(samples.studies, samples.subjects)
-    texts = [references[i] for i in rows], [hypotheses[i] for i in rows]
-    predicted = given.predictions[rows] if given.predictions is not None else _statuses(labeler, texts[1])
-    scores = nlg.metrics(*texts)
-    if "METEOR" in found:
-        scores["METEOR"] = replace(found["METEOR"], statistics=found["METEOR"].statistics[rows])
-    return {"n": len(rows), **_row(scores, _clinical(truth[rows], predicted), {})}
+def _studies(samples: Samples) -> list[str] | None:
+    """Names of studies that are unique where they are so within a subject only."""
+    if samples.studies is None or samples.subjects is None:
+        return samples.studies
+    return [f"{subject}/{study}" for subject, study in zip(samples.subjects, samples.studies, strict=True)]
 
 
 def _statuses(labeler: Labeler, texts: Sequence[str]) -> np.ndarray:
     """Labels of N texts, each distinct text labelled once: a constant row costs one report."""
     index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     statuses = np.asarray(labeler.label(list(index)))
-    return statuses[[index[text] for text in texts]][:, : max(len(CHEXPERT_CATEGORIES), statuses.shape[1])]
+    return statuses[[index[text] for text in texts]]

@@ -99,6 +99,8 @@ def _status(where: str, category: str, value: Any, codes: str) -> int:
             code = None
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
             code = float(value)
+        elif isinstance(value, bool):  # True would pass for 1
+            raise TypeError
         return CODES[codes][code]
     except (KeyError, ValueError, TypeError):
         other = next(name for name in CODES if name != codes)

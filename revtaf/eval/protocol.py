@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from revtaf import __version__
 from revtaf.data.text import clean_report
+from revtaf.errors import UserError
 from revtaf.eval.meteor import jar_version
 from revtaf.files import digest
 
@@ -51,6 +52,7 @@ class Protocol:
     min_count: int | None = None
     unknown_in_hypothesis: bool = False
     vocabulary: frozenset[str] | None = None
+    refuses_processed: bool = False  # whether a text in scored spacing would change at a second pass
 
     def reference(self, text: str) -> Processed:
         """The reference that is scored, from a raw report. TypeError for a text that is processed already."""
@@ -68,7 +70,7 @@ class Protocol:
         counts = Counter(word for report in train_reports for word in self.clean_reference(report).split())
         kept = frozenset(word for word, count in counts.items() if count >= self.min_count)
         if not kept:
-            raise ValueError(f"no word occurs {self.min_count} times in the training reports of protocol {self.name}")
+            raise UserError(f"protocol {self.name}: no word occurs {self.min_count} times in the training reports")
         return replace(self, vocabulary=kept)
 
     def signature(self, n: int, labeler: str, java: str, unit: str = "image", clusters: str | None = None) -> str:
@@ -148,6 +150,7 @@ PROTOCOL = Protocol(
     reference_name="mimic-clean",
     hypothesis_name="r2gen-post",
     max_words=100,
+    refuses_processed=True,
 )
 
 _R2GEN = Protocol(

@@ -16,7 +16,8 @@ from revtaf.errors import UserError
 from revtaf.eval.record_files import id_of, listed, optional_id, plain, read_table, require
 
 REQUIRED = ("id", "reference", "prediction")
-LONG_WORDS = 1000  # ten times the longest report: ROUGE-L and METEOR need seconds for each such text
+LONG_WORDS = 1000  # ten times the longest report
+_NAMELESS = ("subject_id of ", "study_id of ")  # stand-ins, see `_groups`
 _SPACED_STOP = re.compile(r"\s\.(?:\s|$)")
 
 
@@ -96,6 +97,7 @@ def join(a: Samples, b: Samples) -> tuple[Samples, Samples]:
         if getattr(a, name) is None or reordered[name] is None:
             continue
         pairs = zip(a.ids, getattr(a, name), reordered[name], strict=True)
+        pairs = (pair for pair in pairs if not any(side.startswith(_NAMELESS) for side in pair[1:]))
         if differing := [sample for sample, x, y in pairs if x.split() != y.split()]:
             raise UserError(
                 f"{a.source} and {b.source} have different {name} for {len(differing)} ids: {listed(differing)}; "

@@ -64,6 +64,7 @@ def table_markdown(evaluation: Evaluation) -> str:
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     if interval := _interval_cells(evaluation):
         lines.insert(3, interval)
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n`{evaluation.signature}`\n"
 
 
@@ -180,7 +181,8 @@ def _tex_number(value: float | None) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}.get(c, c) for c in text)
+    special = {c: f"\\{c}" for c in "&%_#${}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"}
+    return "".join(special.get(c, c) for c in text)
 
 
 def _plain(value: Any) -> Any:

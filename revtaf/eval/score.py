@@ -13,7 +13,7 @@ import numpy as np
 from revtaf import __version__
 from revtaf.data.annotations import load_annotations
 from revtaf.errors import UserError
-from revtaf.eval import advanced, exports, llm, published
+from revtaf.eval import advanced, exports, floors, llm, published
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.evaluate import HEADLINE, MODEL, Evaluation, Statuses, evaluate
 from revtaf.eval.labels_file import read_statuses
@@ -25,8 +25,7 @@ from revtaf.knowledge.base import Labeler
 from revtaf.knowledge.rules import RuleLabeler
 
 ALL = "all"
-LABELERS = ("rules", "chexbert", "file")
-EXPORTS = ("rexrank", "cxr_report_metric")
+RESERVED = (floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)
 PAPER_TABLES = {"mimic_cxr": "Table 1", "iu_xray": "Table 2"}
 log = logging.getLogger("revtaf")
 
@@ -61,13 +60,20 @@ def score(request: Request) -> Path:
     """Read, check, score, write; returns the output folder. Raises UserError before anything is written."""
     if request.protocol not in (*PROTOCOLS, ALL):
         raise UserError(f"--protocol: expected {', '.join(PROTOCOLS)} or {ALL}, got {request.protocol!r}")
-    samples = _read(request.predictions)
-    others = {_row_name(path): _read(path) for path in request.against}
+    if request.protocol == ALL and (ignored := _ignored_by_all(request)):
+        raise UserError(f"--protocol {ALL} prints one system under every protocol; leave out {', '.join(ignored)}")
+    samples = _read(request.predictions, request.protocol)
+    others = {_row_name(path): _read(path, request.protocol) for path in request.against}
     if request.llm:
         samples, more, notes = _llm_rows(samples, request.llm)
-        samples, others = replace(samples, notes=(*samples.notes, *notes)), others | more
+        others = {name: _subset(other, set(samples.ids)) for name, other in others.items()}
+        samples, others = replace(samples, notes=tuple(notes)), others | more
+    if taken := [name for name in (request.name, *others) if name in RESERVED or name.startswith("always ")]:
+        raise UserError(f"{taken[0]!r} is the name of a row without an image; choose another name")
     if len(others) != len(request.against) + len(request.llm) or request.name in others:
         raise UserError(f"rows need different names; got {', '.join([request.name, *others])}: rename a file")
+    if not any(reference.split() for reference in samples.references):
+        raise UserError(f"{request.predictions}: no reference holds a word")
     train_reports = _train_reports(request.train)
     if request.cider_idf == "train" and not train_reports:
         raise UserError("--cider-idf train needs --train: an annotation with a training split")
@@ -76,7 +82,7 @@ def score(request: Request) -> Path:
     sources = request.sources
     if hasattr(labeler, "embed") and sources.embeddings is None:  # CheXbert: its vectors give SembScore
         sources = replace(sources, chexbert=labeler)
-    stem = request.predictions.name.split(".")[0]
+    stem = _stem(request.predictions)
     out = request.out or request.predictions.with_name("score" if stem == "predictions" else f"{stem}-score")
     for other in others.values():
         join(samples, other)
@@ -126,15 +132,31 @@ def paper_rows(dataset: str) -> list[published.Row]:
     return published.rows(dataset, table, "paper") if table else []
 
 
-def _read(path: Path) -> Samples:
+def _read(path: Path, protocol: str) -> Samples:
     samples = read_samples(path)
-    refuse_processed(samples)
+    if protocol == ALL or PROTOCOLS[protocol].refuses_processed:
+        refuse_processed(samples)
     return samples
 
 
+def _ignored_by_all(request: Request) -> list[str]:
+    given = {
+        "--against": request.against,
+        "--llm": request.llm,
+        "--export": request.export,
+        "--published": request.published,
+        "--out": request.out,
+    }
+    return [name for name, value in given.items() if value]
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
 def _row_name(path: Path) -> str:
-    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    return path.parent.name if name == "predictions" and path.parent.name else name
+    name = _stem(path)
+    return (path.resolve().parent.name if name == "predictions" else "") or name
 
 
 def _llm_rows(samples: Samples, files: Sequence[Path]) -> tuple[Samples, dict[str, Samples], list[str]]:
@@ -207,6 +229,7 @@ def _side_by_side(samples: Samples, labeler: Labeler, given: Statuses, train_rep
     signatures = []
     for name, protocol in PROTOCOLS.items():
         options = {"protocol": protocol, "given": given, "java": request.java, "floors": False, "resamples": 0}
+        options["cider_idf"] = request.cider_idf
         found = evaluate(samples, labeler, train_reports, **options)
         row = found.model
         values = [*(row["nlg"][key] for key in HEADLINE[:7]), row["clinical"]["example_f1"]]

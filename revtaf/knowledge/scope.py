@@ -57,6 +57,9 @@ def load_phrases(name: str) -> Any:
     return [line for line in text.splitlines() if line.strip()]
 
 
+LONGEST = 300  # words of a sentence: no report has one, a run-away decoder has, and scopes cost its square
+
+
 def split_sentences(report: str) -> list[str]:
     """Normalised sentences of a raw or of a cleaned report: words and single blanks, nothing else.
 
@@ -68,7 +71,8 @@ def split_sentences(report: str) -> list[str]:
     for part in _SENTENCE_END.split(text):
         sentence = _NO_WORD.sub(" ", _DEIDENTIFIED.sub(" ", part.replace("'", ""))).strip()
         if sentence:
-            sentences.append(_GLUED.sub(" ", sentence).replace(" andor ", " and or "))
+            words = _GLUED.sub(" ", sentence).replace(" andor ", " and or ").split(" ")
+            sentences += [" ".join(words[i : i + LONGEST]) for i in range(0, len(words), LONGEST)]
     return sentences
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from revtaf.data.text import clean_report
+from revtaf.errors import UserError
 from revtaf.eval import nlg
 from revtaf.eval.protocol import PROTOCOL, PROTOCOLS, UNKNOWN, Processed, postprocess, reference_text
 
@@ -97,7 +98,7 @@ def test_rare_words_become_unknown_once_the_training_reports_are_given():
     assert fitted["cvt2distilgpt2"].hypothesis("lungs hazy.") == "lungs hazy ."
     assert fitted["raw"] is PROTOCOLS["raw"]
     assert UNKNOWN not in PROTOCOLS["r2gen"].reference("Lungs hazy."), "the protocol itself is unchanged"
-    with pytest.raises(ValueError, match="no word occurs 10 times"):
+    with pytest.raises(UserError, match="no word occurs 10 times"):
         PROTOCOLS["r2gen"].fit(train[:3])
 
 

@@ -151,6 +151,51 @@ def test_refusals_name_the_fix(predictions, tmp_path, capsys):
     assert not list(tmp_path.glob("*-score"))
 
 
+def test_odd_inputs_come_through(predictions, tmp_path, capsys):
+    """A run-away decoder, line breaks, separators, one sample, only empty predictions; negative counts do not."""
+    odd = ["lungs clear " * 25_000, "no ||| effusion\nnone\x07", "", *PREDICTIONS[3:]]
+    assert score(write(tmp_path / "odd.jsonl", odd), "--out", tmp_path / "odd") == 0
+    told = capsys.readouterr().out
+    assert "have more than 1000 words" in told and "are empty" in told
+    for name, texts, references in (("one", PREDICTIONS[:1], REFERENCES[:1]), ("none", [""] * 3, REFERENCES[:3])):
+        assert score(write(tmp_path / f"{name}.jsonl", texts, references), "--out", tmp_path / name) == 0
+    assert "no reference holds a word" in fails(capsys, write(tmp_path / "blank.jsonl", ["x"], [" "]))
+    for wrong in (("--resamples", "-1"), ("--seed", "-1")):
+        with pytest.raises(SystemExit):
+            main(["score", str(predictions), *wrong])
+
+
+def test_spaced_texts_are_taken_where_a_second_pass_changes_nothing(tmp_path, capsys):
+    """R2Gen writes ' . ' itself: refused under `revtaf`, which would double the blanks, not under `r2gen`."""
+    spaced = write(tmp_path / "r2gen.jsonl", ["the lungs are clear . no effusion ."] * 15)
+    assert "already post-processed" in fails(capsys, spaced)
+    assert score(spaced, "--protocol", "r2gen", "--out", tmp_path / "out") == 0
+    assert score(spaced, "--protocol", "clean", "--out", tmp_path / "out") == 0
+
+
+def test_names_tell_rows_and_folders_apart(predictions, tmp_path, capsys, monkeypatch):
+    """No system takes the name of a row without an image; two files never write into one folder."""
+    assert "choose another name" in fails(capsys, predictions, "--name", "medoid report")
+    for version in ("v1", "v2"):
+        (tmp_path / "deep" / version).mkdir(parents=True)
+        write(tmp_path / "deep" / version / "predictions.jsonl", [version] * 15)
+        assert score(write(tmp_path / f"model.{version}.jsonl")) == 0
+        assert (tmp_path / f"model.{version}-score" / "report.json").exists()
+    monkeypatch.chdir(tmp_path / "deep" / "v1")
+    assert score(predictions, "--against", "predictions.jsonl", "../v2/predictions.jsonl", "--out", tmp_path / "o") == 0
+    assert {"v1", "v2"} < set(json.loads((tmp_path / "o" / "report.json").read_text())["metrics"])
+    assert "leave out --against" in fails(capsys, predictions, "--protocol", "all", "--against", "predictions.jsonl")
+
+
+def test_other_systems_are_taken_on_the_samples_that_a_language_model_answered(predictions, tmp_path):
+    path = tmp_path / "gpt.json"
+    path.write_text(json.dumps({f"s{i}": "The lungs are clear." for i in range(6)}))
+    other = write(tmp_path / "other.jsonl", [""] * 15)
+    assert score(predictions, "--llm", path, "--against", other, "--out", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "|n:6|" in report["signature"] and any(note.startswith("other: 15 of 15") for note in report["notes"])
+
+
 def test_the_paper_rows_are_shown_as_paper(predictions, tmp_path, capsys):
     assert score(predictions, "--published", "mimic_cxr", "--out", tmp_path / "out") == 0
     told = capsys.readouterr().out
