@@ -7,12 +7,22 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from revtaf import __version__
+from revtaf.cli_options import (
+    ADVANCED,
+    add_audit,
+    add_configured,
+    add_features,
+    add_import,
+    add_iu,
+    add_llm,
+    add_mimic,
+    add_phantom,
+    add_score,
+)
 from revtaf.config import Settings
 from revtaf.config_file import load_settings
-from revtaf.data.text import SECTIONS
 from revtaf.errors import UserError
 
 LEAK = 1
@@ -52,157 +62,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"revtaf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, run, text in (
-        ("train", _train, "train a model, or continue an interrupted run"),
-        ("test", _test, "write and score reports with a run's best checkpoint"),
-        ("check", _check, "say which needed files are missing, and what to do"),
-        ("audit", _audit, "look for leaks between the splits; exit code 1 where there is one"),
+    for name, run, text, add in (
+        ("train", _train, "train a model, or continue an interrupted run", add_configured),
+        ("test", _test, "write and score reports with a run's best checkpoint", add_configured),
+        ("check", _check, "say which needed files are missing, and what to do", add_configured),
+        ("audit", _audit, "look for leaks between the splits; exit code 1 where there is one", add_audit),
+        ("score", _score, "score any system's predictions: no model, no GPU", add_score),
+        ("llm", _llm, "ask a language model for reports (docs/llm.md)", add_llm),
     ):
-        _configured(commands.add_parser(name, help=text, description=text), run)
-    commands.choices["audit"].add_argument(
-        "--hash-images", action="store_true", help="compare the images' bytes too, not only their paths"
-    )
-
-    _add_score(commands.add_parser("score", help="score any system's predictions: no model, no GPU"))
-
-    _add_llm(commands.add_parser("llm", help="ask a language model for reports (docs/llm.md)"))
-
+        _command(commands, name, run, text, add)
     prepare = commands.add_parser("prepare", help="make a data folder from raw files")
     sources = prepare.add_subparsers(title="what", required=True, metavar="WHAT")
-    features = sources.add_parser("features", help="make the features of a configuration, which train would make else")
-    _configured(features, _features)
-    features.add_argument("--shard", metavar="I/N", help="compute part I of N only; several machines share the work")
-    _add_mimic(sources.add_parser("mimic_cxr", help="MIMIC-CXR, from the files of PhysioNet"))
-    _add_import(sources.add_parser("import", help="the artefacts of PromptMRG or REVTAF's authors"))
-    phantom = sources.add_parser("phantom", help="draw synthetic radiographs with reports")
-    phantom.add_argument("--out", required=True, type=Path)
-    phantom.add_argument("--images", type=_positive, default=1500)
-    phantom.add_argument("--seed", type=int, default=0)
-    phantom.add_argument("--size", type=_positive, default=256, help="pixels per side")
-    phantom.set_defaults(run=_phantom)
-    _add_iu(sources.add_parser("iu_xray", help="Indiana University collection, from Open-i's files or R2Gen's"))
+    for name, run, text, add in (
+        ("features", _features, "make the features of a configuration, which train would make else", add_features),
+        ("mimic_cxr", _mimic_cxr, "MIMIC-CXR, from the files of PhysioNet", add_mimic),
+        ("iu_xray", _iu_xray, "Indiana University collection, from Open-i's files or R2Gen's", add_iu),
+        ("import", _import, "the artefacts of PromptMRG or REVTAF's authors", add_import),
+        ("phantom", _phantom, "draw synthetic radiographs with reports", add_phantom),
+    ):
+        _command(sources, name, run, text, add)
     return parser
 
 
-def _configured(command: argparse.ArgumentParser, run: Callable) -> None:
-    command.add_argument("--config", required=True, type=Path, help="a YAML file, see configs/")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8")
+def _command(commands, name: str, run: Callable, text: str, add_options: Callable) -> None:
+    command = commands.add_parser(name, help=text, description=text)
+    add_options(command)
     command.set_defaults(run=run)
-
-
-def _add_score(score: argparse.ArgumentParser) -> None:
-    """Names are those of `revtaf.eval.score.Request` and `AdvancedSources`."""
-    add = score.add_argument
-    add("predictions", type=Path, help=".jsonl, .json or .csv with id, reference, prediction; raw texts")
-    add("--out", type=Path, help="folder for report.json, report.html, per_sample.csv, table.md, table.tex")
-    add("--name", default="REVTAF", help="of the system, for the tables")
-    add("--protocol", default="revtaf", help="revtaf, r2gen, r2gen-iu, cvt2distilgpt2, raw, clean; or all")
-    add("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other systems on the same ids")
-    add("--llm", type=Path, nargs="+", default=[], metavar="FILE", help="outputs of language models (docs/llm.md)")
-    add("--train", type=Path, metavar="ANNOTATION", help="its training reports give the rows without an image")
-    add("--labeler", choices=("rules", "chexbert", "file"), default="rules")
-    add("--chexbert", type=Path, default=Path("checkpoints/chexbert/chexbert.pth"))
-    add("--chexbert-vocabulary", type=Path, default=Path("checkpoints/bert-base-uncased/vocab.txt"))
-    add("--labels", type=Path, help="statuses of the predictions, made elsewhere")
-    add("--reference-labels", type=Path, help="statuses of the references, made elsewhere")
-    add("--codes", choices=("chexpert", "ours"), default="chexpert", help="of these files: 1/0/-1/blank, or 0 to 3")
-    add("--published", choices=("mimic_cxr", "iu_xray"), help="show the paper's rows on this set")
-    add("--export", nargs="+", choices=("rexrank", "cxr_report_metric"), default=[])
-    add("--cider-idf", choices=("references", "train"), default="references", help="what CIDEr weighs words by")
-    add("--java", help="for METEOR; found by itself otherwise")
-    add("--resamples", type=_count, default=10_000, help="for intervals and tests; 0 leaves them out")
-    add("--seed", type=_count, default=0)
-    for name, what in _ADVANCED.items():
-        add(f"--{name.replace('_', '-')}", type=Path, help=what)
-    add("--bertscore-idf", action="store_true")
-    score.set_defaults(run=_score)
-
-
-_ADVANCED = {
-    "radgraph_references": "RadGraph annotations of the references, by id",
-    "radgraph_predictions": "RadGraph annotations of the predictions, by id",
-    "radgraph_model": "folder of the RadGraph model, where there are no annotations",
-    "bertscore_model": "folder of distilroberta-base",
-    "bertscore_baseline": "bert-score's baseline file, for another model",
-    "embeddings": "CheXbert vectors made elsewhere, for SembScore",
-    "subscores": "a table with id, radgraph_combined, bertscore, semb, bleu2, for RadCliQ",
-}
-
-
-def _add_llm(llm: argparse.ArgumentParser) -> None:
-    add = llm.add_argument
-    add("--url", required=True, help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
-    add("--model", required=True)
-    add("--annotation", required=True, type=Path)
-    add("--images", required=True, type=Path)
-    add("--split", default="test")
-    add("--first", type=_positive, metavar="N", help="ask for the first N studies only")
-    add("--out", required=True, type=Path, help="a .jsonl file; the same command continues it")
-    add("--key-variable", default="REVTAF_LLM_KEY", help="the environment variable that holds the key")
-    add("--requests-per-minute", type=_positive)
-    add("--timeout", type=_positive, default=60, help="seconds for one answer")
-    add("--retries", type=int, default=5)
-    add("--max-tokens", type=_positive, default=512)
-    add("--agreement-allows", action="store_true", help="your word that the data agreement permits this endpoint")
-    llm.set_defaults(run=_llm)
-
-
-def _add_iu(iu: argparse.ArgumentParser) -> None:
-    iu.add_argument("--source", required=True, type=Path, help="folder with the XML and images, or R2Gen's package")
-    iu.add_argument("--out", required=True, type=Path)
-    iu.add_argument("--split", help="from the XML: whole, random, or an R2Gen annotation whose split is used")
-    iu.add_argument("--seed", type=int, default=0, help="of --split random")
-    iu.add_argument("--annotation", type=Path, help="R2Gen's, in place of SOURCE/annotation.json")
-    iu.add_argument("--test", type=Path, help="a file with the test split, where the source has none")
-    iu.add_argument("--blanks", choices=("keep", "drop"), default="keep", help="XXXX, which stands for removed words")
-    iu.add_argument("--sections", choices=SECTIONS, default=SECTIONS[0])
-    iu.add_argument("--missing", choices=("error", "drop"), default="error", help="images that are not there")
-    iu.add_argument("--projections", type=Path, help="indiana_projections.csv, which names the frontal images")
-    iu.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
-    iu.set_defaults(run=_iu_xray)
-
-
-def _add_mimic(mimic: argparse.ArgumentParser) -> None:
-    mimic.add_argument("--jpg", required=True, type=Path, help="MIMIC-CXR-JPG: files/ and mimic-cxr-2.0.0-*.csv.gz")
-    mimic.add_argument("--reports", required=True, type=Path, help="mimic-cxr-reports.zip, or its files/")
-    mimic.add_argument("--out", required=True, type=Path)
-    mimic.add_argument("--sections", choices=SECTIONS, default=SECTIONS[0])
-    mimic.add_argument("--views", choices=("all", "frontal", "first"), default="all")
-    mimic.add_argument("--one-image-per-study", action="store_true", help="a study is one sample with all its images")
-    mimic.add_argument("--labels", choices=("none", "chexpert", "negbio"), default="none", help="statuses of PhysioNet")
-    mimic.add_argument("--like", type=Path, help="an annotation (R2Gen's) whose images and splits are reproduced")
-    mimic.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
-    mimic.set_defaults(run=_mimic_cxr)
-
-
-def _add_import(given: argparse.ArgumentParser) -> None:
-    given.add_argument("--out", required=True, type=Path)
-    given.add_argument("--annotation", required=True, type=Path)
-    given.add_argument("--images", type=Path)
-    given.add_argument("--scores", required=True, help="image_region_score_{split}.json, with {split} in it")
-    given.add_argument("--score-kind", choices=("prob", "logit"), default="prob")
-    given.add_argument("--memory-texts", required=True, type=Path, help="clip_text_features.json")
-    given.add_argument("--memory-indices", help="labels_indices_{split}.json; without it the annotation's clip_indices")
-    given.add_argument("--local", required=True, type=Path, help="folder region_txt_embeddings")
-    given.add_argument("--reference", required=True, type=Path, help="folder of the reports' sentence embeddings")
-    given.add_argument("--neighbours", type=Path, help="hash_distance.json; computed where it is not given")
-    given.add_argument("--seed", type=int, default=0, help="of ties among computed neighbours")
-    given.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
-    given.set_defaults(run=_import)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
-    return value
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -243,7 +128,7 @@ def _score(options: argparse.Namespace) -> None:
     from revtaf.eval.score import Request, score
 
     given = _arguments(options)
-    sources = {name: given.pop(name) for name in (*_ADVANCED, "bertscore_idf")}
+    sources = {name: given.pop(name) for name in (*ADVANCED, "bertscore_idf")}
     score(Request(**given, sources=AdvancedSources(**sources)))
 
 
