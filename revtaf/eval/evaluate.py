@@ -95,12 +95,10 @@ def evaluate(
     trained = [protocol.reference(r) for r in train_reports]
     notes = list(samples.notes)
     texts: dict[str, list[Processed]] = {name: hypotheses}
-    raw: dict[str, list[str]] = {name: samples.predictions}
     for other, theirs in (others or {}).items():
         samples, theirs = join(samples, theirs)
         notes += [f"{other}: {note}" for note in theirs.notes]
         texts[other] = [protocol.hypothesis(h) for h in theirs.predictions]
-        raw[other] = theirs.predictions
     if floors and train_reports:
         texts |= floor_rows.rows(train_reports, samples.references, seed, protocol.reference)
     elif floors:
@@ -123,7 +121,6 @@ def evaluate(
         notes.append(skipped)
     found: dict[str, dict[str, Metric]] = {}
     rows: dict[str, dict[str, Any]] = {}
-    answers: dict[str, np.ndarray | None] = {}
     documents = trained if cider_idf == "train" else None
     with Meteor(java) as client:
         for row, theirs in texts.items():
@@ -133,11 +130,13 @@ def evaluate(
                     scores["METEOR"] = nlg.meteor_metric(references, theirs, client)
             except MeteorError as error:
                 notes.append(f"{row}: {error}")
-            predicted = answers[row] = _predicted(labeler, theirs, given, row == name)
+            predicted = _predicted(labeler, theirs, given, row == name)
             more: dict[str, Metric] = {}
-            if sources is not None and row == name:
-                more, told = advanced.metrics(samples.references, raw[row], samples.ids, sources)
-                notes += told
+            if row == name:
+                own = predicted
+                if sources is not None:
+                    more, told = advanced.metrics(samples.references, samples.predictions, samples.ids, sources)
+                    notes += told
             labelled = predicted is not None
             found[row] = {**scores, **(clinical.metrics(truth, predicted) if labelled else {}), **more}
             rows[row] = _row(scores, _clinical(truth, predicted) if labelled else {}, more)
@@ -172,13 +171,11 @@ def evaluate(
         _resample(result, found, codes, resamples, seed)
         notes.append(f"Intervals: 95 %, BCa bootstrap over {units}; tests by approximate randomisation, Holm's p.")
     if samples.studies is not None and len(set(_studies(samples))) < len(samples):
-        rows_kept = study_rows(samples.studies, samples.subjects)
-        texts_kept = [references[i] for i in rows_kept], [hypotheses[i] for i in rows_kept]
-        scores = nlg.metrics(*texts_kept, cider_references=documents)
-        if "METEOR" in found[name]:
-            scores["METEOR"] = replace(found[name]["METEOR"], statistics=found[name]["METEOR"].statistics[rows_kept])
-        clinical_kept = _clinical(truth[rows_kept], answers[name][rows_kept])
-        result.study_level = {"n": len(rows_kept), **_row(scores, clinical_kept, {})}
+        kept = study_rows(samples.studies, samples.subjects)
+        scores = nlg.metrics([references[i] for i in kept], [hypotheses[i] for i in kept], None, documents)
+        if meteor := found[name].get("METEOR"):
+            scores["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])
+        result.study_level = {"n": len(kept), **_row(scores, _clinical(truth[kept], own[kept]), {})}
     return result
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from revtaf.eval.cards import Sample
 from revtaf.eval.evaluate import Evaluation
 from revtaf.eval.page import curve_panels, render
-from revtaf.eval.page_parts import without_zero
+from revtaf.eval.page_parts import number, without_zero
 from revtaf.files import atomic_write, write_json
 
 __all__ = ["COLUMNS", "Sample", "table_latex", "table_markdown", "table_text", "write_report"]
@@ -125,10 +125,10 @@ def write_report(
 def _cells(evaluation: Evaluation) -> list[list[str]]:
     rows = [["", *COLUMNS, "Avg"]]
     for name, row in evaluation.rows.items():
-        rows.append([name, *(_number(_value(row, column)) for column in COLUMNS), _number(row["average"])])
+        rows.append([name, *(number(_value(row, column)) for column in COLUMNS), number(row["average"])])
     for row in evaluation.published:
         values = (row.figures.get(_published_key(column)) for column in COLUMNS)
-        rows.append([f"{row.system} (paper)", *map(_number, values), _number(row.figures.get("avg"))])
+        rows.append([f"{row.system} (paper)", *map(number, values), number(row.figures.get("avg"))])
     return rows
 
 
@@ -148,7 +148,7 @@ def _interval_cells(evaluation: Evaluation) -> list[str] | None:
 def _advanced_lines(evaluation: Evaluation, width: int) -> list[list[str]]:
     """The advanced metrics of the system, where any was computed, as lines of their own."""
     return [
-        [f"{evaluation.name}, {name}", _number(value), *[""] * (width - 2)]
+        [f"{evaluation.name}, {name}", number(value), *[""] * (width - 2)]
         for name, value in evaluation.model["advanced"].items()
     ]
 
@@ -172,12 +172,8 @@ def _per_sample(evaluation: Evaluation) -> str:
     return buffer.getvalue()
 
 
-def _number(value: float | None) -> str:
-    return "n/a" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
 def _tex_number(value: float | None) -> str:
-    return "--" if value is None or not math.isfinite(value) else f"{value:.3f}"
+    return number(value).replace("n/a", "--")
 
 
 def _tex(text: str) -> str:

@@ -134,10 +134,7 @@ def _training(settings: Settings, device: torch.device, store: FeatureStore) -> 
 
     texts = ReferenceTexts(**tables, reports=reports, nearest=np.zeros(0, np.int32))
     size = settings.classifier.memory_size
-    space = _memory_space(queries if by_clip else None, scores["scores"], texts, patients)
-    memory = stages.memory_rows(
-        store, queries if by_clip else scores["scores"], patients, *space, patients, _metric(by_clip), size, device
-    )
+    memory = _memory(store, queries, scores["scores"], patients, scores["scores"], texts, patients, size, device)
     texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
     given = stages.given_statuses(studies, options)
     return Knowledge(
@@ -175,15 +172,27 @@ def _split(
     identity = components.identity["entities"] if components.medklip else ["fitted", knowledge.scorer_mark]
     scores = stages.model_scores(store, studies, data, lambda: knowledge.entities, identity, device)
     by_clip = settings.knowledge.memory == "clip"
-    queries = stages.clip_images(store, studies, data, components) if by_clip else scores["scores"]
-    space = _memory_space(queries if by_clip else None, train.scores, texts, train.patients)
+    queries = stages.clip_images(store, studies, data, components) if by_clip else None
     k = train.memory.shape[1]
-    memory = stages.memory_rows(store, queries, patients, *space, train.patients, _metric(by_clip), k, device)
+    memory = _memory(store, queries, scores["scores"], patients, train.scores, texts, train.patients, k, device)
     return Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory), studies
 
 
-def _metric(by_clip: bool) -> str:
-    return "cosine" if by_clip else "euclidean"
+def _memory(
+    store: FeatureStore,
+    clip_queries: np.ndarray | None,
+    scores: np.ndarray,
+    patients: list[str],
+    train_scores: np.ndarray,
+    texts: ReferenceTexts,
+    train_patients: list[str],
+    size: int,
+    device: torch.device,
+) -> np.ndarray:
+    """The classifier's memory (N, K_m) of images, by CLIP where `clip_queries` are given, else by entity scores."""
+    queries, metric = (scores, "euclidean") if clip_queries is None else (clip_queries, "cosine")
+    space = _memory_space(clip_queries, train_scores, texts, train_patients)
+    return stages.memory_rows(store, queries, patients, *space, train_patients, metric, size, device)
 
 
 def _memory_space(clip_queries, train_scores: np.ndarray, texts: ReferenceTexts, patients: list[str]):
