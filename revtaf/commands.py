@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from revtaf.check import require
-from revtaf.config import DataSettings, Settings
-from revtaf.config_file import load_settings
+from revtaf.config import FREE, DataSettings, Settings
+from revtaf.config_file import differences, load_settings, save_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.data.dataset import ReportDataset
-from revtaf.engine.checkpoint import find_last, load_weights, open_best
-from revtaf.engine.inference import Prediction, predict, predict_probabilities, retrieval_index
+from revtaf.engine.checkpoint import find_last
+from revtaf.engine.inference import Prediction, predict, predict_probabilities
 from revtaf.engine.runtime import (
     environment,
     log_to,
@@ -25,8 +25,9 @@ from revtaf.engine.runtime import (
 )
 from revtaf.engine.setup import Session, open_session
 from revtaf.engine.train import fit
+from revtaf.engine.trained import open_trained
 from revtaf.errors import UserError
-from revtaf.eval import nlg, published
+from revtaf.eval import floors, nlg, published
 from revtaf.eval.evaluate import evaluate, quick_clinical
 from revtaf.eval.protocol import postprocess, reference_text
 from revtaf.eval.records import read_samples
@@ -151,29 +152,13 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict:
 
 def test(settings: Settings) -> Path:
     """Write and score the reports of `data.test_split` with the best checkpoint; returns the output folder."""
-    require(settings, training=False)
-    checkpoint, tokenizer, meta = open_best(settings.run, settings)
-    accelerator = make_accelerator(settings)
-    session = open_session(settings, accelerator, tokenizer)
-    if (meta["features"], meta["fingerprint"]) != (session.knowledge.key, session.knowledge.fingerprint):
-        raise UserError(
-            f"{checkpoint} was trained on other features than {settings.training_data.features} now has for this "
-            "configuration: training data, weights or knowledge settings have changed since, or the folder was deleted "
-            "and made again; restore it, or train again"
-        )
-    session.notes = meta["sources"]
-    load_weights(checkpoint, session.model)
-    session.model.to(accelerator.device)
-    data = settings.data
-    dataset = session.evaluation_set(data, data.test_split)
-    index = None
-    if session.model.needs_reference:
-        index = retrieval_index(session, cache=checkpoint / "database.safetensors")
+    trained = open_trained(settings)
+    session, dataset, index = trained.session, trained.dataset, trained.index
+    accelerator, folder = session.accelerator, trained.folder
     shown = sample_rows(dataset, settings.eval.samples)
     predictions = predict(session, dataset, settings.generation, index=index, keep_maps=frozenset(shown))
-    folder = Path(settings.run) / _output_name(settings)
     if accelerator.is_main_process:
-        _score(session, dataset, predictions, shown, meta, folder)
+        _score(session, dataset, predictions, shown, trained.meta, folder)
     accelerator.wait_for_everyone()
     return folder
 
@@ -188,13 +173,16 @@ def _score(
 ) -> None:
     settings, knowledge = session.settings, session.knowledge
     folder.mkdir(parents=True, exist_ok=True)
+    save_settings(folder / "config.yaml", settings)
     write_jsonl(folder / "predictions.jsonl", [_record(session, dataset, p) for p in predictions])
     samples = read_samples(folder / "predictions.jsonl")  # what `revtaf score` would read
     log.info("scoring %d reports", len(predictions))
+    retrieved = [knowledge.studies[p.reference].report for p in predictions if p.reference >= 0]
     evaluation = evaluate(
         samples,
         knowledge.labeler,
         [study.report for study in knowledge.studies],
+        copies={floors.RETRIEVED: retrieved} if retrieved else {},
         java=settings.eval.java,
         resamples=settings.eval.resamples,
         seed=settings.seed,
@@ -223,14 +211,6 @@ def _score(
     print(f"\npredictions: {folder / 'predictions.jsonl'}\npage: {folder / 'report.html'}")
 
 
-def _output_name(settings: Settings) -> str:
-    """iu_xray-val; trials and oracle prompts get folders of their own and never replace the real result."""
-    data = settings.data
-    name = f"{data.name}-{data.test_split.replace('+', '-')}"
-    name += f"-first{data.max_samples}" if data.max_samples else ""
-    return name + ("-oracle" if settings.generation.prompts == "oracle" else "")
-
-
 def _record(session: Session, dataset: ReportDataset, p: Prediction) -> dict[str, Any]:
     """One line of predictions.jsonl."""
     study = dataset.studies[p.row]
@@ -255,7 +235,8 @@ def _flags(settings: Settings) -> str:
     return (
         f"lre {'on' if lre.enabled else 'off'} ({lre.metric}, grp {lre.grp_source}), "
         f"fvtaf {'on' if fvtaf.enabled else 'off'} ({fvtaf.attention}, {fvtaf.axis}), "
-        f"alpha {loss.alpha}, beta {loss.beta}, prompts {settings.generation.prompts}"
+        f"alpha {loss.alpha}, beta {loss.beta}, prompts {settings.generation.prompts}, "
+        f"references {settings.generation.references}"
     )
 
 
@@ -265,25 +246,11 @@ def _earlier_progress(folder: Path, settings: Settings) -> dict:
     if last is None:
         return {}
     earlier = load_settings(folder / "config.yaml")
-    changed = _changed(earlier.model_dump(), settings.model_dump())
+    found = differences(earlier.model_dump(), settings.model_dump(), FREE)
+    changed = [f"{key}: {before} -> {now}" for key, before, now in found]
     if changed:
         raise UserError(
             f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); "
             "name another folder with run=FOLDER, or delete this one"
         )
     return read_json(last / "progress.json", "training progress")
-
-
-# Settings that may change between the two halves of a run: they do not touch what it computes.
-_FREE = ("eval.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")
-
-
-def _changed(a: dict, b: dict, prefix: str = "") -> list[str]:
-    result = []
-    for key in a:
-        name = prefix + key
-        if isinstance(a[key], dict) and isinstance(b[key], dict):
-            result += _changed(a[key], b[key], f"{name}.")
-        elif a[key] != b[key] and not name.startswith(_FREE):
-            result.append(f"{name}: {a[key]} -> {b[key]}")
-    return result

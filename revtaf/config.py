@@ -68,6 +68,7 @@ class EncoderSettings(Section):
     image_size: int = Field(224, ge=64)
     resize: int = Field(256, ge=64)
     rotation: float = Field(5.0, ge=0)  # degrees, training only
+    blind: bool = False  # every image is black: what is left is the language. A control, with nothing else of the image
 
 
 class ClassifierSettings(Section):
@@ -131,7 +132,8 @@ class GenerationSettings(Section):
     repetition_penalty: float = Field(1.0, gt=0)
     no_repeat_ngram: int = Field(0, ge=0)
     batch_size: int = Field(16, ge=1)
-    prompts: Literal["predicted", "oracle"] = "predicted"
+    prompts: Literal["predicted", "oracle"] = "predicted"  # oracle: the reference's statuses
+    references: Literal["retrieved", "oracle", "random"] = "retrieved"  # oracle: nearest by the true statuses
 
 
 class LossSettings(Section):
@@ -200,6 +202,11 @@ class Settings(Section):
             raise ValueError(
                 f"encoder.image_size {self.encoder.image_size} exceeds encoder.resize {self.encoder.resize}"
             )
+        if self.encoder.blind and (self.lre.enabled or self.fvtaf.enabled or self.classifier.memory):
+            raise ValueError(
+                "encoder.blind hides the image, but retrieved reports and entity prompts come from it too: it needs "
+                "lre.enabled=false fvtaf.enabled=false classifier.memory=false"
+            )
         scorer = self.knowledge.entities == "scorer" and self.knowledge.imported is None
         if self.encoder.weights == "scorer" and not scorer:
             raise ValueError("encoder.weights=scorer needs knowledge.entities=scorer, whose network it takes")
@@ -227,3 +234,5 @@ class Settings(Section):
 
 # What a checkpoint's weights depend on: a test run must agree with the run it loads.
 ARCHITECTURE = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
+# Settings that may change between the two halves of a run: they do not touch what it computes.
+FREE = ("eval.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")

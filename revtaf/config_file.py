@@ -40,6 +40,18 @@ def parse_settings(content: dict[str, Any], where: str) -> Settings:
         raise UserError(f"{where}: {key}: {first['msg']} (got {first['input']!r})") from None
 
 
+def differences(a: dict, b: dict, free: tuple[str, ...] = (), prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two dumps of settings differ: (key, value in a, value in b); keys that begin with one of `free` aside."""
+    result = []
+    for key in a:
+        name = prefix + key
+        if isinstance(a[key], dict) and isinstance(b[key], dict):
+            result += differences(a[key], b[key], free, f"{name}.")
+        elif a[key] != b[key] and not name.startswith(free):
+            result.append((name, a[key], b[key]))
+    return result
+
+
 def save_settings(path: str | Path, settings: Settings) -> None:
     with atomic_write(path) as partial:
         content = settings.model_dump(mode="json")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from revtaf.backbone import Backbone
@@ -18,13 +19,19 @@ class Vision(NamedTuple):
 
 
 class Encoder(nn.Module):
-    def __init__(self, backbone: str):
+    """blind: every image is replaced by a black one, so that the output is the same for all (a control)."""
+
+    def __init__(self, backbone: str, blind: bool = False):
         super().__init__()
         self.backbone = Backbone(backbone)
         self.width = self.backbone.width
+        self.blind = blind
 
     def forward(self, images: Tensor) -> Vision:
         """(B, 3, H, W), normalised -> patches (B, P, width) with P = H/32 * W/32, pooled (B, width)."""
-        grid = self.backbone(images)
+        if self.blind:
+            grid = self.backbone(torch.zeros_like(images[:1])).expand(len(images), -1, -1, -1)
+        else:
+            grid = self.backbone(images)
         patches = grid.flatten(2).transpose(1, 2)
         return Vision(patches, patches.mean(1))

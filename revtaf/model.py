@@ -80,7 +80,7 @@ class REVTAF(nn.Module):
         super().__init__()
         lre, fvtaf = settings.lre, settings.fvtaf
         self.settings = settings
-        self.encoder = Encoder(settings.encoder.backbone)
+        self.encoder = Encoder(settings.encoder.backbone, settings.encoder.blind)
         self.classifier = Classifier(self.encoder.width, memory_width, categories, settings.classifier)
         self.hnn = (
             HNN(len(ENTITIES), (lre.width, lre.width), lre.curvature, lre.learnable_curvature, lre.metric)

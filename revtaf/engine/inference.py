@@ -18,7 +18,7 @@ from revtaf.data.store import Features
 from revtaf.engine.setup import Session
 from revtaf.files import atomic_write
 from revtaf.lre.index import RetrievalIndex
-from revtaf.lre.reference import NO_REPORT
+from revtaf.lre.reference import NO_REPORT, fixed_references
 from revtaf.model import REVTAF
 
 EMBED_AT_ONCE = 8192  # rows of entity scores embedded at once
@@ -82,13 +82,18 @@ def predict(
     rows = list(range(len(dataset))) if rows is None else rows
     mine = rows[accelerator.process_index :: accelerator.num_processes]
     loader = eval_loader(dataset, mine, generation.batch_size, session.settings.train.workers)
-    if index is None and model.needs_reference:
+    fixed = None
+    if model.needs_reference and generation.references != "retrieved":
+        fixed = _fixed_references(session, dataset, generation.references)
+    elif index is None and model.needs_reference:
         index = retrieval_index(session)
     predictions: list[Prediction] = []
     for batch in tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process):
         reference = torch.full((len(batch),), NO_REPORT)
         distance = torch.zeros(len(batch))
-        if model.needs_reference:
+        if fixed is not None:
+            distance, reference = (values[batch.rows] for values in fixed)
+        elif model.needs_reference:
             patients = [dataset.features.patients[row] for row in batch.rows.tolist()]
             points = model.embed(batch.scores.to(session.device))
             found = index.search(points, 1, query_groups=patients)
@@ -114,6 +119,13 @@ def predict(
             )
     by_row = {p.row: p for p in gather_object(predictions)}
     return [by_row[row] for row in rows]
+
+
+def _fixed_references(session: Session, dataset: ReportDataset, source: str) -> tuple[Tensor, Tensor]:
+    """Of every row of the split, whichever rows are asked for: (S,) status distance and training row."""
+    train, asked = session.knowledge.train, dataset.features
+    statuses, known = (torch.from_numpy(f.statuses.astype(np.int64)) for f in (asked, train))
+    return fixed_references(source, statuses, asked.patients, known, train.patients, session.settings.seed)
 
 
 @torch.no_grad()

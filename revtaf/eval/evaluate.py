@@ -75,6 +75,7 @@ def evaluate(
     name: str = MODEL,
     protocol: Protocol = PROTOCOL,
     others: Mapping[str, Samples] | None = None,
+    copies: Mapping[str, Sequence[str]] | None = None,
     given: Statuses = Statuses(),
     sources: AdvancedSources | None = None,
     java: str | None = None,
@@ -86,7 +87,8 @@ def evaluate(
     """Score N raw predictions against N raw reports.
 
     train_reports: raw, for the rows without an image and the copy check; may be empty. others: further systems on the
-    same ids, each a row, and tested against this one. sources: of the advanced metrics. cider_idf: document frequencies
+    same ids, each a row, and tested against this one. copies: rows of N raw reports that were written by people,
+    processed like references. sources: of the advanced metrics. cider_idf: document frequencies
     of the "references", as COCO, or of the "train" reports. resamples: for intervals and tests; 0 leaves them out.
     """
     protocol = protocol.fit(train_reports) if train_reports else protocol
@@ -99,6 +101,8 @@ def evaluate(
         samples, theirs = join(samples, theirs)
         notes += [f"{other}: {note}" for note in theirs.notes]
         texts[other] = [protocol.hypothesis(h) for h in theirs.predictions]
+    for copy, reports in (copies or {}).items():
+        texts[copy] = [protocol.reference(r) for r in reports]
     if floors and train_reports:
         texts |= floor_rows.rows(train_reports, samples.references, seed, protocol.reference)
     elif floors:

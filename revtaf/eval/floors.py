@@ -21,6 +21,7 @@ MOST_FREQUENT = "most frequent report"
 MEDOID = "medoid report"
 RANDOM = "random training report"
 NEAREST = "nearest training report (oracle)"
+RETRIEVED = "retrieved report"  # the answer of a system that copies what its retriever finds
 ALWAYS_NO_FINDING = 'always "no finding"'
 TOP_K = range(1, 6)
 

@@ -25,7 +25,7 @@ from revtaf.knowledge.base import Labeler
 from revtaf.knowledge.rules import RuleLabeler
 
 ALL = "all"
-RESERVED = (floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)
+RESERVED = (floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST, floors.RETRIEVED)
 PAPER_TABLES = {"mimic_cxr": "Table 1", "iu_xray": "Table 2"}
 log = logging.getLogger("revtaf")
 

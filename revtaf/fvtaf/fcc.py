@@ -60,7 +60,7 @@ def fcc_loss(
         dtype = torch.promote_types(global_map.dtype, torch.float32)
         a, b, cosine = global_map.to(dtype), local_map.to(dtype), cosine.to(dtype)
         overlap_of = soft_iou if iou == "soft" else hard_iou
-        overlap = _overlap_enlarged(a, b, upsample, overlap_of) if upsample else overlap_of(_unit(a), _unit(b))
+        overlap = _overlap_enlarged(a, b, upsample, overlap_of) if upsample else overlap_of(unit_maps(a), unit_maps(b))
         loss = 1 - cosine.sigmoid() * overlap
         if mask is None:
             return loss.mean()
@@ -88,7 +88,7 @@ def hard_iou(a: Tensor, b: Tensor) -> Tensor:
     return both / union.clamp_min(DIVISOR_FLOOR)
 
 
-def _unit(maps: Tensor) -> Tensor:
+def unit_maps(maps: Tensor) -> Tensor:
     """(..., P) -> the same, each map from 0 to 1; constant maps become 0."""
     low, high = maps.amin(dim=-1, keepdim=True), maps.amax(dim=-1, keepdim=True)
     flat = high - low <= FLAT * high.abs()
@@ -102,7 +102,7 @@ def _overlap_enlarged(a: Tensor, b: Tensor, side: int, overlap_of) -> Tensor:
 
     def enlarge(maps: Tensor) -> Tensor:
         maps = F.interpolate(maps.unflatten(-1, (grid, grid))[None], (side, side), mode="bilinear")
-        return _unit(maps[0].flatten(1))
+        return unit_maps(maps[0].flatten(1))
 
     def overlap(sentences: Tensor, entities: Tensor) -> Tensor:
         return overlap_of(enlarge(sentences)[None], enlarge(entities)[None])[0]

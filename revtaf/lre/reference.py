@@ -2,7 +2,8 @@
 
 Training: `batch_labels` takes the batch neighbour nearest by ground-truth statuses, as the paper prints;
 `dataset_labels` searches the whole training set by statuses; `learned` asks the retriever itself, as at test.
-Inference: always the retriever. A sample never gets its own patient's report.
+Inference: always the retriever, but for the ceilings of `fixed_references`. A sample never gets a report of its own
+patient.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from revtaf.lre.index import RetrievalIndex
-from revtaf.lre.labels import nearest_by_status
+from revtaf.lre.labels import Grouping, nearest_by_status
 
 NO_REPORT = -1
 
@@ -60,6 +61,31 @@ class TrainingReferences:
             )
             result[ask] = batch_rows[nearest[:, 0]]
         return result
+
+
+def fixed_references(
+    source: str, statuses: Tensor, patients: Sequence[str], train: Tensor, train_patients: Sequence[str], seed: int
+) -> tuple[Tensor, Tensor]:
+    """References that no retriever chose, for the ceilings: status distance (Q,) and training row (Q,), int64.
+
+    statuses (Q, K) and patients (Q,) of the queries, train (N, K) and train_patients (N,). source "oracle": nearest by
+    the queries' own statuses, which a test image does not show; ties are drawn with `seed`. "random": any other
+    patient's report. Never the query's own patient, either way.
+    """
+    if source == "oracle":
+        nearest = nearest_by_status(statuses, train, 1, query_groups=patients, groups=train_patients, seed=seed)
+        return nearest[0][:, 0], nearest[1][:, 0]
+    if source != "random":
+        raise ValueError(f"expected oracle or random, got {source!r}")
+    grouping = Grouping(train_patients, len(train))
+    own = grouping.codes(patients, len(statuses))
+    grouping.check_enough(own, 1)
+    rng = np.random.default_rng((seed, 2))
+    rows = rng.integers(len(train), size=len(statuses))
+    while (again := grouping.members[rows] == own).any():
+        rows[again] = rng.integers(len(train), size=int(again.sum()))
+    rows = torch.from_numpy(rows)
+    return 2 * (train[rows] != statuses).sum(1), rows
 
 
 def search_rows(index: RetrievalIndex, points: Tensor, groups, chunk: int = 512) -> Tensor:
