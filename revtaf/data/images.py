@@ -7,6 +7,7 @@ sample) alone, so that an interrupted run continues with exactly the same images
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,26 @@ def read_image(path: str | Path) -> Image.Image:
 def resize_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
     """Shorter side to `resize`, centre crop of `size`: what the model sees at evaluation."""
     return F.center_crop(F.resize(image, resize, InterpolationMode.BILINEAR), [size, size])
+
+
+def crop_box(xyxy: Sequence[float], size: tuple[int, int], resize: int, crop: int) -> tuple[float, ...]:
+    """A box in fractions of the whole image of `size` (width, height) -> in fractions of the crop of `resize_crop`,
+    cut at its borders."""
+    scale = resize / min(size)
+    moved = []
+    for i, value in enumerate(xyxy):
+        side = size[i % 2] * scale
+        moved.append(min(max((value * side - (side - crop) / 2) / crop, 0.0), 1.0))
+    return tuple(moved)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height), from the header alone. Raises UserError as `read_image`."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"not a readable image: {path} ({error}); replace it or drop the study") from None
 
 
 def augment(image: Image.Image, resize: int, size: int, rotation: float, draw: np.random.Generator) -> Image.Image:
