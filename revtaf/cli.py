@@ -1,4 +1,4 @@
-"""The command line: python -m revtaf train | test | score | llm | prepare | check | audit."""
+"""The command line: python -m revtaf train | test | analyse | ablate | score | llm | prepare | check | audit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from revtaf import __version__
 from revtaf.cli_options import (
     ADVANCED,
+    add_ablate,
     add_audit,
     add_configured,
     add_features,
@@ -32,13 +34,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a leak found, 2 bad input (one message), 130 interrupted."""
-    # No command may reach for a model hub by itself: weights come from files that the user names.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
-    for noisy in ("transformers", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint
+    configure()
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -56,6 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
 
 
+def configure() -> None:
+    """What every process of the program sets before anything else: no hub, and a log of plain lines."""
+    # No command may reach for a model hub by itself: weights come from files that the user names.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    for noisy in ("transformers", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="revtaf", description="Radiology reports from chest radiographs: REVTAF. Not a medical device."
@@ -65,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text, add in (
         ("train", _train, "train a model, or continue an interrupted run", add_configured),
         ("test", _test, "write and score reports with a run's best checkpoint", add_configured),
+        ("analyse", _analyse, "where a trained model's maps look, and what its retriever finds", add_configured),
+        ("ablate", _ablate, "run a grid of settings: every table and figure of the paper", add_ablate),
         ("check", _check, "say which needed files are missing, and what to do", add_configured),
         ("audit", _audit, "look for leaks between the splits; exit code 1 where there is one", add_audit),
         ("score", _score, "score any system's predictions: no model, no GPU", add_score),
@@ -110,6 +119,22 @@ def _test(options: argparse.Namespace) -> None:
     from revtaf.commands import test
 
     test(_settings(options))
+
+
+def _analyse(options: argparse.Namespace) -> None:
+    from revtaf.analyses import analyse
+
+    for path in analyse(_settings(options)):
+        print(path)
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from revtaf.ablation.command import ablate
+
+    # argparse hands everything behind --config to it, which takes several files.
+    given = [*(item for item in options.config if "=" in item), *options.given]
+    for folder in ablate([Path(item) for item in options.config if "=" not in item], given):
+        print(f"tables: {folder}")
 
 
 def _check(options: argparse.Namespace) -> int:

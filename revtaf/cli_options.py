@@ -13,6 +13,16 @@ def add_configured(command: argparse.ArgumentParser) -> None:
     command.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8")
 
 
+def add_ablate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", required=True, nargs="+", help="grids, see configs/ablations/")
+    command.add_argument(
+        "given",
+        nargs="*",
+        metavar="key=value",
+        help="data=phantom, jobs=2, seeds=0,1, rows=a,b, runs=FOLDER, out=FOLDER, and settings of all rows",
+    )
+
+
 def add_audit(audit: argparse.ArgumentParser) -> None:
     add_configured(audit)
     audit.add_argument("--hash-images", action="store_true", help="compare the images' bytes too, not only their paths")

@@ -77,8 +77,8 @@ class FeatureStore:
 
 
 @contextmanager
-def alone(parts: Path) -> Iterator[None]:
-    """Of several processes that would make the same features, one does; the others wait."""
+def alone(parts: Path, what: str = "features") -> Iterator[None]:
+    """Of several processes that would make the same thing in the folder `parts`, one does; the others wait."""
     parts.mkdir(parents=True, exist_ok=True)
     handle = os.open(parts, os.O_RDONLY) if fcntl else None
     try:
@@ -86,7 +86,7 @@ def alone(parts: Path) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.info("features: waiting for another process that makes %s", parts.name)
+                log.info("%s: waiting for another process that makes %s", what, parts.name)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError:  # some network file systems know no locks
                 pass

@@ -1,0 +1,246 @@
+"""A grid: which runs a table or a figure is made of. Read from `configs/ablations/*.yaml`, and checked.
+
+    title: Table 3, which module brings what
+    paper: {source: paper, table: Table 3}     # where the printed figures are, in docs/published.yaml
+    seeds: [0, 1, 2]
+    reference: baseline                        # the row that the others are tested against
+    views: [scores, classes]                   # what is made of the runs
+    compare: [[full, lre]]                     # further pairs to be tested
+    rows:
+      baseline: {label: baseline, set: {lre.enabled: false, fvtaf.enabled: false}, paper: its row in that table}
+      oracle:   {label: true prompts, test: {generation.prompts: oracle}}
+      copy:     {label: retrieval only, take: retrieved report}
+
+`set` changes training, `test` only how a trained model is tested, `take` names another row of the test's own table (the
+rows without an image, the retrieved report). The data set is chosen on the command line: `data=phantom` takes
+`data/phantom.yaml` beside the grid as the base of every row. Rows that come to the same training settings share one
+run, within a grid and between grids.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from revtaf.config import FREE, Settings
+from revtaf.config_file import differences, load_settings
+from revtaf.errors import UserError
+from revtaf.eval import floors
+from revtaf.files import digest
+
+VIEWS = ("scores", "classes", "counts", "curve", "alignment", "retrieval", "advanced", "examples")
+TAKEN = (floors.RETRIEVED, floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)
+_NAMES = ("seed", "run", "name")
+BASE = "base"  # the folder of the run that changes nothing
+LONGEST_NAME = 150  # characters of a folder's name; a longer one ends in a digest
+
+_KEYS = ("title", "paper", "seeds", "reference", "views", "compare", "axis", "only", "trained_on", "rows")
+_ROW_KEYS = ("label", "set", "test", "take", "paper", "seeds", "needs", "x")
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One row of the table. `x`: where it stands on the axis of a curve; `needs`: a settings key that names a file."""
+
+    name: str
+    label: str
+    train: dict[str, Any] = field(default_factory=dict)
+    test: dict[str, Any] = field(default_factory=dict)
+    take: str | None = None
+    paper: str | None = None
+    seeds: tuple[int, ...] = ()
+    needs: str | None = None
+    x: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row with one seed: what is trained, and how it is tested."""
+
+    row: GridRow
+    seed: int
+    settings: Settings  # of the training; its `run` is the folder
+    tested: Settings  # of the test
+
+
+@dataclass(frozen=True)
+class Grid:
+    name: str
+    title: str
+    rows: tuple[GridRow, ...]
+    reference: str
+    views: tuple[str, ...]
+    seeds: tuple[int, ...]
+    paper: dict[str, str]
+    compare: tuple[tuple[str, str], ...]
+    axis: str | None
+    only: tuple[str, ...]
+    trained_on: dict[str, str]  # data set -> the one whose model is tested on it
+    path: Path
+
+    def row(self, name: str) -> GridRow:
+        return next(row for row in self.rows if row.name == name)
+
+    def data_file(self, data: str) -> Path:
+        """The base configuration of a data set. UserError naming those that there are."""
+        folder = self.path.parent / "data"
+        path = folder / f"{data}.yaml"
+        if not path.is_file():
+            known = sorted(p.stem for p in folder.glob("*.yaml"))
+            raise UserError(f"data={data}: there is no {path}; known: {', '.join(known) or 'none'}")
+        return path
+
+    def runs(self, data: str, root: Path, overrides: list[str], seeds: tuple[int, ...] = ()) -> list[Run]:
+        """Every (row, seed) with its settings. root: where the run folders go. overrides: for all rows."""
+        if self.only and data not in self.only:
+            raise UserError(f"{self.path} is for data={' or '.join(self.only)} only")
+        source = self.trained_on.get(data, data)
+        tested, base = self.data_file(data), self.data_file(source)
+        plain = load_settings(base)
+        runs = []
+        for row in self.rows:
+            for seed in seeds or row.seeds or self.seeds:
+                wanted = [*overrides, *as_overrides(row.train), f"seed={seed}"]
+                folder = root / source / _folder(load_settings(base, wanted), plain) / f"seed{seed}"
+                fixed = [*wanted, f"run={folder}", f"name={source}, {folder.parent.name}"]
+                trained = load_settings(base, fixed)
+                runs.append(Run(row, seed, trained, load_settings(tested, [*fixed, *as_overrides(row.test)])))
+        return runs
+
+
+def load_grid(path: str | Path) -> Grid:
+    """Read and check a grid. Raises UserError naming the file, the row and the key."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise UserError(f"grid not found: {path}" + (f"; there are {', '.join(near)}" if near else "")) from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
+    _check_keys(f"{path}", content, _KEYS)
+    rows = content.get("rows")
+    if not isinstance(rows, dict) or not rows:
+        raise UserError(f"{path}: rows: expected names and what each changes, got {rows!r:.60}")
+    if not isinstance(content.get("title"), str):
+        raise UserError(f"{path}: title: expected a text, got {content.get('title')!r}")
+    found = tuple(_row(f"{path}: row '{name}'", str(name), given) for name, given in rows.items())
+    names = [row.name for row in found]
+    reference = content.get("reference", names[0])
+    compare = content.get("compare") or []
+    pairs = compare if isinstance(compare, list) else [compare]
+    for pair in [[reference, reference], *pairs]:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise UserError(f"{path}: compare: expected pairs of row names, got {pair!r}")
+        for name in pair:
+            if name not in names:
+                raise UserError(f"{path}: there is no row '{name}'{_near(str(name), names)}")
+    views = _names(f"{path}: views", content.get("views", ["scores"]), VIEWS)
+    axis = content.get("axis")
+    if "curve" in views and (not axis or any(row.x is None for row in found)):
+        raise UserError(f"{path}: a curve needs `axis`, and `x` in every row")
+    return Grid(
+        name=path.stem,
+        title=content["title"],
+        rows=found,
+        reference=reference,
+        views=views,
+        seeds=_seeds(f"{path}: seeds", content.get("seeds", [0])),
+        paper=_paper(f"{path}: paper", content.get("paper")),
+        compare=tuple((a, b) for a, b in pairs),
+        axis=axis,
+        only=tuple(content.get("only") or ()),
+        trained_on=dict(content.get("trained_on") or {}),
+        path=path,
+    )
+
+
+def as_overrides(values: dict[str, Any]) -> list[str]:
+    """{"lre.enabled": False} -> ["lre.enabled=false"], as they would be typed."""
+    return [f"{key}={text(value)}" for key, value in values.items()]
+
+
+def text(value: Any) -> str:
+    """A value as YAML would read it back."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+
+
+def _folder(changed: Settings, plain: Settings) -> str:
+    """Named by what differs from the base, so that equal runs meet and a folder says what it is."""
+    found = differences(changed.model_dump(mode="json"), plain.model_dump(mode="json"), (*FREE, *_NAMES))
+    changes = sorted(f"{key}={text(value)}" for key, value, _ in found)
+    name = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", ",".join(changes))
+    if not name:
+        return BASE
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}-{digest(changes)}"
+
+
+def _row(where: str, name: str, given: Any) -> GridRow:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise UserError(f"{where}: a row's name has letters, digits, - and _ only")
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise UserError(f"{where}: expected keys and values, got {given!r:.60}")
+    _check_keys(where, given, _ROW_KEYS)
+    for key in ("set", "test"):
+        if not isinstance(given.get(key) or {}, dict):
+            raise UserError(f"{where}: {key}: expected settings such as {{lre.enabled: false}}, got {given[key]!r:.60}")
+    for key in given.get("test") or {}:
+        if not str(key).startswith(("generation.", "data.", "eval.")):
+            raise UserError(f"{where}: test: {key} is decided in training; put it under `set`")
+    take = given.get("take")
+    if take is not None and take not in TAKEN:
+        raise UserError(f"{where}: take: expected one of {', '.join(TAKEN)}, got {take!r}")
+    return GridRow(
+        name=name,
+        label=str(given.get("label", name)),
+        train=dict(given.get("set") or {}),
+        test=dict(given.get("test") or {}),
+        take=take,
+        paper=given.get("paper"),
+        seeds=_seeds(f"{where}: seeds", given["seeds"]) if "seeds" in given else (),
+        needs=given.get("needs"),
+        x=given.get("x"),
+    )
+
+
+def _names(where: str, given: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(given, list):
+        raise UserError(f"{where}: expected a list, got {given!r}")
+    for name in given:
+        if name not in known:
+            raise UserError(f"{where}: unknown '{name}'{_near(str(name), known)}")
+    return tuple(given)
+
+
+def _seeds(where: str, given: Any) -> tuple[int, ...]:
+    whole = isinstance(given, list) and all(type(s) is int and s >= 0 for s in given)
+    if not whole or not given or len(set(given)) < len(given):
+        raise UserError(f"{where}: expected different numbers such as [0, 1, 2], got {given!r}")
+    return tuple(given)
+
+
+def _paper(where: str, given: Any) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or set(given) != {"source", "table"}:
+        raise UserError(f"{where}: expected {{source: paper, table: Table 3}}, got {given!r}")
+    return dict(given)
+
+
+def _check_keys(where: str, content: dict, known: tuple[str, ...]) -> None:
+    for key in content:
+        if key not in known:
+            raise UserError(f"{where}: unknown key '{key}'{_near(str(key), known)}")
+
+
+def _near(name: str, known) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean '{near[0]}'?" if near else f"; expected one of {', '.join(known)}"

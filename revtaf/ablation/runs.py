@@ -1,0 +1,179 @@
+"""Training and testing the runs of a grid: each in a process of its own, what is finished is never done twice."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from revtaf.ablation.grid import Run
+from revtaf.config_file import differences, load_settings
+from revtaf.engine.checkpoint import find_last
+from revtaf.engine.trained import output_name
+from revtaf.errors import UserError
+from revtaf.files import read_json
+from revtaf.knowledge.feature_store import alone
+
+LOG = "ablate.log"
+USER_ERROR, INTERRUPTED = 2, 130  # exit codes of a run's process
+_POLL = 0.5  # seconds between two looks at the running processes
+log = logging.getLogger("revtaf")
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One process: a training, and what is made of it. Runs with the same folder are one job."""
+
+    runs: tuple[Run, ...]
+    analysed: bool  # whether a view needs `revtaf analyse`
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.runs[0].settings.run)
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name} {self.folder.name}"
+
+    @property
+    def done(self) -> bool:
+        return all(is_tested(run) for run in self.runs) and not (self.analysed and self.to_analyse())
+
+    def to_analyse(self) -> bool:
+        """Whether the files of `revtaf analyse` are missing; a model that retrieves nothing has none."""
+        run = self.runs[0]
+        used = run.settings.lre.enabled or run.settings.fvtaf.enabled
+        return used and not (result_folder(run, plain=True) / "retrieval.json").is_file()
+
+
+def result_folder(run: Run, plain: bool = False) -> Path:
+    """Where a run's test results are; `plain`: those of the model as it is, without the row's test settings."""
+    settings = run.settings if plain else run.tested
+    return Path(run.settings.run) / output_name(settings)
+
+
+def is_tested(run: Run) -> bool:
+    """Whether the results are there, by the settings that the row now has."""
+    folder = result_folder(run)
+    if not all((folder / name).is_file() for name in ("report.json", "predictions.jsonl", "config.yaml")):
+        return False
+    then, now = (s.model_dump(mode="json") for s in (load_settings(folder / "config.yaml"), run.tested))
+    return not differences(then, now, ("device", "threads", "train.workers", "train.checkpoint_minutes"))
+
+
+def jobs_of(runs: Sequence[Run], analysed: set[str]) -> list[Job]:
+    """Runs with the same folder together, seed by seed. analysed: folders whose views need `revtaf analyse`."""
+    grouped: dict[Path, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        grouped.setdefault(Path(run.settings.run), []).append(run)
+    return [Job(tuple(group), str(folder) in analysed) for folder, group in grouped.items()]
+
+
+def run_all(jobs: Sequence[Job], at_once: int = 1) -> None:
+    """Run what is not done, `at_once` at a time. An interruption stops the running ones after their step; the same
+    command then continues. Raises UserError naming the logs of those that failed, after the others are finished."""
+    waiting = [job for job in jobs if not job.done]
+    if skipped := len(jobs) - len(waiting):
+        log.info("%d of %d runs are there already", skipped, len(jobs))
+    context = multiprocessing.get_context("spawn")
+    running: dict[Job, multiprocessing.process.BaseProcess] = {}
+    failed: list[Job] = []
+    quiet = at_once > 1
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with tqdm(total=len(jobs), initial=skipped, desc="runs", unit="run", disable=None if quiet else True) as bar:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    job = waiting.pop(0)
+                    log.info("run %d of %d: %s", len(jobs) - len(waiting), len(jobs), job.name)
+                    process = context.Process(target=_work, args=(job, quiet, os.getpid()), name=job.name)
+                    process.start()
+                    running[job] = process
+                for job, process in list(running.items()):
+                    process.join(_POLL / len(running))
+                    if process.is_alive():
+                        continue
+                    del running[job]
+                    bar.update()
+                    if process.exitcode == INTERRUPTED:
+                        raise KeyboardInterrupt
+                    if process.exitcode:
+                        failed.append(job)
+                        log.error("%s failed (exit code %s): see %s", job.name, process.exitcode, job.folder / LOG)
+    except KeyboardInterrupt:
+        for process in running.values():
+            process.terminate()  # training saves its state and stops
+        for process in running.values():
+            process.join()
+        log.warning("stopped; the same command continues from here")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if failed:
+        where = ", ".join(str(job.folder / LOG) for job in failed)
+        raise UserError(f"{len(failed)} of {len(jobs)} runs failed; see {where}")
+
+
+def _interrupt(number, frame) -> None:
+    raise KeyboardInterrupt
+
+
+def _work(job: Job, quiet: bool, parent: int) -> None:
+    """In a process of its own: train, test, analyse."""
+    # A session of its own: Ctrl-C reaches the parent alone, which asks each run once to stop. If the parent dies, the
+    # run is asked as well, so that nobody trains on unseen.
+    os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        return
+    from revtaf import commands
+    from revtaf.analyses import analyse
+    from revtaf.cli import configure
+    from revtaf.engine.train import Interrupted
+
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with open(job.folder / LOG, "a", encoding="utf-8") as file:
+        if quiet:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        configure()
+        if not quiet:
+            log.addHandler(logging.StreamHandler(file))
+        start = time.monotonic()
+        try:
+            with alone(job.folder, "runs"):
+                commands.train(job.runs[0].settings)
+                _drop_training_state(job.folder)
+                for run in job.runs:
+                    if not is_tested(run):
+                        commands.test(run.tested)
+                if job.analysed and job.to_analyse():
+                    analyse(job.runs[0].settings)
+            log.info("%s: %.0f s", job.name, time.monotonic() - start)
+        except (Interrupted, KeyboardInterrupt) as stop:
+            log.info("%s", stop or "interrupted")
+            sys.exit(INTERRUPTED)
+        except UserError as error:
+            log.error("error: %s", error)
+            sys.exit(USER_ERROR)
+
+
+def _drop_training_state(folder: Path) -> None:
+    """A finished run is never resumed: of its last state, three models in size, only the record is kept."""
+    last = find_last(folder / "checkpoints")
+    if last is None or not read_json(last / "progress.json").get("finished"):
+        return
+    for path in last.iterdir():
+        if path.name != "progress.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
