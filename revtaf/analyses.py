@@ -33,6 +33,7 @@ from revtaf.lre.reference import fixed_references
 
 ALIGNMENT, RETRIEVAL, BALL = "alignment.json", "retrieval.json", "ball.png"
 MODEL_ROW, UNIFORM, MEAN_BOX = "model", "uniform map", "mean box of the training set"
+ORACLE_ROW = "nearest by true statuses (oracle)"
 log = logging.getLogger("revtaf")
 
 
@@ -93,17 +94,17 @@ def align(trained: Trained) -> dict | None:
             fusion = model.features(batch.images, session.prompts(batch, chosen)).fusion
         global_map, local_map = (m.float().cpu().numpy() for m in (fusion.global_map, fusion.local_map))
         for i, row in enumerate(batch.rows.tolist()):
-            for finding, cover in _covers(trained, row, grid).items():
+            for finding, (cover, hit) in _targets(trained, row, grid).items():
                 entity = alignment.entity_of(finding, dataset.features.scores[row])
-                local[MODEL_ROW].add(row, finding, alignment.score_map(local_map[i, entity], cover))
+                local[MODEL_ROW].add(row, finding, alignment.score_map(local_map[i, entity], cover, hit))
                 at = stated[int(chosen[i])].get(finding)
                 if at:
                     seen = global_map[i, at].mean(0)
-                    sentence[MODEL_ROW].add(row, finding, alignment.score_map(seen, cover))
+                    sentence[MODEL_ROW].add(row, finding, alignment.score_map(seen, cover, hit))
                     agreed[MODEL_ROW].add(row, finding, (0, alignment.agreement(seen, local_map[i, entity]), 0))
                 for name, maps in constants.items():
                     if finding in maps:
-                        scores = alignment.score_map(maps[finding], cover)
+                        scores = alignment.score_map(maps[finding], cover, hit)
                         local[name].add(row, finding, scores)
                         if at:
                             sentence[name].add(row, finding, scores)
@@ -117,8 +118,9 @@ def align(trained: Trained) -> dict | None:
     }
 
 
-def _covers(trained: Trained, row: int, grid: int, train: bool = False) -> dict[str, np.ndarray]:
-    """Finding -> cover (P,) of its boxes in the crop that the model sees; positive findings of FINDINGS only."""
+def _targets(trained: Trained, row: int, grid: int, train: bool = False) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Finding -> cover (P,) of its boxes in the crop that the model sees, and the patches that hit one of them (P,);
+    positive findings of FINDINGS only."""
     session, dataset = trained.session, trained.dataset
     studies, features = (session.knowledge.studies, session.knowledge.train) if train else (dataset.studies, None)
     features = features or dataset.features
@@ -131,8 +133,12 @@ def _covers(trained: Trained, row: int, grid: int, train: bool = False) -> dict[
         known = column < features.statuses.shape[1]
         if box.category in FINDINGS and (not known or features.statuses[row, column] == POSITIVE):
             found.setdefault(box.category, []).append(crop_box(box.xyxy, size, encoder.resize, encoder.image_size))
-    covers = {finding: alignment.coverage(boxes, grid) for finding, boxes in found.items()}
-    return {finding: cover for finding, cover in covers.items() if cover.any()}
+    targets = {}
+    for finding, boxes in found.items():
+        cover = alignment.coverage(boxes, grid)
+        if cover.any():
+            targets[finding] = (cover, alignment.hits([alignment.coverage([box], grid) for box in boxes]))
+    return targets
 
 
 def _mean_boxes(trained: Trained, grid: int) -> dict[str, np.ndarray]:
@@ -140,7 +146,7 @@ def _mean_boxes(trained: Trained, grid: int) -> dict[str, np.ndarray]:
     sums: dict[str, list[np.ndarray]] = {}
     for row, study in enumerate(trained.session.knowledge.studies):
         if study.findings_boxes:
-            for finding, cover in _covers(trained, row, grid, train=True).items():
+            for finding, (cover, _) in _targets(trained, row, grid, train=True).items():
                 sums.setdefault(finding, []).append(cover)
     return {finding: np.mean(covers, axis=0) for finding, covers in sums.items()}
 
@@ -190,7 +196,7 @@ def judge_retrieval(trained: Trained) -> tuple[dict, np.ndarray | None]:
     statuses = (torch.from_numpy(truth), torch.from_numpy(known))
     own = {"query_groups": asked.patients, "groups": train.patients, "seed": session.settings.seed}
     best = nearest_by_status(*statuses, retrieval.DEPTH, **own)[1].numpy()
-    record["nearest by true statuses (oracle)"] = retrieval.judge(truth, known, best, allowed)
+    record[ORACLE_ROW] = retrieval.judge(truth, known, best, allowed)
     drawn = [
         fixed_references("random", statuses[0], asked.patients, statuses[1], train.patients, seed)[1]
         for seed in range(own["seed"], own["seed"] + retrieval.DEPTH)

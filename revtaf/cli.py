@@ -1,4 +1,4 @@
-"""The command line: python -m revtaf train | test | analyse | ablate | score | llm | prepare | check | audit."""
+"""The command line: python -m revtaf train | test | analyse | ablate | report | score | llm | prepare | ..."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from revtaf.cli_options import (
     add_llm,
     add_mimic,
     add_phantom,
+    add_report,
     add_score,
 )
 from revtaf.config import Settings
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 
-LEAK = 1
+LEAK = STALE = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 a leak found, 2 bad input (one message), 130 interrupted."""
+    """Run one command; returns the exit code: 0 done, 1 a leak or a stale document, 2 bad input (one message), 130
+    interrupted."""
     configure()
     options = _parser().parse_args(arguments)
     try:
@@ -74,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         ("test", _test, "write and score reports with a run's best checkpoint", add_configured),
         ("analyse", _analyse, "where a trained model's maps look, and what its retriever finds", add_configured),
         ("ablate", _ablate, "run a grid of settings: every table and figure of the paper", add_ablate),
+        ("report", _report, "print the tables of README.md and docs/ from results/tables", add_report),
         ("check", _check, "say which needed files are missing, and what to do", add_configured),
         ("audit", _audit, "look for leaks between the splits; exit code 1 where there is one", add_audit),
         ("score", _score, "score any system's predictions: no model, no GPU", add_score),
@@ -135,6 +138,15 @@ def _ablate(options: argparse.Namespace) -> None:
     given = [*(item for item in options.config if "=" in item), *options.given]
     for folder in ablate([Path(item) for item in options.config if "=" not in item], given):
         print(f"tables: {folder}")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from revtaf.ablation.documents import report
+
+    changed = report(options.root, options.tables, options.check)
+    for path in changed:
+        print(f"{'stale' if options.check else 'printed'}: {path}")
+    return STALE if options.check and changed else 0
 
 
 def _check(options: argparse.Namespace) -> int:

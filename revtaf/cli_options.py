@@ -23,6 +23,12 @@ def add_ablate(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--tables", type=Path, default=Path("results/tables"))
+    command.add_argument("--root", type=Path, default=Path(), help="folder of README.md and docs/")
+    command.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a document is stale")
+
+
 def add_audit(audit: argparse.ArgumentParser) -> None:
     add_configured(audit)
     audit.add_argument("--hash-images", action="store_true", help="compare the images' bytes too, not only their paths")

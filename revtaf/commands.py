@@ -27,7 +27,8 @@ from revtaf.engine.setup import Session, open_session
 from revtaf.engine.train import fit
 from revtaf.engine.trained import open_trained
 from revtaf.errors import UserError
-from revtaf.eval import floors, nlg, published
+from revtaf.eval import advanced, floors, nlg, published
+from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.evaluate import evaluate, quick_clinical
 from revtaf.eval.protocol import postprocess, reference_text
 from revtaf.eval.records import read_samples
@@ -36,11 +37,11 @@ from revtaf.eval.score import paper_rows
 from revtaf.files import read_json
 from revtaf.knowledge.blocks import WHOLE, Shard, Waiting
 from revtaf.knowledge.build import prepare_knowledge, select, split_features
+from revtaf.knowledge.components import Components
 from revtaf.knowledge.packed import packed_images
 from revtaf.labels import CATEGORIES, POSITIVE, STATUSES
 from revtaf.samples import epoch_curves, make_sample, sample_rows
 
-PAPER_SPLITS = {"mimic_cxr": "test", "iu_xray": "train+val+test"}  # what the paper's tables are on
 log = logging.getLogger("revtaf")
 
 
@@ -155,7 +156,7 @@ def test(settings: Settings) -> Path:
     trained = open_trained(settings)
     session, dataset, index = trained.session, trained.dataset, trained.index
     accelerator, folder = session.accelerator, trained.folder
-    shown = sample_rows(dataset, settings.eval.samples)
+    shown = sample_rows(dataset.features.statuses, settings.eval.samples)
     predictions = predict(session, dataset, settings.generation, index=index, keep_maps=frozenset(shown))
     if accelerator.is_main_process:
         _score(session, dataset, predictions, shown, trained.meta, folder)
@@ -182,12 +183,13 @@ def _score(
         samples,
         knowledge.labeler,
         [study.report for study in knowledge.studies],
+        sources=_advanced_sources(settings, knowledge.components),
         copies={floors.RETRIEVED: retrieved} if retrieved else {},
         java=settings.eval.java,
         resamples=settings.eval.resamples,
         seed=settings.seed,
     )
-    if published.FILE.is_file() and settings.data.test_split == PAPER_SPLITS.get(settings.data.name):
+    if published.FILE.is_file() and settings.data.test_split == published.PAPER_SPLITS.get(settings.data.name):
         evaluation.published = paper_rows(settings.data.name)
     selected_here = (
         settings.data.annotation == settings.training_data.annotation
@@ -209,6 +211,16 @@ def _score(
     write_report(folder, evaluation, run, samples, epoch_curves(Path(settings.run) / "metrics.jsonl"))
     print(table_text(evaluation))
     print(f"\npredictions: {folder / 'predictions.jsonl'}\npage: {folder / 'report.html'}")
+
+
+def _advanced_sources(settings: Settings, components: Components) -> AdvancedSources | None:
+    """The models of the advanced metrics that are configured; CheXbert, where it labels, also gives its vectors."""
+    given = {name: getattr(settings.eval, name) for name in ("radgraph_model", "bertscore_model")}
+    if not any(given.values()):
+        return None
+    sources = AdvancedSources(**given, chexbert=components.labeler if components.chexbert else None)
+    advanced.check(sources)
+    return sources
 
 
 def _record(session: Session, dataset: ReportDataset, p: Prediction) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class EncoderSettings(Section):
     image_size: int = Field(224, ge=64)
     resize: int = Field(256, ge=64)
     rotation: float = Field(5.0, ge=0)  # degrees, training only
-    blind: bool = False  # every image is black: what is left is the language. A control, with nothing else of the image
+    blind: bool = False  # a control: every image is the same mean grey, and what is left is the language
 
 
 class ClassifierSettings(Section):
@@ -168,6 +168,8 @@ class TrainSettings(Section):
 
 
 class EvalSettings(Section):
+    radgraph_model: Path | None = None  # folders of the models of the advanced metrics, see docs/evaluation.md
+    bertscore_model: Path | None = None
     java: str | None = None
     samples: int = Field(8, ge=0)  # shown in report.html
     resamples: int = Field(10_000, ge=0)  # for intervals and paired tests; 0 leaves them out
@@ -206,6 +208,10 @@ class Settings(Section):
             raise ValueError(
                 "encoder.blind hides the image, but retrieved reports and entity prompts come from it too: it needs "
                 "lre.enabled=false fvtaf.enabled=false classifier.memory=false"
+            )
+        if self.generation.references != "retrieved" and not (self.lre.enabled or self.fvtaf.enabled):
+            raise ValueError(
+                f"generation.references={self.generation.references}, but without lre and fvtaf no report is retrieved"
             )
         scorer = self.knowledge.entities == "scorer" and self.knowledge.imported is None
         if self.encoder.weights == "scorer" and not scorer:

@@ -19,7 +19,7 @@ class Vision(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """blind: every image is replaced by a black one, so that the output is the same for all (a control)."""
+    """blind: every image is replaced by ImageNet's mean grey, so that the output is the same for all (a control)."""
 
     def __init__(self, backbone: str, blind: bool = False):
         super().__init__()

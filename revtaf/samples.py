@@ -19,9 +19,9 @@ from revtaf.labels import BLANK, CATEGORIES, ENTITIES, NORMAL_ENTITIES, POSITIVE
 from revtaf.prompts.local import table_rows
 
 
-def sample_rows(dataset: ReportDataset, count: int) -> list[int]:
-    """Rows shown on the page: spread over the split, every second one with a positive finding if it can be."""
-    statuses = dataset.features.statuses
+def sample_rows(statuses: np.ndarray, count: int) -> list[int]:
+    """Rows shown on a page, of a split with `statuses` (N, K): spread over it, every second one with a positive finding
+    if it can be."""
     positive = np.flatnonzero((statuses[:, :13] == POSITIVE).any(1))
     everything = np.arange(len(statuses))
     chosen: list[int] = []

@@ -6,7 +6,9 @@ import pytest
 import torch
 from tiny import make_session, training_batch
 
+from revtaf.config_file import load_settings
 from revtaf.engine.train import total_loss
+from revtaf.errors import UserError
 from revtaf.labels import POSITIVE
 from revtaf.model import REVTAF
 
@@ -224,7 +226,6 @@ def test_the_paper_model_builds_at_full_size():
     """configs/mimic_cxr.yaml: ResNet-101, 12 layers of 768, all parts present. Training it is a benchmark."""
     from pathlib import Path
 
-    from revtaf.config_file import load_settings
     from revtaf.tokenizer import ReportTokenizer
 
     settings = load_settings(Path(__file__).parents[1] / "configs" / "mimic_cxr.yaml")
@@ -258,3 +259,50 @@ def test_four_samples_are_learned_by_heart(tiny_config):
     written = model.generate(batch.images, prompts, settings, statuses=batch.statuses).tokens
     for target, got in zip(batch.tokens.tolist(), written.tolist(), strict=True):
         assert session.tokenizer.decode(got) == session.tokenizer.decode(target)
+
+
+NO_IMAGE = ("lre.enabled=false", "fvtaf.enabled=false", "classifier.memory=false")
+
+
+@pytest.fixture(scope="module")
+def blind(tiny_config):
+    return make_session(tiny_config, "encoder.blind=true", *NO_IMAGE)
+
+
+def outcomes(session, batch, rows, images, training: bool):
+    """Losses, and logits of the classifier, of `images` in place of the batch's own; the same dropout each time."""
+    model = copy.deepcopy(session.model).train(training)
+    prompts = session.prompts(batch, rows)
+    torch.manual_seed(0)
+    losses = model(images, batch.scores, batch.statuses, batch.tokens, prompts)
+    return torch.stack(list(losses)).detach(), model.features(images, prompts).logits.detach()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_blind_model_is_the_same_for_all_images(tiny_config, blind, training):
+    """Nothing of an image reaches a loss or a logit; with open eyes, the same model tells the images apart."""
+    batch, rows = training_batch(blind)
+    others = torch.randn(batch.images.shape, generator=torch.Generator().manual_seed(1))
+    seen, other = (outcomes(blind, batch, rows, images, training) for images in (batch.images, others))
+    assert torch.equal(seen[0], other[0]) and torch.equal(seen[1], other[1])
+    assert (seen[1] - seen[1][:1]).abs().max() == 0 or training  # dropout differs by row
+    session = make_session(tiny_config, *NO_IMAGE)
+    batch, rows = training_batch(session)
+    seen, other = (outcomes(session, batch, rows, images, training) for images in (batch.images, others))
+    assert not torch.allclose(seen[0], other[0], atol=1e-6) and not torch.allclose(seen[1], other[1], atol=1e-6)
+
+
+def test_a_blind_model_writes_one_report(blind):
+    """Six images, one text and one set of statuses, through features of the usual shape."""
+    batch, rows = training_batch(blind)
+    written = blind.model.eval().generate(batch.images, blind.prompts(batch, rows), blind.settings.generation)
+    assert (written.tokens == written.tokens[:1]).all() and (written.statuses == written.statuses[:1]).all()
+    assert blind.model.encoder(batch.images).patches.shape == (6, 4, blind.model.encoder.width)
+
+
+@pytest.mark.parametrize("missing", NO_IMAGE)
+def test_a_blind_model_that_could_peek_is_refused(tiny_config, missing):
+    """Each of the three ways round the encoder is closed, and the message says how."""
+    with pytest.raises(UserError, match="encoder.blind .*" + " ".join(NO_IMAGE)):
+        load_settings(tiny_config, ["encoder.blind=true", *(flag for flag in NO_IMAGE if flag != missing)])
+    assert load_settings(tiny_config, ["encoder.blind=true", *NO_IMAGE]).encoder.blind

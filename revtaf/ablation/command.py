@@ -58,6 +58,13 @@ class Request:
                 raise UserError(f"{item}: unknown key '{key}'; {hint}")
         return request
 
+    def command(self, grid: Grid) -> str:
+        """What makes this grid again."""
+        seeds = ",".join(map(str, self.seeds))
+        chosen = [("data", self.data), ("seeds", seeds), ("rows", ",".join(self.rows))]
+        given = [f"{key}={value}" for key, value in chosen if value]
+        return " ".join(["python -m revtaf ablate --config", str(grid.path), *given, *self.overrides])
+
 
 def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     """Run and tabulate; returns the folders with the tables. What is finished is not done again."""
@@ -78,11 +85,21 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     run_all(jobs_of(everything, analysed), request.jobs)
 
     from revtaf.ablation.collect import collect
+    from revtaf.ablation.examples import write_examples
     from revtaf.ablation.output import write
+    from revtaf.ablation.scoring import Scorer
 
-    return [
-        write(collect(grid, runs), grid, runs, request.out / request.data / grid.name) for grid, runs in wanted if runs
-    ]
+    folders = []
+    with Scorer(everything[0].tested.eval.java) as scorer:
+        for grid, runs in wanted:
+            if not runs:
+                continue
+            folder = request.out / request.data / grid.name
+            folders.append(write(collect(grid, runs, scorer), runs, folder, request.command(grid)))
+            if "examples" in grid.views:
+                page = request.runs / request.data / f"{grid.name}.html"
+                log.info("examples: %s", write_examples(grid, runs, scorer, page))
+    return folders
 
 
 def _runs(grid: Grid, request: Request) -> list[Run]:

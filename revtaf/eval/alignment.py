@@ -24,7 +24,7 @@ from revtaf.labels import ENTITIES
 
 SCORES = ("pointing", "iou", "mass")
 FINE = 16  # points per patch and axis at which the cover of a box is sampled
-# A patch is hit that the box covers by half; so is one that holds half of a small box.
+# A patch hits a box that covers half of it, or of which it holds half; the best covered patch always does.
 HIT = 0.5
 FEWEST = 5  # boxes of a finding below which the mean over findings leaves it out
 
@@ -69,15 +69,25 @@ def coverage(boxes: Sequence[Sequence[float]], grid: int) -> np.ndarray:
     return inside.reshape(grid, FINE, grid, FINE).mean((1, 3)).ravel()
 
 
-def score_map(weights: np.ndarray, cover: np.ndarray) -> tuple[float, float, float]:
-    """pointing, iou, mass of a map (P,), 0 or more, against a cover (P,); equal largest weights share the hit.
+def hits(covers: Sequence[np.ndarray]) -> np.ndarray:
+    """Covers (P,) of the single boxes of a finding -> which patches hit one of them, (P,) bool."""
+    found = np.zeros(len(covers[0]), dtype=bool)
+    for cover in covers:
+        if cover.any():
+            found |= (cover >= HIT) | (cover >= HIT * cover.sum()) | (cover == cover.max())
+    return found
+
+
+def score_map(weights: np.ndarray, cover: np.ndarray, hit: np.ndarray | None = None) -> tuple[float, float, float]:
+    """pointing, iou, mass of a map (P,), 0 or more, against the cover (P,) of all boxes and the patches that hit one
+    (`hits`; those of a single box where not given). Equal largest weights share the hit.
 
     Raises ValueError for a cover of nothing.
     """
     if not cover.any():
         raise ValueError("no patch is covered by the box")
+    hit = hits([cover]) if hit is None else hit
     top = weights >= weights.max() - FLAT * abs(weights.max())
-    hit = (cover >= HIT) | (cover >= HIT * cover.sum())
     total = weights.sum()
     mass = float((weights * cover).sum() / total) if total > 0 else float(cover.mean())
     return float(hit[top].mean()), map_iou(weights, cover), mass
@@ -142,9 +152,10 @@ def _pooled(columns: np.ndarray):
 
 def _mean_of(columns: np.ndarray):
     def value(sums: np.ndarray) -> np.ndarray:
-        scores, counts = np.split(sums, 2, axis=-1)
-        with np.errstate(all="ignore"):  # a resample without this finding leaves it out of the mean
-            return np.nanmean(_ratio(scores[..., columns], counts[..., columns]), axis=-1)
+        scores, counts = (part[..., columns] for part in np.split(sums, 2, axis=-1))
+        present = counts > 0  # a resample without this finding leaves it out of the mean
+        ratios = np.where(present, _ratio(scores, counts), 0)
+        return _ratio(ratios.sum(-1), present.sum(-1))
 
     return value
 

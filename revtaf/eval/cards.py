@@ -98,9 +98,9 @@ def _card(sample: Sample, number: int) -> str:
         if part
     )
     texts = (
-        ("Reference", "", escape(_readable(sample.reference))),
+        ("Reference", "", escape(readable(sample.reference))),
         ("Generated", "", _highlighted(sample.hypothesis, sample.reference)),
-        ("Retrieved", retrieved, escape(_readable(sample.retrieved_report))),
+        ("Retrieved", retrieved, escape(readable(sample.retrieved_report))),
     )
     columns = "".join(
         f"<div><h3>{title} <small>{detail}</small></h3><p>{text or '<i>empty</i>'}</p></div>"
@@ -132,18 +132,16 @@ def _tags(prompts: dict[str, str]) -> str:
 
 def _highlighted(hypothesis: str, reference: str) -> str:
     """The hypothesis as HTML, each sentence marked by what it shares with its closest reference sentence."""
-    known = [_content(s) for s in _sentences(reference)]
+    known = [content_words(s) for s in split_sentences(reference)]
     parts = []
-    for sentence in _sentences(hypothesis):
-        words = _content(sentence)
-        overlaps = [len(words & other) / len(words | other) if words | other else 0.0 for other in known]
-        best = int(np.argmax(overlaps)) if overlaps else -1
-        if best < 0 or overlaps[best] < _RELATED:
+    for sentence in split_sentences(hypothesis):
+        best = closest_sentence(sentence, known)
+        if best is None:
             parts.append(escape(sentence))
-        elif overlaps[best] == 1:
+        elif content_words(sentence) == known[best]:
             parts.append(f'<span class="same">{escape(sentence)}</span>')
         else:
-            shared = words & known[best]
+            shared = content_words(sentence) & known[best]
             pieces = re.split(r"([\w-]+)", sentence)
             parts.append(
                 "".join(
@@ -153,14 +151,24 @@ def _highlighted(hypothesis: str, reference: str) -> str:
     return " ".join(parts)
 
 
-def _content(sentence: str) -> frozenset[str]:
+def closest_sentence(sentence: str, known: Sequence[frozenset[str]]) -> int | None:
+    """Number of the reference sentence (as content words) that shares most with `sentence`; None if none is related."""
+    words = content_words(sentence)
+    overlaps = [len(words & other) / len(words | other) if words | other else 0.0 for other in known]
+    best = int(np.argmax(overlaps)) if overlaps else -1
+    return best if best >= 0 and overlaps[best] >= _RELATED else None
+
+
+def content_words(sentence: str) -> frozenset[str]:
+    """The words that carry meaning, in lower case."""
     return frozenset(re.findall(r"[\w-]+", sentence.lower())) - _STOPWORDS
 
 
-def _sentences(text: str) -> list[str]:
-    return [s for s in re.split(r"(?<=\.)\s+", _readable(text)) if s.strip(" .")]
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a raw or scored report, each with its full stop."""
+    return [s for s in re.split(r"(?<=\.)\s+", readable(text)) if s.strip(" .")]
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """Without line breaks, and with full stops next to their word."""
     return re.sub(r"\s+([.,])", r"\1", " ".join(text.split())).strip(" ")

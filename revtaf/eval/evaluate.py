@@ -198,7 +198,7 @@ _PER_SAMPLE = ("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_precision", "exa
 def _predicted(labeler: Labeler, texts: Sequence[str], given: Statuses, own: bool) -> np.ndarray | None:
     """Statuses of a row. Two labelers never meet in a table: beside statuses from a file nobody else is labelled."""
     if given.predictions is None:
-        return _statuses(labeler, texts)
+        return label_texts(labeler, texts)
     return given.predictions if own else None
 
 
@@ -248,8 +248,8 @@ def _studies(samples: Samples) -> list[str] | None:
     return [f"{subject}/{study}" for subject, study in zip(samples.subjects, samples.studies, strict=True)]
 
 
-def _statuses(labeler: Labeler, texts: Sequence[str]) -> np.ndarray:
-    """Labels of N texts, each distinct text labelled once: a constant row costs one report."""
+def label_texts(labeler: Labeler, texts: Sequence[str]) -> np.ndarray:
+    """Statuses (N, 14 or 18) of N texts, each distinct text labelled once: a constant row costs one report."""
     index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     statuses = np.asarray(labeler.label(list(index)))
     return statuses[[index[text] for text in texts]]

@@ -39,10 +39,7 @@ def rows(
     n = len(references)
     constants = constant_rows(train_reports, seed, clean=clean)
     result = {name: [text] * n for name, text in constants.items()}
-    result[RANDOM] = [""] * n
-    drawn = random_reports(train_reports, n, seed, clean)
-    for i, text in zip(sorted(range(n), key=references.__getitem__), drawn, strict=True):
-        result[RANDOM][i] = text
+    result[RANDOM] = random_rows(train_reports, references, seed, clean)
     result[NEAREST] = nearest_reports(train_reports, references, clean=clean)
     return result
 
@@ -85,6 +82,17 @@ def constant_rows(
         drawn = np.random.default_rng(seed).choice(len(cleaned), limit, replace=False)
         cleaned = [cleaned[i] for i in np.sort(drawn)]
     return {MOST_FREQUENT: most_frequent, MEDOID: cleaned[_medoid(cleaned)]}
+
+
+def random_rows(
+    train_reports: Sequence[str], references: Sequence[str], seed: int = 0, clean: Clean = reference_text
+) -> list[str]:
+    """A random training report for each reference, dealt in the order of the references' texts."""
+    drawn = random_reports(train_reports, len(references), seed, clean)
+    result = [""] * len(references)
+    for i, text in zip(sorted(range(len(references)), key=references.__getitem__), drawn, strict=True):
+        result[i] = text
+    return result
 
 
 def random_reports(train_reports: Sequence[str], n: int, seed: int = 0, clean: Clean = reference_text) -> list[str]:

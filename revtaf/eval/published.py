@@ -21,6 +21,7 @@ AVERAGED = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "precis
 ADVANCED = ("1/RadCliQ_v1", "RadGraph_combined", "BERTScore")
 COLUMNS = (*AVERAGED, "avg", *ADVANCED, "seconds")
 SOURCES = ("paper", "supplement")
+PAPER_SPLITS = {"mimic_cxr": "test", "iu_xray": "train+val+test"}  # what the paper's tables are on
 _UNBOUNDED = ("1/RadCliQ_v1", "seconds")  # all others are from 0 to 1
 _TABLE_KEYS = ("table", "source", "dataset", "split", "protocol", "columns", "rows")
 _ROW_KEYS = ("system", "venue", "figures")

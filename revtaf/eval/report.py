@@ -79,10 +79,10 @@ def table_latex(evaluation: Evaluation) -> str:
     ]
     for row in evaluation.published:
         values = [*(row.figures.get(_published_key(c)) for c in _PAPER), row.figures.get("avg")]
-        lines.append(" & ".join([_tex(f"{row.system} (paper)"), *map(_tex_number, values)]) + r" \\")
+        lines.append(" & ".join([tex(f"{row.system} (paper)"), *map(_tex_number, values)]) + r" \\")
     for name, row in evaluation.rows.items():
         values = [*(_value(row, c) for c in _PAPER), row["average"]]
-        lines.append(" & ".join([_tex(name), *map(_tex_number, values)]) + r" \\")
+        lines.append(" & ".join([tex(name), *map(_tex_number, values)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -119,7 +119,7 @@ def write_report(
             partial.write_text(text, encoding="utf-8")
     with atomic_write(folder / "report.html") as partial:
         partial.write_text(page, encoding="utf-8")
-        write_json(folder / "report.json", _plain(content))
+        write_json(folder / "report.json", plain_json(content))
 
 
 def _cells(evaluation: Evaluation) -> list[list[str]]:
@@ -176,21 +176,22 @@ def _tex_number(value: float | None) -> str:
     return number(value).replace("n/a", "--")
 
 
-def _tex(text: str) -> str:
+def tex(text: str) -> str:
+    """A text as LaTeX prints it."""
     special = {c: f"\\{c}" for c in "&%_#${}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"}
     return "".join(special.get(c, c) for c in text)
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """As JSON knows it: NumPy values become Python's, paths text, values that are not finite null."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain_json(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_plain(v) for v in value]
+        return [plain_json(v) for v in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain_json(value.tolist())
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain_json(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

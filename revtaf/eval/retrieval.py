@@ -15,6 +15,7 @@ from revtaf.eval.metric import Metric, mean_metric
 from revtaf.labels import BLANK, STATUSES
 
 DEPTH = 5  # neighbours that are looked at
+ROUNDING = 1e-6  # of a radius in float32: smaller differences are none
 CHUNK = 256  # queries whose gains over the whole database are held at once
 
 
@@ -38,7 +39,7 @@ def judge(queries: np.ndarray, database: np.ndarray, rows: np.ndarray, allowed: 
         table = overlap(queries[part], database)
         gains.append(np.take_along_axis(table, rows[part], axis=1))
         if allowed is not None:
-            table = np.where(allowed[part], table, -1)
+            table = np.where(allowed[part], table, 0)
         ideal.append(-np.sort(-np.partition(table, -DEPTH, axis=1)[:, -DEPTH:], axis=1))
     found = database[rows]  # (Q, DEPTH, K)
     return {
@@ -81,7 +82,7 @@ def depth(points: np.ndarray, curvature: float, findings: np.ndarray) -> dict:
     from scipy.stats import spearmanr
 
     radius = np.sqrt(curvature) * np.linalg.norm(points.astype(np.float64), axis=1)
-    varies = np.ptp(radius) > 0 and np.ptp(findings) > 0
+    varies = np.ptp(radius) > ROUNDING and np.ptp(findings) > 0
     by_count = {int(n): round(float(radius[findings == n].mean()), 6) for n in np.unique(findings)}
     return {
         "quantiles": {str(q): round(float(np.quantile(radius, q)), 6) for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)},

@@ -209,6 +209,12 @@ def _memory_space(clip_queries, train_scores: np.ndarray, texts: ReferenceTexts,
     return texts.reports[texts.report_ids[rows]], rows
 
 
+def make_labeler(settings: Settings, device: torch.device) -> Labeler:
+    """The report labeler of a configuration, without its features."""
+    remembered = Path(settings.training_data.features) / "labels.sqlite"
+    return _labeler(Components(settings.knowledge, device), remembered)
+
+
 def _labeler(components: Components, remembered: Path) -> Labeler:
     """Remembers what it labelled, where labelling takes a network."""
     return CachedLabeler(components.labeler, remembered) if components.chexbert else components.labeler

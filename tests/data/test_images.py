@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from revtaf.data.dataset import EpochBatches
-from revtaf.data.images import augment, read_image, resize_crop, to_tensor
+from revtaf.data.images import augment, crop_box, image_size, read_image, resize_crop, to_tensor
 from revtaf.errors import UserError
 
 
@@ -54,6 +54,54 @@ def test_evaluation_crop_is_central_and_normalised(ramp):
     assert crop.size == (64, 64)
     tensor = to_tensor(Image.new("L", (4, 4), 255))
     assert tensor[:, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+
+
+SIZES = {"landscape": (301, 207), "portrait": (200, 310), "square": (240, 240), "small": (50, 41)}
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("box", [(0.3, 0.4, 0.6, 0.7), (0.25, 0.3, 0.5, 0.9), (0.0, 0.35, 0.55, 1.0)])
+def test_a_box_follows_the_pixels_into_the_crop(size, box):
+    """A white rectangle on black, resized and cropped: its bright pixels lie where crop_box says, within 1.5 pixels."""
+    width, height = size
+    pixels = np.zeros((height, width), dtype=np.uint8)
+    left, top, right, bottom = np.round(np.array(box) * (*size, *size)).astype(int)
+    pixels[top:bottom, left:right] = 255
+    exact = (left / width, top / height, right / width, bottom / height)
+    rows, columns = np.nonzero(np.asarray(resize_crop(Image.fromarray(pixels), 72, 64)) > 127)
+    seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert np.array(crop_box(exact, size, 72, 64)) * 64 == pytest.approx(seen, abs=1.5)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_a_box_outside_the_crop_has_no_area(size):
+    """Of the longer side, what the centre crop leaves out; a box that contains the crop becomes the whole of it."""
+    outside = 1 - 64 / 72 * min(size) / max(size)
+    long = 0 if size[0] >= size[1] else 1
+    for low, high in ((0, outside / 2), (1 - outside / 2, 1)):
+        box = [0.0, 0.0, 1.0, 1.0]
+        box[long], box[long + 2] = low, high
+        found = crop_box(box, size, 72, 64)
+        assert found[long + 2] - found[long] == pytest.approx(0, abs=1e-9)
+        assert all(0 <= value <= 1 for value in found)
+    assert crop_box((0, 0, 1, 1), size, 72, 64) == (0, 0, 1, 1)
+
+
+def test_the_size_of_an_image_is_that_of_its_pixels(tmp_path):
+    """Width first, for 8 and 16 bits."""
+    for name, kind in (("grey.png", np.uint8), ("deep.png", np.uint16)):
+        Image.fromarray(np.zeros((30, 50), dtype=kind)).save(tmp_path / name)
+        assert image_size(tmp_path / name) == (50, 30) == read_image(tmp_path / name).size
+
+
+def test_an_image_without_a_size_is_named(tmp_path, ramp):
+    ramp.save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:12])
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "empty.png").touch()
+    for name in ("missing.png", "cut.png", "text.png", "empty.png"):
+        with pytest.raises(UserError, match=name):
+            image_size(tmp_path / name)
 
 
 def test_an_epoch_is_every_sample_once_and_can_start_in_the_middle():

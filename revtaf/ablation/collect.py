@@ -1,0 +1,244 @@
+"""From the runs of a grid to its numbers: means and spread over seeds, intervals, paired tests, the paper's figures.
+
+Three different questions, three different numbers. *Spread* (standard deviation over seeds) says how much another
+training would differ. The *interval* and *p* of a difference come from resampling patients, all seeds together: would
+other patients of the same kind show the same order of these trained models? *Seeds* counts in how many of the seeds the
+difference has the sign of its mean. A difference is called shown only where p (Holm, over the metrics of the pair) is
+below .05 and every seed agrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from revtaf.ablation.grid import Grid, GridRow, Run
+from revtaf.ablation.runs import result_folder
+from revtaf.ablation.scoring import Scored, Scorer, mean_of
+from revtaf.config import Settings
+from revtaf.errors import UserError
+from revtaf.eval import nlg, published, statistics
+from revtaf.eval.metric import Metric
+from revtaf.eval.protocol import PROTOCOL
+from revtaf.files import read_json
+from revtaf.labels import CHEXPERT_CATEGORIES
+
+SCORES = (
+    *nlg.METRICS,
+    *(
+        "example_precision",
+        "example_recall",
+        "example_f1",
+        "micro_f1",
+        "macro_f1",
+        "head_f1",
+        "tail_f1",
+        "tail_minus_head",
+        "average",
+    ),
+)
+TESTED = (
+    *("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "macro_f1"),
+    *("head_f1", "tail_f1", "tail_minus_head", "average"),
+)
+CLASSES = tuple(f"f1/{category}" for category in CHEXPERT_CATEGORIES)
+# The paper's names of what we measure.
+PRINTED = {"example_precision": "precision", "example_recall": "recall", "example_f1": "f1", "average": "avg"}
+RESAMPLES = 10_000
+LEVEL = 0.05
+
+
+@dataclass
+class RowResult:
+    """Numbers of one row. metrics: seed means as metrics of their own; per_seed: seed -> metric -> value."""
+
+    label: str
+    seeds: tuple[int, ...]
+    metrics: dict[str, Metric]
+    per_seed: dict[int, dict[str, float]]
+    parts: dict[int, dict[str, Metric]]  # of each seed, for comparisons on shared seeds
+    interval: dict[str, statistics.Interval] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  # what a reader must know beside the numbers
+
+    def mean(self, metric: str) -> float | None:
+        values = [found[metric] for found in self.per_seed.values() if metric in found]
+        return float(np.mean(values)) if values else None
+
+    def spread(self, metric: str) -> float | None:
+        """Standard deviation over seeds; None for a single one."""
+        values = [found[metric] for found in self.per_seed.values() if metric in found]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+@dataclass
+class Pair:
+    """Row a minus row b. agree: metric -> in how many of `seeds` the difference has the sign of the mean. lower: the
+    metrics of which less is better."""
+
+    a: str
+    b: str
+    seeds: tuple[int, ...]
+    found: dict[str, statistics.Comparison]
+    agree: dict[str, int]
+    lower: frozenset[str] = frozenset()
+
+    def verdict(self, metric: str) -> str:
+        """ "better", "worse" or "not shown", by LEVEL and the seeds, in the metric's own direction."""
+        found = self.found[metric]
+        if not (found.p_holm < LEVEL and self.agree[metric] == len(self.seeds)):
+            return "not shown"
+        return "better" if (found.difference > 0) != (metric in self.lower) else "worse"
+
+
+@dataclass
+class Summary:
+    """A grid's numbers on one data set; `write` in `revtaf.ablation.output` puts them into files."""
+
+    grid: Grid
+    data: str
+    split: str
+    trained_on: str
+    samples: int
+    units: str
+    signature: str
+    rows: dict[str, RowResult]
+    pairs: list[Pair]
+    support: dict[str, int]  # positive references of each category
+    sources: dict[str, str]
+    notes: list[str]
+
+
+def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
+    """Score the runs of a grid, which are all there. Raises UserError where they are not on the same samples."""
+    scored = {(run.row.name, run.seed): scorer.score(run) for run in runs}
+    first = next(iter(scored.values()))
+    for (row, seed), found in scored.items():
+        if (found.samples.ids, found.samples.references) != (first.samples.ids, first.samples.references):
+            raise UserError(f"{grid.name}: row '{row}', seed {seed}, was tested on other samples than the first row")
+    codes, units = statistics.clusters(first.samples.ids, first.samples.studies, first.samples.subjects)
+    kept = (*SCORES, *CLASSES)
+    rows = {
+        row.name: make_row(row.label, {s: f.metrics for (name, s), f in scored.items() if name == row.name}, kept)
+        for row in grid.rows
+        if any(name == row.name for name, _ in scored)
+    }
+    for name, result in rows.items():
+        result.interval = statistics.intervals(_only(result.metrics, SCORES), codes, RESAMPLES)
+        own = {seed: found for (row, seed), found in scored.items() if row == name}
+        result.extra = _extra(grid.row(name), [run for run in runs if run.row.name == name], own)
+    settings = runs[0].tested
+    return Summary(
+        grid=grid,
+        data=settings.data.name,
+        split=settings.data.test_split,
+        trained_on=settings.training_data.name,
+        samples=len(first.samples),
+        units=units,
+        signature=PROTOCOL.signature(
+            len(first.samples), first.labeler, scorer.java_name, clusters=units.split(" (")[0].replace(" ", "")
+        ),
+        rows=rows,
+        pairs=compare_rows(grid, rows, codes, TESTED),
+        support={c: int((first.statuses[:, i] == 1).sum()) for i, c in enumerate(CHEXPERT_CATEGORIES)},
+        sources=_sources(runs),
+        notes=_notes(grid, settings, runs, first, scorer),
+    )
+
+
+def make_row(label: str, parts: Mapping[int, Mapping[str, Metric]], names: Sequence[str]) -> RowResult:
+    """parts: seed -> metrics. A metric that one seed lacks is left out."""
+    shared = [name for name in names if all(name in found for found in parts.values())]
+    return RowResult(
+        label,
+        tuple(parts),
+        {name: mean_of(name, [found[name] for found in parts.values()]) for name in shared},
+        {seed: {name: found[name].corpus for name in names if name in found} for seed, found in parts.items()},
+        {seed: dict(found) for seed, found in parts.items()},
+    )
+
+
+def compare_rows(grid: Grid, rows: Mapping[str, RowResult], codes: np.ndarray, names: Sequence[str]) -> list[Pair]:
+    """Every row against the reference row, and the further pairs that the grid names, on the seeds that both have."""
+    wanted = [(name, grid.reference) for name in rows if name != grid.reference]
+    wanted += [pair for pair in grid.compare if pair not in wanted]
+    pairs = []
+    for a, b in wanted:
+        if a not in rows or b not in rows:
+            continue
+        seeds = tuple(seed for seed in rows[a].seeds if seed in rows[b].seeds)
+        if not seeds:
+            continue
+        one, other = (make_row("", {s: rows[name].parts[s] for s in seeds}, names) for name in (a, b))
+        shared = [name for name in names if name in one.metrics and name in other.metrics]
+        found = statistics.compare(_only(one.metrics, shared), _only(other.metrics, shared), codes, RESAMPLES)
+        agree = {}
+        for name in shared:
+            each = [one.per_seed[s][name] - other.per_seed[s][name] for s in seeds]
+            agree[name] = sum(np.sign(d) == np.sign(found[name].difference) for d in each)
+        lower = frozenset(name for name in shared if not one.metrics[name].higher_is_better)
+        pairs.append(Pair(a, b, seeds, found, agree, lower))
+    return pairs
+
+
+def paper_figures(grid: Grid, row: GridRow) -> dict[str, Any] | None:
+    """What the paper prints for a row: {"on": the data set, "split": .., "figures": by our names}; None without one."""
+    if row.paper is None or not grid.paper:
+        return None
+    for name in ("mimic_cxr", "iu_xray"):
+        for printed in published.rows(name, grid.paper["table"], grid.paper["source"]):
+            if printed.system == row.paper:
+                ours = {theirs: mine for mine, theirs in PRINTED.items()}
+                figures = {ours.get(key, key): value for key, value in printed.figures.items()}
+                return {"on": name, "split": printed.split, "figures": figures}
+    raise UserError(
+        f"{grid.path}: row '{row.name}': {grid.paper['table']} has no row {row.paper!r} in docs/published.yaml"
+    )
+
+
+def _only(metrics: Mapping[str, Metric], names: Sequence[str]) -> dict[str, Metric]:
+    return {name: metrics[name] for name in names if name in metrics}
+
+
+def _extra(row: GridRow, runs: Sequence[Run], scored: Mapping[int, Scored]) -> dict[str, Any]:
+    return {
+        "settings": {**row.train, **row.test, **({"takes": row.take} if row.take else {})},
+        "run": sorted({str(run.settings.run).rsplit("/", 1)[0] for run in runs})[0],
+        "distinct reports": {str(seed): found.distinct for seed, found in scored.items()},
+    }
+
+
+def _sources(runs: Sequence[Run]) -> dict[str, str]:
+    """Where the knowledge of these runs came from, by the first one's report."""
+    report = read_json(result_folder(runs[0]) / "report.json")["run"]
+    names = (
+        *("report labeler", "entity scores", "text embeddings", "classifier memory", "image encoder", "report decoder"),
+        *("revtaf", "git", "python", "platform", "cores", "device"),
+    )
+    return {name: str(report[name]) for name in names if name in report} | {"torch": report["packages"]["torch"]}
+
+
+def _notes(grid: Grid, settings: Settings, runs: Sequence[Run], first: Scored, scorer: Scorer) -> list[str]:
+    notes = list(dict.fromkeys(scorer.notes))
+    if not first.labeler.lower().startswith("chexbert"):
+        notes.append(
+            f"Clinical efficacy by {first.labeler}, not CheXbert: compare within this table, not with the paper."
+        )
+    selected_here = (
+        settings.data.annotation == settings.training_data.annotation
+        and settings.training_data.validation_split in settings.data.test_split.split("+")
+    )
+    if selected_here:
+        notes.append("The checkpoints were selected on this split: these are validation figures.")
+    seeds = {run.seed for run in runs}
+    if len(seeds) == 1:
+        notes.append("One seed: how much another training would differ is not known.")
+    if note := statistics.small_sample_note(len(first.samples)):
+        notes.append(note)
+    content = settings.model_dump(mode="json")
+    shown = [("encoder", "backbone"), ("encoder", "image_size"), ("train", "epochs"), ("train", "batch_size")]
+    shown.append(("generation", "beams"))
+    notes.append("Size: " + ", ".join(f"{part}.{key} {content[part][key]}" for part, key in shown) + ".")
+    return notes

@@ -1,0 +1,208 @@
+"""`revtaf report`: the tables in the README and in docs/, printed from the committed summaries.
+
+A document marks the place: everything between `<!-- report: NAME ARGUMENTS -->` and `<!-- end of report -->` is printed
+anew. With --check nothing is written, and a document that differs from its files is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from revtaf.ablation.claims import claims_markdown
+from revtaf.ablation.output import LATEX, SUMMARY, TABLE, latex, markdown, render
+from revtaf.ablation.tables import HEADINGS, NAMES, mean_and_spread, rows_markdown, signed
+from revtaf.errors import UserError
+from revtaf.eval.page_parts import without_zero
+from revtaf.files import atomic_write, read_json
+
+DOCUMENTS = ("README.md", "docs/differences.md", "docs/reproduce.md", "docs/results.md")
+DATA = ("phantom", "phantom_other", "iu_xray", "mimic_cxr")
+_BLOCK = re.compile(r"(<!-- report: ([a-z_]+)((?: \S+)*) -->\n)(.*?)(\n?<!-- end of report -->)", re.DOTALL)
+_COMPACT = ("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "tail_f1")
+
+
+def report(root: Path, tables: Path, check: bool = False) -> list[Path]:
+    """Print all tables anew; returns the files that changed. With `check` they stay as they are.
+
+    Raises UserError for a block that nobody knows, or whose grid is not there.
+    """
+    changed = []
+    for folder in sorted(path.parent for path in tables.glob(f"*/*/{SUMMARY}")):
+        content = read_json(folder / SUMMARY)
+        texts = {TABLE: markdown(content), LATEX: latex(content)}
+        stale = [folder / name for name, text in texts.items() if text and _read(folder / name) != text]
+        changed += stale
+        if stale and not check:
+            render(folder)
+    for name in DOCUMENTS:
+        path = root / name
+        if not path.is_file():
+            continue
+        before = path.read_text(encoding="utf-8")
+        after = _BLOCK.sub(partial(_filled, tables=tables, path=path), before)
+        if after != before:
+            changed.append(path)
+            if not check:
+                with atomic_write(path) as temporary:
+                    temporary.write_text(after, encoding="utf-8")
+    return changed
+
+
+def _filled(match: re.Match, tables: Path, path: Path) -> str:
+    opening, name, arguments, _, _ = match.groups()
+    if name not in BLOCKS:
+        raise UserError(f"{path}: unknown report block '{name}'; known: {', '.join(BLOCKS)}")
+    try:
+        text = BLOCKS[name](tables, *arguments.split())
+    except TypeError:
+        raise UserError(f"{path}: report block '{name}' does not take {arguments.strip() or 'nothing'}") from None
+    return f"{opening}{text.strip()}\n<!-- end of report -->"
+
+
+def main_table(tables: Path) -> str:
+    """The README's first table: the model, the rows without an image, the ceilings, on every set that we may use."""
+    keys = ("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_f1")
+    lines = [["data, split", "system", *(HEADINGS[key] for key in keys)], ["---", "---", *["---:"] * len(keys)]]
+    for data in ("phantom", "iu_xray"):
+        content = _summary(tables, f"{data}/table1")
+        where = f"{NAMES[data]}, {content['split']} ({content['samples']})"
+        for name, row in content["rows"].items():
+            cells = [mean_and_spread(row["mean"].get(key), row["sd"].get(key)) for key in keys]
+            if name == content["reference"]:
+                bounds = ([without_zero(bound) for bound in row["interval"][key]] for key in keys)
+                cells = [f"{cell} <sub>[{', '.join(b)}]</sub>" for cell, b in zip(cells, bounds, strict=True)]
+            elif "oracle" in row["label"]:
+                cells = [f"*{cell}*" for cell in cells]
+            lines.append([where, row["label"], *cells])
+            where = ""
+    return rows_markdown(lines)
+
+
+def compact(tables: Path, grid: str) -> str:
+    """A grid's rows in seven columns, with what each run wrote."""
+    content = _summary(tables, grid)
+    lines = [["", *(HEADINGS[key] for key in _COMPACT), "different texts"], ["---", *["---:"] * (len(_COMPACT) + 1)]]
+    for row in content["rows"].values():
+        cells = [mean_and_spread(row["mean"].get(key), row["sd"].get(key)) for key in _COMPACT]
+        distinct = list(row["distinct reports"].values())
+        lines.append([row["label"], *cells, f"{sum(distinct) / len(distinct):.0f}"])
+    return rows_markdown(lines) + _where(content, grid)
+
+
+def switches(tables: Path) -> str:
+    """What each of the release's readings changes, on the sets that we may use."""
+    grids = {data: _summary(tables, f"{data}/released") for data in ("phantom", "iu_xray") if _has(tables, data)}
+    metrics = ("CIDEr", "example_f1", "micro_f1")
+    heads = [f"{NAMES[data]}: {HEADINGS[metric]}" for data in grids for metric in metrics]
+    lines = [["reading of the release", "setting", *heads], ["---", "---", *["---:"] * len(heads)]]
+    some = next(iter(grids.values()))
+    for name, row in some["rows"].items():
+        if name == some["reference"]:
+            continue
+        values = row["settings"]
+        setting = (
+            ", ".join(f"`{key}={str(v).lower()}`" for key, v in values.items()) if len(values) < 3 else "all above"
+        )
+        cells = []
+        for content in grids.values():
+            pair = next((p for p in content["pairs"] if p["a"] == name and p["b"] == content["reference"]), None)
+            cells += [_short(pair, metric) for metric in metrics]
+        lines.append([row["label"], setting, *cells])
+    notes = "; ".join(_where(content, f"{data}/released").strip() for data, content in grids.items())
+    return rows_markdown(lines) + "\n" + notes
+
+
+def claims(tables: Path) -> str:
+    return claims_markdown(tables, DATA)
+
+
+def alignment(tables: Path, grid: str) -> str:
+    """Maps against boxes in six columns."""
+    columns = {
+        "local pointing": "entity maps: pointing",
+        "local iou": "IoU",
+        "local mass": "mass",
+        "global pointing": "sentence maps: pointing",
+        "global mass": "mass",
+        "agreement": "sentence with entity map: IoU",
+    }
+    return _view(_summary(tables, grid), "alignment", columns, grid)
+
+
+def retrieval(tables: Path, grid: str) -> str:
+    """Neighbours of the test images in six columns."""
+    columns = {
+        "distance@1": "status distance",
+        "overlap@1": "overlap",
+        "nDCG@5": "nDCG@5",
+        "example_f1": "CE F1",
+        "head_f1": "head F1",
+        "tail_f1": "tail F1",
+    }
+    return _view(_summary(tables, grid), "retrieval", columns, grid)
+
+
+def index(tables: Path) -> str:
+    """Every table that is there, with its command."""
+    lines = [["table", "data", "seeds", "command"], ["---"] * 4]
+    for path in sorted(tables.glob(f"*/*/{SUMMARY}")):
+        content = read_json(path)
+        seeds = sorted({seed for row in content["rows"].values() for seed in row["seeds"]})
+        place = f"[{content['title']}](../results/tables/{path.parent.relative_to(tables)}/{TABLE})"
+        lines.append([place, content["data"], ", ".join(map(str, seeds)), f"`{content['command']}`"])
+    return rows_markdown(lines)
+
+
+BLOCKS: dict[str, Callable[..., str]] = {
+    "main": main_table,
+    "compact": compact,
+    "switches": switches,
+    "claims": claims,
+    "alignment": alignment,
+    "retrieval": retrieval,
+    "index": index,
+}
+
+
+def _view(content: Mapping[str, Any], view: str, columns: Mapping[str, str], grid: str) -> str:
+    lines = [["", *columns.values()], ["---", *["---:"] * len(columns)]]
+    for row in content[view]["rows"].values():
+        cells = (mean_and_spread(row["mean"].get(key), row["sd"].get(key)) for key in columns)
+        lines.append([row["label"], *cells])
+    return rows_markdown(lines) + _where(content, grid)
+
+
+def _where(content: Mapping[str, Any], grid: str) -> str:
+    seeds = sorted({seed for row in content["rows"].values() for seed in row["seeds"]})
+    many = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    where = f"{NAMES.get(content['data'], content['data'])}, {content['split']}, {content['samples']} images, {many}"
+    return f"\n{where}: `results/tables/{grid}`\n"
+
+
+def _short(pair: Mapping[str, Any] | None, metric: str) -> str:
+    found = pair["metrics"].get(metric) if pair else None
+    if found is None or found["difference"] is None:
+        return "-"
+    text = f"{signed(found['difference'])} <sub>[{signed(found['low'])}, {signed(found['high'])}]</sub>"
+    return text if found["verdict"] == "not shown" else f"**{text}**"
+
+
+def _has(tables: Path, data: str) -> bool:
+    return (tables / data / "released" / SUMMARY).is_file()
+
+
+def _summary(tables: Path, grid: str) -> dict[str, Any]:
+    path = tables / grid / SUMMARY
+    if not path.is_file():
+        data, _, name = grid.partition("/")
+        hint = f"python -m revtaf ablate --config configs/ablations/{name}.yaml data={data}"
+        raise UserError(f"{path} is not there; make it: {hint}")
+    return read_json(path)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,0 +1,125 @@
+"""Figure 3 of the paper: the same images under several systems, phrases that match the reference in its colours.
+
+The samples are spread over the split, every second one with a positive finding, and are not chosen by any score. The
+page holds images and report text: it stays beside the runs and never goes where tables are published.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from revtaf.ablation.grid import Grid, Run
+from revtaf.ablation.scoring import Scored, Scorer
+from revtaf.data.annotations import load_annotations
+from revtaf.data.images import read_image, resize_crop
+from revtaf.eval.cards import closest_sentence, content_words, image_data, readable, split_sentences
+from revtaf.files import atomic_write
+from revtaf.knowledge.build import select
+from revtaf.samples import sample_rows
+
+COUNT = 6
+PALETTE = ("#cfe3f5", "#d9efdd", "#fbe3c0", "#ecd9f2", "#f7d3d6", "#d7eef0", "#e9e6b8", "#dedede", "#f3d9c4")
+_DENIAL = re.compile(r"\b(?:no|not|without|free|negative|absent|resolved)\b")
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px/1.5 "Source Sans 3", "Segoe UI", system-ui, Helvetica, Arial, sans-serif; color: #1d2228;
+  margin: 32px auto; max-width: 1240px; padding: 0 24px; }}
+h1 {{ font: 600 26px/1.2 Charter, Georgia, serif; margin: 0 0 6px; }} p {{ max-width: 90ch; margin: 6px 0; }}
+article {{ border-top: 1px solid #ccc; padding: 18px 0; display: grid; grid-template-columns: 190px 1fr; gap: 22px; }}
+img {{ width: 190px; border-radius: 4px; }} small, .soft {{ color: #5d6770; }}
+.texts {{ display: grid; grid-template-columns: repeat({columns}, 1fr); gap: 18px; }}
+h2 {{ font-size: 14px; margin: 0 0 4px; }} mark {{ color: inherit; border-radius: 3px; padding: 0 2px; }}
+</style></head><body><h1>{title}</h1>
+<p>{where}. Words shared with a sentence of the reference have that sentence's colour; a denial never matches an
+assertion. Samples are spread over the split and chosen by no score.</p>
+<p><b>Not a medical device. Not for clinical use.</b></p>
+{cards}</body></html>
+"""
+
+
+def write_examples(grid: Grid, runs: Sequence[Run], scorer: Scorer, path: Path) -> Path:
+    """The page of a grid whose rows are tested on the same samples, with the first seed of each row."""
+    first = {row.name: next(run for run in runs if run.row.name == row.name) for row in grid.rows if _has(row, runs)}
+    scored = {grid.row(name).label: scorer.score(run) for name, run in first.items()}
+    settings = next(iter(first.values())).tested
+    some = next(iter(scored.values()))
+    data, encoder = settings.data, settings.encoder
+    studies = {s.id: s for s in select(load_annotations(data.annotation), data.test_split, data)}
+    cards = []
+    for i in sample_rows(some.statuses, COUNT):
+        study = studies[some.samples.ids[i]]
+        image = resize_crop(read_image(data.images / study.image_path[0]), encoder.resize, encoder.image_size)
+        cards.append(_card(study.id, image, study.report, _texts(scored, i)))
+    where = f"{data.name}, {data.test_split}; seed {next(iter(first.values())).seed}"
+    page = _PAGE.format(title=escape(grid.title), columns=len(scored) + 1, where=escape(where), cards="\n".join(cards))
+    with atomic_write(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def coloured(reference: str, texts: Mapping[str, str]) -> dict[str, str]:
+    """HTML of the reference (under "") and of each text: each reference sentence has a colour, and so have the words
+    that a sentence of a text shares with its closest reference sentence. Nothing is marked where one of the two denies
+    and the other does not."""
+    sentences = split_sentences(reference)
+    known = [content_words(s) for s in sentences]
+    used: set[int] = set()
+    result = {}
+    for name, text in texts.items():
+        parts = []
+        for sentence in split_sentences(text):
+            best = closest_sentence(sentence, known)
+            if best is None or _denies(sentence) != _denies(sentences[best]):
+                parts.append(escape(sentence))
+                continue
+            used.add(best)
+            parts.append(_marked(sentence, content_words(sentence) & known[best], best))
+        result[name] = " ".join(parts)
+    marked = [_marked(s, known[i], i) if i in used else escape(s) for i, s in enumerate(sentences)]
+    return {"": " ".join(marked)} | result
+
+
+def _has(row, runs: Sequence[Run]) -> bool:
+    return any(run.row.name == row.name for run in runs)
+
+
+def _texts(scored: Mapping[str, Scored], row: int) -> dict[str, str]:
+    return {label: found.samples.predictions[row] for label, found in scored.items()}
+
+
+def _card(name: str, image: Image.Image, reference: str, texts: Mapping[str, str]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(buffer, format="PNG", optimize=True)
+    shown = coloured(reference, texts)
+    columns = "".join(
+        f"<div><h2>{escape(label or 'Reference')}</h2><p>{text or '<i>empty</i>'}</p></div>"
+        for label, text in shown.items()
+    )
+    figure = f'<img alt="radiograph" src="{image_data(buffer.getvalue())}"><br><small>{escape(name)}</small>'
+    return f'<article><div>{figure}</div><div class="texts">{columns}</div></article>'
+
+
+def _denies(sentence: str) -> bool:
+    return _DENIAL.search(readable(sentence).lower()) is not None
+
+
+def _marked(sentence: str, words: frozenset[str], number: int) -> str:
+    """The sentence with `words` in the colour of reference sentence `number`; neighbours share one mark."""
+    pieces = re.split(r"([\w-]+)", sentence)  # words at odd places, what stands between them at even ones
+    wanted = [i % 2 == 1 and piece.lower() in words for i, piece in enumerate(pieces)]
+    for i in range(2, len(pieces) - 1, 2):  # a blank between two shared words belongs to them
+        wanted[i] = wanted[i - 1] and wanted[i + 1] and pieces[i].isspace()
+    html = []
+    for shared, group in itertools.groupby(zip(wanted, pieces, strict=True), key=lambda pair: pair[0]):
+        part = escape("".join(piece for _, piece in group))
+        html.append(f'<mark style="background:{PALETTE[number % len(PALETTE)]}">{part}</mark>' if shared else part)
+    return "".join(html)

@@ -1,0 +1,144 @@
+"""The texts of a run, scored once and kept: every grid that shows a row takes its metrics from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from revtaf.ablation.grid import Run
+from revtaf.ablation.runs import result_folder
+from revtaf.config import Settings
+from revtaf.data.annotations import load_annotations
+from revtaf.engine.runtime import read_jsonl
+from revtaf.errors import UserError
+from revtaf.eval import clinical, floors, nlg
+from revtaf.eval.evaluate import AVERAGED, label_texts
+from revtaf.eval.meteor import Meteor, MeteorError, java_version
+from revtaf.eval.metric import Metric
+from revtaf.eval.protocol import PROTOCOL
+from revtaf.eval.records import Samples, read_samples
+from revtaf.files import digest
+from revtaf.knowledge.base import Labeler
+from revtaf.knowledge.build import make_labeler, select
+
+
+@dataclass
+class Scored:
+    """A row with one seed. metrics: of text and clinical, and `average`, the paper's "Avg" where all nine are there."""
+
+    samples: Samples
+    statuses: np.ndarray  # (N, 14 or 18) of the references
+    metrics: dict[str, Metric]
+    distinct: int  # different texts among the N
+    labeler: str
+
+
+def mean_of(name: str, metrics: Sequence[Metric]) -> Metric:
+    """The mean of several metrics on the same N samples as a metric of its own: over seeds, or the columns of "Avg".
+
+    All parts are resampled together: a patient is in a resample with all seeds, or not at all.
+    """
+    widths = np.cumsum([metric.statistics.shape[1] for metric in metrics])[:-1]
+
+    def value(sums: np.ndarray) -> np.ndarray:
+        parts = np.split(sums, widths, axis=-1)
+        return np.mean([metric.value(part) for metric, part in zip(metrics, parts, strict=True)], axis=0)
+
+    return Metric(name, np.concatenate([m.statistics for m in metrics], axis=1), value, metrics[0].higher_is_better)
+
+
+def _apart(name: str, a: Metric, b: Metric) -> Metric:
+    """a minus b, which share their statistics."""
+    return Metric(name, a.statistics, lambda sums: a.value(sums) - b.value(sums))
+
+
+class Scorer:
+    """Scores runs under the `revtaf` protocol; a context manager, because METEOR's Java runs until the end."""
+
+    def __init__(self, java: str | None = None):
+        self.java = java
+        self.notes: list[str] = [reason] if (reason := nlg.meteor_status(java)) else []
+        self._meteor = None if self.notes else Meteor(java)
+        self._found: dict[tuple, Scored] = {}
+        self._labelers: dict[str, Labeler] = {}
+        self._constant: dict[tuple, list[str]] = {}
+        self._train: dict[tuple, list[str]] = {}
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._meteor is not None:
+            self._meteor.close()
+
+    def score(self, run: Run) -> Scored:
+        """Raises UserError where the run's results do not hold what the row takes."""
+        key = (result_folder(run), run.row.take, run.seed)
+        if key not in self._found:
+            self._found[key] = self._score(run)
+        return self._found[key]
+
+    @property
+    def java_name(self) -> str:
+        return "no-java" if self._meteor is None else java_version(self.java)
+
+    def _score(self, run: Run) -> Scored:
+        path = result_folder(run) / "predictions.jsonl"
+        samples = read_samples(path)
+        references = [PROTOCOL.reference(r) for r in samples.references]
+        if run.row.take is None:
+            texts = [PROTOCOL.hypothesis(h) for h in samples.predictions]
+        else:
+            texts = self._taken(run, samples, path)
+        labeler = self._labeler(run.settings)
+        truth = label_texts(labeler, references)
+        metrics = nlg.metrics(references, texts)
+        if self._meteor is not None:
+            try:
+                metrics["METEOR"] = nlg.meteor_metric(references, texts, self._meteor)
+            except MeteorError as error:
+                self.notes.append(f"{run.row.name}, seed {run.seed}: {error}")
+        metrics |= clinical.metrics(truth, label_texts(labeler, texts))
+        metrics["tail_minus_head"] = _apart("tail_minus_head", metrics["tail_f1"], metrics["head_f1"])
+        if all(name in metrics for name in AVERAGED):
+            metrics["average"] = mean_of("average", [metrics[name] for name in AVERAGED])
+        distinct = len({" ".join(text.split()) for text in texts})
+        return Scored(replace(samples, predictions=list(texts)), truth, metrics, distinct, labeler.name)
+
+    def _taken(self, run: Run, samples: Samples, path: Path) -> list[str]:
+        """The texts of a row that the model did not write, processed like references."""
+        if run.row.take == floors.RETRIEVED:
+            found = [record.get("retrieved_report") for record in read_jsonl(path)]
+            if None in found or len(found) != len(samples):
+                raise UserError(
+                    f"{path}: row '{run.row.name}' takes the retrieved report, but this model retrieves none"
+                )
+            return [PROTOCOL.reference(report) for report in found]
+        train = self._train_reports(run.settings)
+        if run.row.take == floors.RANDOM:
+            return floors.random_rows(train, samples.references, run.seed)
+        key = (run.row.take, digest(train, samples.references))  # the same for every seed
+        if key not in self._constant:
+            if run.row.take == floors.NEAREST:
+                self._constant[key] = floors.nearest_reports(train, samples.references)
+            else:
+                self._constant[key] = [floors.constant_rows(train)[run.row.take]] * len(samples)
+        return self._constant[key]
+
+    def _train_reports(self, settings: Settings) -> list[str]:
+        data = settings.training_data
+        key = (data.annotation, data.max_samples)
+        if key not in self._train:
+            self._train[key] = [s.report for s in select(load_annotations(data.annotation), "train", data)]
+        return self._train[key]
+
+    def _labeler(self, settings: Settings) -> Labeler:
+        key = str(settings.knowledge)
+        if key not in self._labelers:
+            device = torch.device("cuda" if torch.cuda.is_available() and settings.device != "cpu" else "cpu")
+            self._labelers[key] = make_labeler(settings, device)
+        return self._labelers[key]

@@ -1,0 +1,152 @@
+"""A grid's numbers as Markdown and LaTeX. Printed from the summary file alone, so that a table is never typed by hand.
+
+`Content` below is the content of a `summary.json` (`revtaf.ablation.output`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from revtaf.eval.page_parts import number, without_zero
+from revtaf.eval.report import COLUMNS, tex
+from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
+
+Content = Mapping[str, Any]
+HEADINGS = {key: heading for heading, (_, key) in COLUMNS.items()} | {
+    "average": "Avg",
+    "head_f1": "head F1",
+    "tail_f1": "tail F1",
+}
+MAIN = (*(key for _, key in COLUMNS.values()), "average")
+NAMES = {
+    "mimic_cxr": "MIMIC-CXR",
+    "iu_xray": "IU X-Ray",
+    "phantom": "phantom",
+    "phantom_other": "phantom, other patients",
+}
+PAPER_COLUMNS = tuple(key for key in MAIN if key not in ("CIDEr", "micro_f1", "macro_f1"))
+
+
+def scores_markdown(content: Content) -> str:
+    """Mean and, in small print, the standard deviation over seeds; the paper's row below ours."""
+    lines = [["", *(HEADINGS[key] for key in MAIN)], ["---", *["---:"] * len(MAIN)]]
+    for row in content["rows"].values():
+        lines.append([row["label"], *(_mean_and_spread(row, key) for key in MAIN)])
+        if row["paper"]:
+            printed = row["paper"]["figures"]
+            lines.append([f"*{paper_label(row)}*", *(_italic(printed.get(key)) for key in MAIN)])
+            if content["samples of the paper"]:
+                apart = {key: row["mean"][key] - printed[key] for key in printed if row["mean"].get(key) is not None}
+                lines.append(["*ours − paper*", *(_italic_signed(apart.get(key)) for key in MAIN)])
+    return rows_markdown(lines)
+
+
+def differences_markdown(content: Content, names: Sequence[str] = (), pairs: Sequence | None = None) -> str:
+    """Each tested pair: difference, 95 % interval, Holm's p, seeds that agree; the paper's difference below."""
+    pairs = content["pairs"] if pairs is None else pairs
+    if not pairs:
+        return ""
+    names = names or ("BLEU_4", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "tail_f1", "average")
+    names = [name for name in names if any(name in pair["metrics"] for pair in pairs)]
+    lines = [["difference", *(HEADINGS.get(n, n) for n in names)], ["---", *["---:"] * len(names)]]
+    labels = {name: row["label"] for name, row in content["rows"].items()}
+    for pair in pairs:
+        lines.append(
+            [
+                f"{labels.get(pair['a'], pair['a'])} − {labels.get(pair['b'], pair['b'])}",
+                *(_difference(pair, name) for name in names),
+            ]
+        )
+        a, b = (content["rows"].get(pair[side], {}) for side in "ab")
+        if a.get("paper") and b.get("paper"):
+            one, other = a["paper"]["figures"], b["paper"]["figures"]
+            apart = {name: one[name] - other[name] for name in names if name in one and name in other}
+            lines.append([f"*{paper_label(a)}*", *(_italic_signed(apart.get(name)) for name in names)])
+    return rows_markdown(lines)
+
+
+def classes_markdown(content: Content) -> str:
+    """F1 of each category, head and tail apart (the paper's grouping), with the means."""
+    rows = content["rows"]
+    lines = [["", "positives", *(row["label"] for row in rows.values())], ["---", *["---:"] * (len(rows) + 1)]]
+    tail = [c for c in CHEXPERT_CATEGORIES if c not in HEAD_CATEGORIES]
+    for group, names, mean in (("head", HEAD_CATEGORIES, "head_f1"), ("tail", tail, "tail_f1")):
+        for name in names:
+            values = (_mean_and_spread(row, f"f1/{name}") for row in rows.values())
+            lines.append([f"{name} ({group})", str(content["support"][name]), *values])
+        lines.append([f"**mean of the {group}**", "", *(_mean_and_spread(row, mean) for row in rows.values())])
+    return rows_markdown(lines)
+
+
+def scores_latex(content: Content) -> str:
+    """The paper's nine columns and Avg as a booktabs tabular; standard deviations as subscripts."""
+    lines = [
+        r"\begin{tabular}{l" + "c" * len(PAPER_COLUMNS) + "}",
+        r"\toprule",
+        " & ".join(["", *(HEADINGS[key] for key in PAPER_COLUMNS)]) + r" \\",
+        r"\midrule",
+    ]
+    for row in content["rows"].values():
+        cells = []
+        for key in PAPER_COLUMNS:
+            mean, spread = row["mean"].get(key), row["sd"].get(key)
+            small = "" if spread is None else rf"$_{{\pm {without_zero(spread)}}}$"
+            cells.append("--" if mean is None else without_zero(mean) + small)
+        lines.append(" & ".join([tex(row["label"]), *cells]) + r" \\")
+        if row["paper"]:
+            printed = (row["paper"]["figures"].get(key) for key in PAPER_COLUMNS)
+            cells = ["--" if value is None else without_zero(value) for value in printed]
+            lines.append(" & ".join([rf"\quad {paper_label(row)}", *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def rows_markdown(lines: Sequence[Sequence[str]]) -> str:
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
+
+
+def mean_and_spread(mean: float | None, spread: float | None) -> str:
+    """.324 <sub>±.012</sub>"""
+    if mean is None:
+        return "n/a"
+    return without_zero(mean) + ("" if spread is None else f" <sub>±{without_zero(spread)}</sub>")
+
+
+def _mean_and_spread(row: Mapping, key: str) -> str:
+    return mean_and_spread(row["mean"].get(key), row["sd"].get(key))
+
+
+def _italic(value: float | None) -> str:
+    return "" if value is None else f"*{without_zero(value)}*"
+
+
+def _italic_signed(value: float | None) -> str:
+    return "" if value is None else f"*{signed(value)}*"
+
+
+def paper_label(row: Mapping) -> str:
+    """For example paper, MIMIC-CXR."""
+    return f"paper, {NAMES.get(row['paper']['on'], row['paper']['on'])}"
+
+
+def signed(value: float) -> str:
+    """+.012"""
+    return ("+" if value > 0 else "") + without_zero(value)
+
+
+def _difference(pair: Mapping, name: str) -> str:
+    found = pair["metrics"].get(name)
+    if found is None or found["difference"] is None:
+        return "n/a"
+    bounds = f"[{_bound(found['low'])}, {_bound(found['high'])}]"
+    value = signed(found["difference"])
+    if found["verdict"] != "not shown":
+        value = f"**{value}**"
+    p = "n/a" if found["p_holm"] is None else number(found["p_holm"]).removeprefix("0")
+    seeds = len(pair["seeds"])
+    return f"{value} <sub>{bounds} p {p}, {found['agree']}/{seeds}</sub>"
+
+
+def _bound(value: float | None) -> str:
+    return "n/a" if value is None else signed(value)

@@ -1,0 +1,178 @@
+"""What a grid shows besides its scores: alignment, retrieval, positives of each category, advanced metrics.
+
+Each view is a record for `summary.json` with rows and pairs in the form of the scores, so that its tables are printed
+by the same code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from revtaf.ablation.collect import Pair, RowResult, compare_rows, make_row
+from revtaf.ablation.grid import Grid, Run
+from revtaf.ablation.runs import result_folder
+from revtaf.analyses import ALIGNMENT, MEAN_BOX, MODEL_ROW, ORACLE_ROW, RETRIEVAL, UNIFORM
+from revtaf.errors import UserError
+from revtaf.eval import alignment, retrieval, statistics
+from revtaf.eval.metric import Metric
+from revtaf.files import read_json
+from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
+
+# Supplement, Table 4: positive samples among the 3,858 of the MIMIC-CXR test set, in the order of the categories.
+PAPER_SAMPLES = 3858
+PAPER_POSITIVES = (730, 1271, 1392, 199, 563, 176, 165, 841, 75, 1056, 122, 148, 1345, 323)
+HEAD_SHARE = 0.10
+
+ALIGNED = tuple(
+    f"{source} {score}" for source in ("local", "global") for score in ("pointing", "macro_pointing", "iou", "mass")
+) + ("agreement",)
+JUDGED = (
+    *("distance@1", f"distance@{retrieval.DEPTH}", "overlap@1", f"nDCG@{retrieval.DEPTH}"),
+    *("example_f1", "micro_f1", "head_f1", "tail_f1"),
+)
+log = logging.getLogger("revtaf")
+
+
+def alignment_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
+    """Pointing, IoU and mass of every row's maps, the two constant maps beside them, each finding, and the pairs."""
+    files, codes = _files(grid, runs, ALIGNMENT)
+    parts: dict[str, dict[int, dict[str, Metric]]] = {}
+    labels = {row.name: row.label for row in grid.rows} | {UNIFORM: UNIFORM, MEAN_BOX: MEAN_BOX}
+    for (row, seed), content in files.items():
+        parts.setdefault(row, {})[seed] = _aligned(content, MODEL_ROW)
+        if row == grid.reference:
+            for constant in (UNIFORM, MEAN_BOX):
+                parts.setdefault(constant, {})[seed] = _aligned(content, constant)
+    names = list(dict.fromkeys(name for seeds in parts.values() for found in seeds.values() for name in found))
+    rows = {row: make_row(labels[row], seeds, names) for row, seeds in parts.items()}
+    first = next(iter(files.values()))
+    shown = [name for name in ALIGNED if name in names]
+    pairs = compare_rows(grid, rows, codes, shown)
+    return {
+        "grid": first["grid"],
+        "maps": {part: float(np.sum(first[part][MODEL_ROW]["counts"])) for part in ("local", "global")},
+        **plain(rows, pairs),
+    }
+
+
+def _aligned(content: Mapping, row: str) -> dict[str, Metric]:
+    found: dict[str, Metric] = {}
+    for source in ("local", "global"):
+        found |= alignment.metrics(content[source][row], f"{source} ")
+    if row in content["agreement"]:
+        found["agreement"] = alignment.metrics(content["agreement"][row])["iou"]
+    return found
+
+
+def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
+    """Neighbours of the test images: by raw entity scores, in each row's learned space, random, oracle."""
+    files, codes = _files(grid, runs, RETRIEVAL)
+    parts: dict[str, dict[int, dict[str, Metric]]] = {}
+    labels: dict[str, str] = {}
+    shared: dict[str, list] = {}
+    for (row, seed), content in files.items():
+        truth = np.array([list(map(int, line)) for line in content["statuses"]])
+        own = grid.row(row).label
+        for name, found in content["rows"].items():
+            learned = name.startswith("learned")
+            if not learned and row != grid.reference:
+                continue  # the same for every model
+            key = f"{row}: {name}" if learned else name
+            own_metric = learned and name == f"learned ({name[9 : name.index(')')]}), {name[9 : name.index(')')]}"
+            key = row if own_metric else key
+            labels[key] = f"{own}, {name.split(', ')[1]}" if learned else name
+            parts.setdefault(key, {})[seed] = retrieval.metrics(found, truth)
+        for pair, values in content["shared neighbours"].items():
+            if pair.count("learned") == 2:
+                shared.setdefault(f"{own}: {pair}", []).append(values)
+    order = [key for key in ("random", *sorted(k for k in parts if k.startswith("entity scores"))) if key in parts]
+    order += [key for key in parts if key not in order and key != ORACLE_ROW] + [k for k in (ORACLE_ROW,) if k in parts]
+    rows = {key: make_row(labels[key], parts[key], JUDGED) for key in order}
+    balls = [content["ball"] for content in files.values() if "ball" in content]
+    return {
+        "ball": balls,
+        "shared neighbours": {
+            pair: {key: float(np.mean([v[key] for v in values])) for key in values[0]}
+            for pair, values in shared.items()
+        },
+        **plain(rows, compare_rows(grid, rows, codes, JUDGED)),
+    }
+
+
+def _files(grid: Grid, runs: Sequence[Run], name: str) -> tuple[dict[tuple[str, int], dict], np.ndarray]:
+    """(row, seed) -> the analysis of that run, and whose samples belong together. Rows that have none are left out, and
+    rows that only test a model otherwise: its maps and its retriever are the same."""
+    files = {}
+    for run in runs:
+        path = result_folder(run, plain=True) / name
+        if not run.row.take and not run.row.test and path.is_file():
+            files[run.row.name, run.seed] = read_json(path)
+    if not files:
+        raise UserError(f"{grid.name}: no run has {name}; it needs boxes and attention maps, or a retriever")
+    first = next(iter(files.values()))
+    for (row, seed), content in files.items():
+        if content["ids"] != first["ids"]:
+            raise UserError(f"{grid.name}: {name} of row '{row}', seed {seed}, is of other samples than the first row")
+    return files, statistics.clusters(first["ids"], None, first["subjects"])[0]
+
+
+def counts_view(support: Mapping[str, int], samples: int) -> dict[str, Any]:
+    """Positives of each category here and in the paper, and on which side of 10 % they fall."""
+    rows = {}
+    for category, printed in zip(CHEXPERT_CATEGORIES, PAPER_POSITIVES, strict=True):
+        share = support[category] / samples
+        rows[category] = {
+            "positives": support[category],
+            "share": share,
+            "head here": share > HEAD_SHARE,
+            "paper": printed,
+            "paper share": printed / PAPER_SAMPLES,
+            "head in the paper": category in HEAD_CATEGORIES,
+        }
+    return {"samples": samples, "rows": rows}
+
+
+def advanced_view(runs: Sequence[Run]) -> dict[str, Any]:
+    """RadGraph F1, BERTScore, SembScore, RadCliQ as each run's own report has them; what was missing, in its words."""
+    rows: dict[str, Any] = {}
+    notes: list[str] = []
+    for run in runs:
+        report = read_json(result_folder(run) / "report.json")
+        own = next(iter(report["metrics"].values()))["advanced"]
+        rows.setdefault(run.row.name, {"label": run.row.label, "per_seed": {}})["per_seed"][str(run.seed)] = own
+        notes += [note for note in report["notes"] if note not in notes]
+    return {"rows": rows, "notes": notes}
+
+
+def plain(rows: Mapping[str, RowResult], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Rows and pairs as JSON knows them."""
+    return {
+        "rows": {
+            name: {
+                "label": row.label,
+                "seeds": list(row.seeds),
+                "mean": {key: row.mean(key) for key in row.metrics},
+                "sd": {key: row.spread(key) for key in row.metrics},
+                "interval": {key: [found.low, found.high] for key, found in row.interval.items()},
+                "per_seed": {str(seed): found for seed, found in row.per_seed.items()},
+                **row.extra,
+            }
+            for name, row in rows.items()
+        },
+        "pairs": [
+            {
+                "a": pair.a,
+                "b": pair.b,
+                "seeds": list(pair.seeds),
+                "metrics": {
+                    name: {**vars(found), "agree": int(pair.agree[name]), "verdict": pair.verdict(name)}
+                    for name, found in pair.found.items()
+                },
+            }
+            for pair in pairs
+        ],
+    }

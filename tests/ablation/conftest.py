@@ -1,0 +1,78 @@
+"""A grid on the tiny phantom set, and finished runs that no model made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from revtaf.ablation.grid import Grid, Run, load_grid
+from revtaf.ablation.runs import result_folder
+from revtaf.config_file import save_settings
+from revtaf.data.annotations import load_annotations
+from revtaf.files import write_json
+
+ROWS = {
+    "plain": {"label": "plain", "set": {"lre.enabled": False, "fvtaf.enabled": False}},
+    "full": {"label": "full", "paper": "REVTAF (c)"},
+    "copy": {"label": "retrieval only", "take": "retrieved report"},
+    "medoid": {"label": "medoid report", "take": "medoid report"},
+}
+
+
+@pytest.fixture(scope="session")
+def write_grid(tiny_config, tmp_path_factory):
+    """Writes a grid on the tiny settings; returns it. Keys replace those of the default grid."""
+
+    def write(**changes) -> Grid:
+        folder = tmp_path_factory.mktemp("grid")
+        (folder / "data").mkdir()
+        (folder / "data" / "phantom.yaml").write_text(f"base: {tiny_config}\nthreads: 1\n")
+        content = {
+            "title": "A grid",
+            "seeds": [0, 1],
+            "reference": "plain",
+            "paper": {"source": "paper", "table": "Table 3"},
+            "rows": ROWS,
+        }
+        path = folder / "grid.yaml"
+        path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
+        return load_grid(path)
+
+    return write
+
+
+@pytest.fixture
+def pretend(phantom: Path):
+    """Writes what a tested run leaves: the predictions are the references, or those that `change` makes of them."""
+
+    def pretend(run: Run, change=lambda i, report: report) -> None:
+        studies = load_annotations(phantom / "annotation.json")["test"]
+        folder = result_folder(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        records = [
+            {
+                "id": s.id,
+                "subject_id": s.subject_id,
+                "study_id": s.study_id,
+                "reference": s.report,
+                "prediction": change(i, s.report),
+                "retrieved_report": studies[i - 1].report if run.settings.lre.enabled else None,
+            }
+            for i, s in enumerate(studies)
+        ]
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+        save_settings(folder / "config.yaml", run.tested)
+        row = {"advanced": {}}
+        write_json(
+            folder / "report.json",
+            {
+                "run": {"report labeler": "rules-v1", "packages": {"torch": "2"}},
+                "metrics": {"REVTAF": row},
+                "notes": [],
+            },
+        )
+
+    return pretend

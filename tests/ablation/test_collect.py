@@ -1,0 +1,201 @@
+"""From finished runs to numbers: means, spread, pairs, verdicts, tables. No model is trained here."""
+
+import json
+
+import numpy as np
+import pytest
+
+from revtaf.ablation import tables
+from revtaf.ablation.collect import collect, compare_rows, make_row
+from revtaf.ablation.output import write
+from revtaf.ablation.runs import is_tested, result_folder
+from revtaf.ablation.scoring import Scorer, mean_of
+from revtaf.errors import UserError
+from revtaf.eval import statistics
+from revtaf.eval.evaluate import evaluate
+from revtaf.eval.metric import Metric, mean_metric
+from revtaf.eval.records import read_samples
+from revtaf.knowledge.rules import RuleLabeler
+
+NORMAL = "The lungs are clear. The heart size is normal. There is no pleural effusion or pneumothorax."
+
+
+def worse(i: int, report: str) -> str:
+    """A system that gives up on two of three images."""
+    return report if i % 3 == 0 else NORMAL
+
+
+def worst(i: int, report: str) -> str:
+    return NORMAL
+
+
+@pytest.fixture
+def finished(write_grid, pretend, tmp_path):
+    """plain always says normal (seed 1: not quite), full is right (seed 1: on a third)."""
+    grid = write_grid()
+    runs = grid.runs("phantom", tmp_path / "runs", [])
+    for run in runs:
+        change = worst if run.row.name == "plain" else (lambda i, r: r) if run.seed == 0 else worse
+        pretend(run, change)
+    return grid, runs
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    with Scorer(java="/nowhere/java") as scorer:  # METEOR is tested elsewhere, and starts slowly
+        yield scorer
+
+
+def test_a_mean_over_seeds_is_the_mean_of_the_corpora():
+    """BLEU is no mean over samples: seeds are averaged as corpus scores, not as one large corpus."""
+    square = Metric("x", np.array([[1.0], [2.0], [3.0]]), lambda sums: sums[..., 0] ** 2)
+    other = Metric("x", np.array([[0.0], [1.0], [1.0]]), lambda sums: sums[..., 0] ** 2)
+    assert mean_of("x", [square, other]).corpus == (36 + 4) / 2
+    assert np.allclose(mean_of("x", [square, other]).per_sample, [0.5, 2.5, 5])
+
+
+def test_one_seed_scores_as_the_test_command_does(finished, scorer):
+    """Every metric of a row with one seed equals `evaluate` on the same file."""
+    _, runs = finished
+    run = next(r for r in runs if r.row.name == "full" and r.seed == 1)
+    samples = read_samples(result_folder(run) / "predictions.jsonl")
+    row = evaluate(samples, RuleLabeler(), floors=False, resamples=0, java="/nowhere/java").model
+    found = scorer.score(run).metrics
+    for name in ("BLEU_1", "BLEU_4", "ROUGE_L", "CIDEr"):
+        assert found[name].corpus == pytest.approx(row["nlg"][name], abs=1e-12)
+    for name in ("example_f1", "micro_f1", "macro_f1", "head_f1", "tail_f1"):
+        assert found[name].corpus == pytest.approx(row["clinical"][name], abs=1e-12)
+    apart = found["tail_f1"].corpus - found["head_f1"].corpus
+    assert found["tail_minus_head"].corpus == pytest.approx(apart, abs=1e-12)
+
+
+def test_mean_spread_and_agreement(finished, scorer):
+    """The table's mean and deviation are those of the seeds, and all seeds agree that full is better than plain."""
+    grid, runs = finished
+    summary = collect(grid, runs, scorer)
+    full = summary.rows["full"]
+    values = [full.per_seed[seed]["BLEU_4"] for seed in (0, 1)]
+    assert values[0] > values[1] + 0.1
+    assert full.mean("BLEU_4") == pytest.approx(np.mean(values))
+    assert full.spread("BLEU_4") == pytest.approx(np.std(values, ddof=1))
+    pair = next(p for p in summary.pairs if (p.a, p.b) == ("full", "plain"))
+    assert pair.found["BLEU_4"].difference == pytest.approx(full.mean("BLEU_4") - summary.rows["plain"].mean("BLEU_4"))
+    assert pair.agree["BLEU_4"] == 2 and pair.seeds == (0, 1)
+
+
+def test_rows_that_nobody_wrote(finished, scorer):
+    """The retrieved report and the medoid are processed like references, and the medoid is the same for all seeds."""
+    grid, runs = finished
+    summary = collect(grid, runs, scorer)
+    assert summary.rows["medoid"].spread("BLEU_4") == 0
+    assert summary.rows["medoid"].extra["distinct reports"] == {"0": 1, "1": 1}
+    run = next(r for r in runs if r.row.name == "copy" and r.seed == 0)
+    texts = scorer.score(run).samples.predictions
+    assert all(text == text.lower() and text.endswith(" .") for text in texts)
+
+
+def test_a_row_against_itself_shows_nothing():
+    """Equal systems: p is 1, nothing is shown, whatever the seeds."""
+    rng = np.random.default_rng(0)
+    parts = {seed: {"x": mean_metric("x", rng.random(40))} for seed in (0, 1)}
+    rows = {name: make_row(name, parts, ["x"]) for name in ("a", "b")}
+    (pair,) = compare_rows(_Pairs("b"), rows, np.arange(40), ["x"])
+    assert pair.found["x"].p == 1 and pair.verdict("x") == "not shown"
+
+
+@pytest.mark.parametrize(("higher", "verdict"), [(True, "better"), (False, "worse")])
+def test_a_verdict_knows_the_direction_of_its_metric(higher, verdict):
+    """A larger status distance is worse, a larger F1 better."""
+    rng = np.random.default_rng(0)
+    base = rng.random(60)
+    one, other = ({0: {"x": mean_metric("x", base + shift, higher)}} for shift in (0.5, 0.0))
+    rows = {"a": make_row("a", one, ["x"]), "b": make_row("b", other, ["x"])}
+    (pair,) = compare_rows(_Pairs("b"), rows, np.arange(60), ["x"])
+    assert pair.verdict("x") == verdict
+
+
+def test_seeds_that_disagree_are_no_evidence():
+    """However small p is: one seed up and one seed down is not shown."""
+    base = np.linspace(0, 1, 60)
+    rows = {
+        "a": make_row("a", {0: {"x": mean_metric("x", base + 1.0)}, 1: {"x": mean_metric("x", base - 0.1)}}, ["x"]),
+        "b": make_row("b", {0: {"x": mean_metric("x", base)}, 1: {"x": mean_metric("x", base)}}, ["x"]),
+    }
+    (pair,) = compare_rows(_Pairs("b"), rows, np.arange(60), ["x"])
+    assert pair.found["x"].p_holm < 0.05 and pair.agree["x"] == 1 and pair.verdict("x") == "not shown"
+
+
+def test_pairs_use_the_seeds_that_both_rows_have():
+    base = np.linspace(0, 1, 30)
+    metric = {"x": mean_metric("x", base)}
+    rows = {"a": make_row("a", {1: metric}, ["x"]), "b": make_row("b", {0: metric, 1: metric}, ["x"])}
+    (pair,) = compare_rows(_Pairs("b"), rows, np.arange(30), ["x"])
+    assert pair.seeds == (1,)
+
+
+def test_a_patient_is_resampled_with_all_seeds():
+    """Copying a row's seed does not narrow its interval, as it would if seeds were further samples."""
+    values = np.random.default_rng(1).random(50)
+    one = statistics.intervals({"x": mean_metric("x", values)}, np.arange(50), 500)["x"]
+    both = mean_of("x", [mean_metric("x", values)] * 3)
+    three = statistics.intervals({"x": both}, np.arange(50), 500)["x"]
+    assert three.low == pytest.approx(one.low) and three.high == pytest.approx(one.high)
+
+
+def test_other_samples_are_refused(finished, scorer, tmp_path):
+    """A run that was tested on fewer samples cannot stand in the table."""
+    grid, runs = finished
+    path = result_folder(runs[-1]) / "predictions.jsonl"
+    fresh = Scorer(java="/nowhere/java")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match="tested on other samples"):
+        collect(grid, runs, fresh)
+
+
+def test_a_row_that_takes_what_is_not_there_is_refused(write_grid, pretend, tmp_path):
+    """The baseline retrieves nothing: its retrieved report is an error that names the file."""
+    rows = {"copy": {"take": "retrieved report", "set": {"lre.enabled": False, "fvtaf.enabled": False}}}
+    grid = write_grid(rows=rows, reference="copy", seeds=[0])
+    (run,) = grid.runs("phantom", tmp_path, [])
+    pretend(run)
+    with pytest.raises(UserError, match="predictions.jsonl: row 'copy' takes the retrieved report"):
+        collect(grid, [run], Scorer(java="/nowhere/java"))
+
+
+def test_a_run_is_tested_anew_when_its_test_settings_change(finished, write_grid, tmp_path):
+    """Another beam size makes the old results stale; another device does not."""
+    grid, runs = finished
+    assert all(is_tested(run) for run in runs)
+    root = tmp_path / "runs"
+    assert all(is_tested(run) for run in grid.runs("phantom", root, ["device=cpu"]))
+    wider = write_grid(
+        rows={"plain": {"set": {"lre.enabled": False, "fvtaf.enabled": False}, "test": {"generation.beams": 3}}}
+    )
+    (run, _) = wider.runs("phantom", root, [])
+    assert run.settings.run == runs[0].settings.run and not is_tested(run)
+
+
+def test_the_files_of_a_grid(finished, scorer, tmp_path):
+    """Numbers in table.md are those of summary.json; the paper's row is beside ours; no report text anywhere."""
+    grid, runs = finished
+    folder = write(collect(grid, runs, scorer), runs, tmp_path / "out", "revtaf ablate ...")
+    content = json.loads((folder / "summary.json").read_text())
+    table = (folder / "table.md").read_text()
+    mean = content["rows"]["full"]["mean"]["BLEU_4"]
+    assert tables.without_zero(mean) in table and "*.182*" in table and "paper, MIMIC-CXR" in table
+    assert "METEOR" in table and "n/a" in table  # left out without Java, and said so
+    assert any("METEOR" in note for note in content["notes"])
+    assert r"\toprule" in (folder / "table.tex").read_text()
+    words = {"normal", "effusion or", "lungs are"}
+    for path in folder.iterdir():
+        assert not any(word in path.read_text() for word in words), path
+
+
+class _Pairs:
+    """What `compare_rows` needs of a grid."""
+
+    compare = ()
+
+    def __init__(self, reference: str):
+        self.reference = reference

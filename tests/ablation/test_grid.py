@@ -1,0 +1,170 @@
+"""A grid file: what it is turned into, and what is refused with the file, the row and the nearest name."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import ROOT
+
+from revtaf.ablation.command import Request
+from revtaf.ablation.grid import as_overrides, load_grid
+from revtaf.config_file import load_settings
+from revtaf.errors import UserError
+from revtaf.eval import published
+
+GRIDS = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
+GRID = {
+    "title": "T",
+    "rows": {"plain": None, "flat": {"label": "Euclidean", "set": {"lre.metric": "euclidean"}}},
+}
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Writes a grid beside a data file of one phantom set, and reads it."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "phantom.yaml").write_text(f"base: {ROOT / 'configs' / 'phantom.yaml'}\n")
+
+    def make(**changes):
+        path = tmp_path / "grid.yaml"
+        path.write_text(yaml.safe_dump(GRID | changes, sort_keys=False))
+        return load_grid(path)
+
+    return make
+
+
+def folders(runs) -> list[str]:
+    return [str(run.settings.run) for run in runs]
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_grid_of_the_project_gives_settings_that_hold(path):
+    """Rows of every shipped grid resolve on every data set that they are for, and the paper's rows exist."""
+    from revtaf.ablation.collect import paper_figures
+
+    grid = load_grid(path)
+    for data in grid.only or ("phantom", "iu_xray", "mimic_cxr"):
+        runs = grid.runs(data, Path("results/runs"), [])
+        assert {run.row.name for run in runs} == {row.name for row in grid.rows}
+    for row in grid.rows:
+        assert (paper_figures(grid, row) is None) == (row.paper is None)
+
+
+def test_the_paper_rows_of_a_grid_are_the_printed_ones():
+    """Table 3 (c) of the grid carries the Avg that the paper prints."""
+    from revtaf.ablation.collect import paper_figures
+
+    grid = load_grid(ROOT / "configs/ablations/table3.yaml")
+    printed = {row.system: row.figures for row in published.rows("mimic_cxr", "Table 3", "paper")}
+    found = paper_figures(grid, grid.row("full"))
+    assert found["figures"]["average"] == printed["REVTAF (c)"]["avg"] == 0.397
+    assert found["on"] == "mimic_cxr"
+
+
+def test_the_grid_of_the_release_holds_its_preset():
+    """ "all of them" changes what configs/presets/released.yaml changes; the maps' enlargement alone is left out."""
+    grid = load_grid(ROOT / "configs/ablations/released.yaml")
+    preset = yaml.safe_load((ROOT / "configs/presets/released.yaml").read_text())
+    wanted = {f"{part}.{key}": value for part in ("lre", "fvtaf") for key, value in preset[part].items()}
+    assert wanted.pop("fvtaf.upsample") == 224
+    assert grid.row("all").train == wanted
+    single = [row.train for row in grid.rows if len(row.train) == 1 and row.name != "learned"]
+    assert {key: value for train in single for key, value in train.items()} == wanted
+
+
+def test_a_row_is_named_by_what_it_changes_and_equal_rows_share_a_run(make):
+    """Spelling out a default, another label or another way of testing makes no further training."""
+    grid = make(
+        rows={
+            "plain": None,
+            "spelt": {"label": "x", "set": {"lre.metric": "hyperbolic"}},
+            "oracle": {"test": {"generation.prompts": "oracle"}},
+            "flat": {"set": {"lre.metric": "euclidean"}},
+        }
+    )
+    names = folders(grid.runs("phantom", Path("r"), []))
+    assert names == ["r/phantom/base/seed0"] * 3 + ["r/phantom/lre.metric=euclidean/seed0"]
+
+
+def test_settings_of_all_rows_get_folders_of_their_own_but_devices_do_not(make):
+    """train.epochs=2 is another run; device=cpu and eval.samples=1 are not."""
+    grid = make()
+    plain = folders(grid.runs("phantom", Path("r"), []))
+    assert folders(grid.runs("phantom", Path("r"), ["device=cpu", "eval.samples=1", "train.workers=0"])) == plain
+    assert folders(grid.runs("phantom", Path("r"), ["train.epochs=2"]))[0] == "r/phantom/train.epochs=2/seed0"
+
+
+def test_a_run_of_the_grid_is_what_its_overrides_would_train(make):
+    """The settings of a row equal those of `revtaf train` with the same words."""
+    grid = make(seeds=[3], rows={"none": {"set": {"encoder.weights": None, "train.lr": 1e-4}}})
+    (run,) = grid.runs("phantom", Path("r"), [])
+    typed = [*as_overrides(run.row.train), "seed=3", f"run={run.settings.run}", f"name={run.settings.name}"]
+    assert run.settings == load_settings(ROOT / "configs/phantom.yaml", typed)
+    assert run.settings.encoder.weights is None and run.settings.train.lr == 1e-4
+
+
+def test_a_model_is_tested_on_the_set_of_the_command_and_trained_on_its_own():
+    """Table 2: trained on phantom, tested on other patients, in the run folder of the plain model."""
+    grid = load_grid(ROOT / "configs/ablations/table2.yaml")
+    run = grid.runs("phantom_other", Path("r"), [])[0]
+    assert run.settings.data.name == "phantom" and run.settings.memory is None
+    assert run.tested.data.name == "phantom_other" and run.tested.training_data.name == "phantom"
+    assert folders([run]) == ["r/phantom/base/seed0"] and run.tested.run == run.settings.run
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": {}}, "rows: expected names"),
+        ({"titel": "x"}, "unknown key 'titel'; did you mean 'title'"),
+        ({"title": 3}, "title: expected a text"),
+        ({"views": ["score"]}, "unknown 'score'; did you mean 'scores'"),
+        ({"views": "scores"}, "views: expected a list"),
+        ({"views": ["curve"]}, "a curve needs `axis`"),
+        ({"seeds": [0, 0]}, "seeds: expected different numbers"),
+        ({"seeds": [-1]}, "seeds: expected different numbers"),
+        ({"reference": "flt"}, "there is no row 'flt'; did you mean 'flat'"),
+        ({"compare": [["flat"]]}, "compare: expected pairs"),
+        ({"compare": [["flat", "plan"]]}, "there is no row 'plan'; did you mean 'plain'"),
+        ({"paper": {"table": "Table 3"}}, "paper: expected {source"),
+        ({"rows": {"a b": None}}, "row 'a b': a row's name"),
+        ({"rows": {"a": {"sett": {}}}}, "row 'a': unknown key 'sett'; did you mean 'set'"),
+        ({"rows": {"a": {"set": "lre.metric=cosine"}}}, "row 'a': set: expected settings"),
+        ({"rows": {"a": {"test": {"lre.metric": "cosine"}}}}, "lre.metric is decided in training"),
+        ({"rows": {"a": {"take": "medoid"}}}, "row 'a': take: expected one of"),
+        ({"rows": {"a": 3}}, "row 'a': expected keys and values"),
+    ],
+)
+def test_bad_grids_are_refused_by_file_row_and_key(make, tmp_path, changes, message):
+    with pytest.raises(UserError) as error:
+        make(**changes)
+    assert message in str(error.value) and "grid.yaml" in str(error.value)
+
+
+def test_settings_of_a_row_are_checked_like_typed_ones(make):
+    """A misspelt setting names its nearest one; a data set without a file names those that there are."""
+    with pytest.raises(UserError, match="did you mean 'lre.metric'"):
+        make(rows={"a": {"set": {"lre.metrik": "cosine"}}}).runs("phantom", Path("r"), [])
+    with pytest.raises(UserError, match="known: phantom"):
+        make().runs("mars", Path("r"), [])
+    with pytest.raises(UserError, match="is for data=phantom_other only"):
+        make(only=["phantom_other"]).runs("phantom", Path("r"), [])
+
+
+def test_the_words_of_the_command_line():
+    """Keys without a dot are the grid's, with a dot everybody's; anything else is refused."""
+    request = Request.parse(
+        ["data=iu_xray", "jobs=2", "seeds=0,2", "rows=a,b", "out=x", "train.epochs=1", "device=cpu"]
+    )
+    assert (request.data, request.jobs, request.seeds, request.rows) == ("iu_xray", 2, (0, 2), ("a", "b"))
+    assert request.out == Path("x") and request.overrides == ["train.epochs=1", "device=cpu"]
+    for wrong, message in (
+        ("dta=phantom", "did you mean 'data'"),
+        ("jobs=0", "expected a number"),
+        ("jobs=1,2", "expected a number"),
+        ("seeds=a", "expected a number"),
+        ("data=", "expected key=value"),
+        ("phantom", "expected key=value"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Request.parse([wrong])
