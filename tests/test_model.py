@@ -306,3 +306,22 @@ def test_a_blind_model_that_could_peek_is_refused(tiny_config, missing):
     with pytest.raises(UserError, match="encoder.blind .*" + " ".join(NO_IMAGE)):
         load_settings(tiny_config, ["encoder.blind=true", *(flag for flag in NO_IMAGE if flag != missing)])
     assert load_settings(tiny_config, ["encoder.blind=true", *NO_IMAGE]).encoder.blind
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_padding_matters_to_the_release_alone(session, model, masked):
+    """fvtaf.mask_sentences=false: two sentences of padding change the features; masked, they do not."""
+    batch, rows = training_batch(session, 2)
+    prompts = session.prompts(batch, rows)
+    text, mask = prompts.reference, prompts.reference_mask
+    longer = prompts._replace(
+        reference=torch.cat([text, torch.zeros_like(text[:, :2])], 1),
+        reference_mask=torch.cat([mask, torch.zeros_like(mask[:, :2])], 1),
+    )
+    model.eval()
+    model.settings.fvtaf.mask_sentences, kept = masked, model.settings.fvtaf.mask_sentences
+    try:
+        found = [model.features(batch.images, p).decoder for p in (prompts, longer)]
+    finally:
+        model.settings.fvtaf.mask_sentences = kept
+    assert torch.allclose(*found, atol=1e-4) == masked

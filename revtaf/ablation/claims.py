@@ -70,9 +70,19 @@ CLAIMS = (
         *("alignment", "mpsa_plain", "softmax_plain", ("local pointing", "local mass", "global mass"), "alignment"),
     ),
     Claim(
-        "the maps find the findings better than a uniform map",
+        "the whole model's maps find the findings better than a uniform map",
         "-",
         *("alignment", "mpsa", "uniform map", ("local pointing", "local mass", "global mass"), "alignment"),
+    ),
+    Claim(
+        "so do MPSA's maps without FCC",
+        "-",
+        *("alignment", "mpsa_plain", "uniform map", ("local pointing", "local mass", "global mass"), "alignment"),
+    ),
+    Claim(
+        "the retrieved report changes what is written: the true nearest helps more than a random one",
+        "-",
+        *("ceilings", "oracle_grp", "random_grp"),
     ),
 )
 
@@ -118,8 +128,7 @@ def _evidence(claim: Claim, path: Path) -> tuple[str, str] | None:
         verdicts.append(verdict)
         agree = f"{found['agree']}/{len(pair['seeds'])} seeds"
         parts.append(
-            f"{HEADINGS.get(name, name.replace('_', ' '))} {signed(sign * found['difference'])} "
-            f"[{signed(low)}, {signed(high)}], {agree}"
+            f"{HEADINGS.get(name, name)} {signed(sign * found['difference'])} [{signed(low)}, {signed(high)}], {agree}"
         )
     return "; ".join(parts), judge(verdicts)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -160,10 +161,19 @@ def make_row(label: str, parts: Mapping[int, Mapping[str, Metric]], names: Seque
     )
 
 
-def compare_rows(grid: Grid, rows: Mapping[str, RowResult], codes: np.ndarray, names: Sequence[str]) -> list[Pair]:
-    """Every row against the reference row, and the further pairs that the grid names, on the seeds that both have."""
-    wanted = [(name, grid.reference) for name in rows if name != grid.reference]
-    wanted += [pair for pair in grid.compare if pair not in wanted]
+def compare_rows(
+    grid: Grid,
+    rows: Mapping[str, RowResult],
+    codes: np.ndarray,
+    names: Sequence[str],
+    further: Sequence[tuple[str, str]] = (),
+) -> list[Pair]:
+    """Every row against the reference row, and the further pairs that the grid and the caller name, on the seeds that
+    both have. A pair is tested once, whichever way round it is named."""
+    wanted: list[tuple[str, str]] = []
+    for pair in [*((name, grid.reference) for name in rows), *grid.compare, *further]:
+        if pair[0] != pair[1] and pair not in wanted and pair[::-1] not in wanted:
+            wanted.append(pair)
     pairs = []
     for a, b in wanted:
         if a not in rows or b not in rows:
@@ -215,9 +225,12 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
     report = read_json(result_folder(runs[0]) / "report.json")["run"]
     names = (
         *("report labeler", "entity scores", "text embeddings", "classifier memory", "image encoder", "report decoder"),
-        *("revtaf", "git", "python", "platform", "cores", "device"),
+        *("revtaf", "git", "python", "cores", "device"),
     )
-    return {name: str(report[name]) for name in names if name in report} | {"torch": report["packages"]["torch"]}
+    return {name: str(report[name]) for name in names if name in report} | {
+        "torch": report["packages"]["torch"],
+        "date": date.today().isoformat(),
+    }
 
 
 def _notes(grid: Grid, settings: Settings, runs: Sequence[Run], first: Scored, scorer: Scorer) -> list[str]:

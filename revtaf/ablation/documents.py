@@ -180,7 +180,8 @@ def _where(content: Mapping[str, Any], grid: str) -> str:
     seeds = sorted({seed for row in content["rows"].values() for seed in row["seeds"]})
     many = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     where = f"{NAMES.get(content['data'], content['data'])}, {content['split']}, {content['samples']} images, {many}"
-    return f"\n{where}: `results/tables/{grid}`\n"
+    made = f"{content['sources'].get('cores', '?')} cores, {content['sources'].get('device', '?')}, "
+    return f"\n{where}; {made}{content['sources']['date']}: [results/tables/{grid}](results/tables/{grid}/{TABLE})\n"
 
 
 def _short(pair: Mapping[str, Any] | None, metric: str) -> str:

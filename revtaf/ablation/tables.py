@@ -17,6 +17,12 @@ HEADINGS = {key: heading for heading, (_, key) in COLUMNS.items()} | {
     "average": "Avg",
     "head_f1": "head F1",
     "tail_f1": "tail F1",
+    "tail_minus_head": "tail minus head F1",
+    **{
+        f"{source} {score}": f"{name} maps, {score.replace('iou', 'IoU')}"
+        for source, name in (("local", "entity"), ("global", "sentence"))
+        for score in ("pointing", "iou", "mass")
+    },
 }
 MAIN = (*(key for _, key in COLUMNS.values()), "average")
 NAMES = {

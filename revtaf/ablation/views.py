@@ -51,7 +51,8 @@ def alignment_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     rows = {row: make_row(labels[row], seeds, names) for row, seeds in parts.items()}
     first = next(iter(files.values()))
     shown = [name for name in ALIGNED if name in names]
-    pairs = compare_rows(grid, rows, codes, shown)
+    against_uniform = [(row.name, UNIFORM) for row in grid.rows]
+    pairs = compare_rows(grid, rows, codes, shown, against_uniform)
     return {
         "grid": first["grid"],
         "maps": {part: float(np.sum(first[part][MODEL_ROW]["counts"])) for part in ("local", "global")},
