@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from revtaf.engine.trained import Trained, open_trained
 from revtaf.eval import alignment, retrieval
 from revtaf.eval.alignment import FINDINGS, Tally
 from revtaf.files import write_json
-from revtaf.labels import CATEGORIES, POSITIVE
+from revtaf.labels import CATEGORIES, ENTITIES, POSITIVE
 from revtaf.lre.ball import METRICS
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.labels import nearest_by_status
@@ -84,6 +85,7 @@ def align(trained: Trained) -> dict | None:
     local = {name: Tally(len(dataset)) for name in (MODEL_ROW, *constants)}
     sentence = {name: Tally(len(dataset)) for name in (MODEL_ROW, *constants)}
     agreed = {name: Tally(len(dataset)) for name in (MODEL_ROW,)}
+    examples: dict[str, dict] = {}  # the first image of each finding, whatever its map looks like
 
     model = session.accelerator.unwrap_model(session.model).eval()
     loader = eval_loader(dataset, rows, session.settings.generation.batch_size, session.settings.train.workers)
@@ -94,9 +96,16 @@ def align(trained: Trained) -> dict | None:
             fusion = model.features(batch.images, session.prompts(batch, chosen)).fusion
         global_map, local_map = (m.float().cpu().numpy() for m in (fusion.global_map, fusion.local_map))
         for i, row in enumerate(batch.rows.tolist()):
-            for finding, (cover, hit) in _targets(trained, row, grid).items():
+            for finding, (boxes, cover, hit) in _targets(trained, row, grid).items():
                 entity = alignment.entity_of(finding, dataset.features.scores[row])
                 local[MODEL_ROW].add(row, finding, alignment.score_map(local_map[i, entity], cover, hit))
+                if finding not in examples:
+                    examples[finding] = {
+                        "id": dataset.studies[row].id,
+                        "entity": ENTITIES[entity],
+                        "boxes": boxes,
+                        "map": np.round(local_map[i, entity], 7).tolist(),
+                    }
                 at = stated[int(chosen[i])].get(finding)
                 if at:
                     seen = global_map[i, at].mean(0)
@@ -115,12 +124,21 @@ def align(trained: Trained) -> dict | None:
         "local": {name: tally.content() for name, tally in local.items()},
         "global": {name: tally.content() for name, tally in sentence.items()},
         "agreement": {name: tally.content() for name, tally in agreed.items()},
+        "examples": examples,
     }
 
 
-def _targets(trained: Trained, row: int, grid: int, train: bool = False) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Finding -> cover (P,) of its boxes in the crop that the model sees, and the patches that hit one of them (P,);
-    positive findings of FINDINGS only."""
+class Target(NamedTuple):
+    """A finding of an image: its boxes in fractions of the crop that the model sees, their cover (P,), and the patches
+    that hit one of them (P,)."""
+
+    boxes: list[tuple[float, ...]]
+    cover: np.ndarray
+    hit: np.ndarray
+
+
+def _targets(trained: Trained, row: int, grid: int, train: bool = False) -> dict[str, Target]:
+    """Of the positive findings of FINDINGS that have a box within the crop."""
     session, dataset = trained.session, trained.dataset
     studies, features = (session.knowledge.studies, session.knowledge.train) if train else (dataset.studies, None)
     features = features or dataset.features
@@ -137,7 +155,8 @@ def _targets(trained: Trained, row: int, grid: int, train: bool = False) -> dict
     for finding, boxes in found.items():
         cover = alignment.coverage(boxes, grid)
         if cover.any():
-            targets[finding] = (cover, alignment.hits([alignment.coverage([box], grid) for box in boxes]))
+            hit = alignment.hits([alignment.coverage([box], grid) for box in boxes])
+            targets[finding] = Target(boxes, cover, hit)
     return targets
 
 
@@ -146,8 +165,8 @@ def _mean_boxes(trained: Trained, grid: int) -> dict[str, np.ndarray]:
     sums: dict[str, list[np.ndarray]] = {}
     for row, study in enumerate(trained.session.knowledge.studies):
         if study.findings_boxes:
-            for finding, (cover, _) in _targets(trained, row, grid, train=True).items():
-                sums.setdefault(finding, []).append(cover)
+            for finding, target in _targets(trained, row, grid, train=True).items():
+                sums.setdefault(finding, []).append(target.cover)
     return {finding: np.mean(covers, axis=0) for finding, covers in sums.items()}
 
 

@@ -217,6 +217,9 @@ def _extra(row: GridRow, runs: Sequence[Run], scored: Mapping[int, Scored]) -> d
         "settings": {**row.train, **row.test, **({"takes": row.take} if row.take else {})},
         "run": sorted({str(run.settings.run).rsplit("/", 1)[0] for run in runs})[0],
         "distinct reports": {str(seed): found.distinct for seed, found in scored.items()},
+        "checkpoint epochs": {
+            str(run.seed): read_json(result_folder(run) / "report.json")["run"].get("checkpoint_epoch") for run in runs
+        },
     }
 
 

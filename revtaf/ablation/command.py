@@ -85,7 +85,7 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     run_all(jobs_of(everything, analysed), request.jobs)
 
     from revtaf.ablation.collect import collect
-    from revtaf.ablation.examples import write_examples
+    from revtaf.ablation.examples import write_examples, write_maps
     from revtaf.ablation.output import write
     from revtaf.ablation.scoring import Scorer
 
@@ -96,6 +96,8 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
                 continue
             folder = request.out / request.data / grid.name
             folders.append(write(collect(grid, runs, scorer), runs, folder, request.command(grid)))
+            if "alignment" in grid.views:
+                log.info("maps: %s", write_maps(grid, runs, request.runs / request.data / f"{grid.name}.png"))
             if "examples" in grid.views:
                 page = request.runs / request.data / f"{grid.name}.html"
                 log.info("examples: %s", write_examples(grid, runs, scorer, page))

@@ -16,16 +16,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from revtaf.ablation import figures
 from revtaf.ablation.grid import Grid, Run
+from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer
+from revtaf.analyses import ALIGNMENT, MODEL_ROW
 from revtaf.data.annotations import load_annotations
 from revtaf.data.images import read_image, resize_crop
 from revtaf.eval.cards import closest_sentence, content_words, image_data, readable, split_sentences
-from revtaf.files import atomic_write
+from revtaf.files import atomic_write, read_json
 from revtaf.knowledge.build import select
 from revtaf.samples import sample_rows
 
 COUNT = 6
+MAPS = 8  # findings whose maps are drawn, the most frequent ones
 PALETTE = ("#cfe3f5", "#d9efdd", "#fbe3c0", "#ecd9f2", "#f7d3d6", "#d7eef0", "#e9e6b8", "#dedede", "#f3d9c4")
 _DENIAL = re.compile(r"\b(?:no|not|without|free|negative|absent|resolved)\b")
 
@@ -63,6 +67,32 @@ def write_examples(grid: Grid, runs: Sequence[Run], scorer: Scorer, path: Path) 
     page = _PAGE.format(title=escape(grid.title), columns=len(scored) + 1, where=escape(where), cards="\n".join(cards))
     with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def write_maps(grid: Grid, runs: Sequence[Run], path: Path) -> Path:
+    """The entity maps of every row's first seed on the first image of each finding, with the boxes."""
+    found, settings = {}, runs[0].tested
+    for row in grid.rows:
+        run = next((run for run in runs if run.row.name == row.name), None)
+        file = None if run is None else result_folder(run, plain=True) / ALIGNMENT
+        if file is not None and file.is_file() and not (row.take or row.test):
+            content = read_json(file)
+            often = np.argsort(-np.sum(content["local"][MODEL_ROW]["counts"], axis=0), kind="stable")
+            names = [name for name in np.array(content["findings"])[often] if name in content["examples"]]
+            found[row.label] = {name: content["examples"][name] for name in names[:MAPS]}
+    studies = {
+        s.id: s for s in select(load_annotations(settings.data.annotation), settings.data.test_split, settings.data)
+    }
+
+    def crop(sample: str) -> np.ndarray:
+        image = read_image(settings.data.images / studies[sample].image_path[0])
+        return np.asarray(resize_crop(image, settings.encoder.resize, settings.encoder.image_size))
+
+    title = (
+        f"{settings.data.name}, {settings.data.test_split}, seed {runs[0].seed}; each map scaled by its own extremes"
+    )
+    figures.maps(found, crop, path, title)
     return path
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from revtaf.eval.cards import overlay
 from revtaf.files import atomic_write
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
 
@@ -50,6 +51,30 @@ def pointing(content: Mapping[str, Any], path: Path) -> None:
     labels = [key.split("/", 1)[1] for key in keys]
     rows = {row["label"]: [(row["mean"], row["sd"], key) for key in keys] for row in view["rows"].values()}
     _bars(labels, rows, "pointing game, entity maps", _where(content), path)
+
+
+def maps(rows: Mapping[str, Mapping[str, Mapping]], crop: Callable[[str], np.ndarray], path: Path, title: str) -> None:
+    """Entity maps of the first image of each finding, a line for every row. rows: label -> finding -> an example of
+    `alignment.json`; crop: sample id -> the grey image that the model saw. Shows images: not for `results/tables`."""
+    plt = _pyplot()
+    findings = list(next(iter(rows.values())))
+    figure, axes = plt.subplots(len(rows), len(findings), figsize=(1.45 * len(findings), 1.62 * len(rows) + 0.5))
+    for line, (label, examples) in zip(np.atleast_2d(axes), rows.items(), strict=True):
+        for panel, finding in zip(line, findings, strict=True):
+            example = examples[finding]
+            image, weights = crop(example["id"]), np.array(example["map"])
+            side = round(len(weights) ** 0.5)
+            panel.imshow(overlay(image, weights.reshape(side, side)))
+            for left, top, right, bottom in example["boxes"]:
+                size = (image.shape[1], image.shape[0])
+                corner, wide, high = (left * size[0], top * size[1]), (right - left) * size[0], (bottom - top) * size[1]
+                panel.add_patch(plt.Rectangle(corner, wide, high, fill=False, color="#4be36b", lw=1.2))
+            panel.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, fontsize=8)
+    for panel, finding in zip(np.atleast_2d(axes)[0], findings, strict=True):
+        panel.set_title(finding, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    _save(figure, path)
 
 
 def _bars(labels, rows: Mapping, ylabel: str, title: str, path: Path, split: int | None = None, sides=()) -> None:
