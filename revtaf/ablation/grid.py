@@ -39,7 +39,7 @@ _NAMES = ("seed", "run", "name")
 BASE = "base"  # the folder of the run that changes nothing
 LONGEST_NAME = 150  # characters of a folder's name; a longer one ends in a digest
 
-_KEYS = ("title", "paper", "seeds", "reference", "views", "compare", "axis", "only", "trained_on", "rows")
+_KEYS = ("title", "paper", "seeds", "reference", "views", "compare", "axis", "only", "rows")
 _ROW_KEYS = ("label", "set", "test", "take", "paper", "seeds", "needs", "x")
 
 
@@ -65,7 +65,8 @@ class Run:
     row: GridRow
     seed: int
     settings: Settings  # of the training; its `run` is the folder
-    tested: Settings  # of the test
+    tested: Settings  # of the row's test
+    plain: Settings  # of a test on the same samples without the row's own test settings: what is analysed
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,6 @@ class Grid:
     compare: tuple[tuple[str, str], ...]
     axis: str | None
     only: tuple[str, ...]
-    trained_on: dict[str, str]  # data set -> the one whose model is tested on it
     path: Path
 
     def row(self, name: str) -> GridRow:
@@ -99,17 +99,20 @@ class Grid:
         """Every (row, seed) with its settings. root: where the run folders go. overrides: for all rows."""
         if self.only and data not in self.only:
             raise UserError(f"{self.path} is for data={' or '.join(self.only)} only")
-        source = self.trained_on.get(data, data)
-        tested, base = self.data_file(data), self.data_file(source)
-        plain = load_settings(base)
+        tested = self.data_file(data)
+        memory = load_settings(tested).memory  # a set that names another as its memory tests that one's model
+        source = data if memory is None else memory.name
+        base = self.data_file(source)
+        unchanged = load_settings(base)
         runs = []
         for row in self.rows:
             for seed in seeds or row.seeds or self.seeds:
                 wanted = [*overrides, *as_overrides(row.train), f"seed={seed}"]
-                folder = root / source / _folder(load_settings(base, wanted), plain) / f"seed{seed}"
+                folder = root / source / _folder(load_settings(base, wanted), unchanged) / f"seed{seed}"
                 fixed = [*wanted, f"run={folder}", f"name={source}, {folder.parent.name}"]
                 trained = load_settings(base, fixed)
-                runs.append(Run(row, seed, trained, load_settings(tested, [*fixed, *as_overrides(row.test)])))
+                plain, own = (load_settings(tested, [*fixed, *more]) for more in ([], as_overrides(row.test)))
+                runs.append(Run(row, seed, trained, own, plain))
         return runs
 
 
@@ -157,7 +160,6 @@ def load_grid(path: str | Path) -> Grid:
         compare=tuple((a, b) for a, b in pairs),
         axis=axis,
         only=tuple(content.get("only") or ()),
-        trained_on=dict(content.get("trained_on") or {}),
         path=path,
     )
 

@@ -58,8 +58,7 @@ class Job:
 
 def result_folder(run: Run, plain: bool = False) -> Path:
     """Where a run's test results are; `plain`: those of the model as it is, without the row's test settings."""
-    settings = run.settings if plain else run.tested
-    return Path(run.settings.run) / output_name(settings)
+    return Path(run.settings.run) / output_name(run.plain if plain else run.tested)
 
 
 def is_tested(run: Run) -> bool:
@@ -159,7 +158,7 @@ def _work(job: Job, quiet: bool, parent: int) -> None:
                     if not is_tested(run):
                         commands.test(run.tested)
                 if job.analysed and job.to_analyse():
-                    analyse(job.runs[0].settings)
+                    analyse(job.runs[0].plain)
             log.info("%s: %.0f s", job.name, time.monotonic() - start)
         except (Interrupted, KeyboardInterrupt) as stop:
             log.info("%s", stop or "interrupted")
