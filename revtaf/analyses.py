@@ -8,6 +8,7 @@ compared and resampled without opening a model again; neither file holds a word 
 from __future__ import annotations
 
 import logging
+import math
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,7 @@ from revtaf.lre.labels import nearest_by_status
 from revtaf.lre.reference import fixed_references
 
 ALIGNMENT, RETRIEVAL, BALL = "alignment.json", "retrieval.json", "ball.png"
+VERSION = 2  # of these files; a grid makes those of another version anew
 MODEL_ROW, UNIFORM, MEAN_BOX = "model", "uniform map", "mean box of the training set"
 ORACLE_ROW = "nearest by true statuses (oracle)"
 log = logging.getLogger("revtaf")
@@ -51,17 +53,17 @@ def analyse(settings: Settings) -> list[Path]:
             log.info("no alignment: no study of %s has boxes", settings.data.name)
     if trained.session.model.needs_reference:
         content, points = judge_retrieval(trained)
-        written.append(trained.folder / RETRIEVAL)
-        write_json(written[-1], content, indent=None)
         if points is not None:
             written.append(trained.folder / BALL)
             draw_ball(points, trained, written[-1])
+        written.append(trained.folder / RETRIEVAL)  # last: where it is, the others are
+        write_json(written[-1], content, indent=None)
     return written
 
 
 def _identity(dataset: ReportDataset) -> dict:
     studies = dataset.studies
-    return {"ids": [s.id for s in studies], "subjects": list(dataset.features.patients)}
+    return {"version": VERSION, "ids": [s.id for s in studies], "subjects": list(dataset.features.patients)}
 
 
 @torch.no_grad()
@@ -75,7 +77,7 @@ def align(trained: Trained) -> dict | None:
     rows = [i for i, study in enumerate(dataset.studies) if study.findings_boxes]
     if not rows:
         return None
-    grid = session.settings.encoder.image_size // 32
+    grid = math.ceil(session.settings.encoder.image_size / 32)  # as the backbone's strides round
     train = session.knowledge.train
     known = torch.from_numpy(train.statuses.astype(np.int64))
     asked = torch.from_numpy(dataset.features.statuses.astype(np.int64))
@@ -205,22 +207,22 @@ def judge_retrieval(trained: Trained) -> tuple[dict, np.ndarray | None]:
         metrics = METRICS if model.metric == "hyperbolic" else [m for m in METRICS if m != "hyperbolic"]
         spaces |= {f"learned ({model.metric}), {metric}": (*learned, metric) for metric in metrics}
     truth, known = asked.statuses.astype(int), train.statuses.astype(int)
-    known_patients = np.asarray(train.patients)
-    allowed = known_patients[None] != np.asarray(asked.patients)[:, None]
+    codes = np.unique([*train.patients, *asked.patients], return_inverse=True)[1]
+    database = retrieval.Database(known, truth, *np.split(codes, [len(known)]))
     found, record = {}, {}
-    for name, (database, queries, metric) in tqdm(spaces.items(), desc="retrieval", leave=False):
-        index = RetrievalIndex(database, model.curvature, groups=train.patients, metric=metric)
+    for name, (points, queries, metric) in tqdm(spaces.items(), desc="retrieval", leave=False):
+        index = RetrievalIndex(points, model.curvature, groups=train.patients, metric=metric)
         found[name] = index.search(queries, retrieval.DEPTH, query_groups=asked.patients)[1].cpu().numpy()
-        record[name] = retrieval.judge(truth, known, found[name], allowed)
+        record[name] = database.judge(found[name])
     statuses = (torch.from_numpy(truth), torch.from_numpy(known))
     own = {"query_groups": asked.patients, "groups": train.patients, "seed": session.settings.seed}
     best = nearest_by_status(*statuses, retrieval.DEPTH, **own)[1].numpy()
-    record[ORACLE_ROW] = retrieval.judge(truth, known, best, allowed)
+    record[ORACLE_ROW] = database.judge(best)
     drawn = [
         fixed_references("random", statuses[0], asked.patients, statuses[1], train.patients, seed)[1]
         for seed in range(own["seed"], own["seed"] + retrieval.DEPTH)
     ]
-    record["random"] = retrieval.judge(truth, known, torch.stack(drawn, 1).numpy(), allowed)
+    record["random"] = database.judge(torch.stack(drawn, 1).numpy())
     content = {**_identity(dataset), "statuses": ["".join(map(str, line)) for line in truth.tolist()], "rows": record}
     content["shared neighbours"] = {
         f"{a} | {b}": {f"top {k}": retrieval.shared(found[a][:, :k], found[b][:, :k]) for k in (1, retrieval.DEPTH)}
@@ -274,7 +276,8 @@ def draw_ball(points: np.ndarray, trained: Trained, path: Path) -> None:
         panel.add_patch(plt.Circle((0, 0), 1, fill=False, color="#444444"))
         panel.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
     groups = [radius[count == n] for n in np.unique(count)]
-    panels[2].boxplot(groups, tick_labels=[str(n) for n in np.unique(count)], showfliers=False)
+    panels[2].boxplot(groups, showfliers=False)
+    panels[2].set_xticks(range(1, len(groups) + 1), [str(n) for n in np.unique(count)])
     panels[2].set(
         xlabel="positive findings", ylabel="radius, 1 = edge of the ball", title="does depth encode how much?"
     )

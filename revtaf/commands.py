@@ -29,7 +29,7 @@ from revtaf.engine.trained import open_trained
 from revtaf.errors import UserError
 from revtaf.eval import advanced, floors, nlg, published
 from revtaf.eval.advanced import AdvancedSources
-from revtaf.eval.evaluate import evaluate, quick_clinical
+from revtaf.eval.evaluate import SELECTED_HERE, evaluate, quick_clinical
 from revtaf.eval.protocol import postprocess, reference_text
 from revtaf.eval.records import read_samples
 from revtaf.eval.report import table_text, write_report
@@ -154,7 +154,8 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict:
 def test(settings: Settings) -> Path:
     """Write and score the reports of `data.test_split` with the best checkpoint; returns the output folder."""
     trained = open_trained(settings)
-    session, dataset, index = trained.session, trained.dataset, trained.index
+    session, dataset = trained.session, trained.dataset
+    index = trained.index if settings.generation.references == "retrieved" else None
     accelerator, folder = session.accelerator, trained.folder
     shown = sample_rows(dataset.features.statuses, settings.eval.samples)
     predictions = predict(session, dataset, settings.generation, index=index, keep_maps=frozenset(shown))
@@ -191,18 +192,15 @@ def _score(
     )
     if published.FILE.is_file() and settings.data.test_split == published.PAPER_SPLITS.get(settings.data.name):
         evaluation.published = paper_rows(settings.data.name)
-    selected_here = (
-        settings.data.annotation == settings.training_data.annotation
-        and settings.training_data.validation_split in settings.data.test_split.split("+")
-    )
-    if selected_here:
-        evaluation.notes.append("The checkpoint was selected on this split: these are validation figures.")
+    if settings.tests_on_validation:
+        evaluation.notes.append(SELECTED_HERE)
     run = {
         "name": settings.name,
         "dataset": settings.data.name,
         "split": settings.data.test_split,
         "trained on": settings.training_data.name,
         "checkpoint_epoch": meta["epoch"],
+        "features": meta["fingerprint"],
         **session.notes,
         "ablation flags": _flags(settings),
         **environment(settings),

@@ -237,8 +237,14 @@ class Settings(Section):
         """The set that the model, its knowledge and its retrieval memory are fitted on."""
         return self.memory or self.data
 
+    @property
+    def tests_on_validation(self) -> bool:
+        """Whether the tested split is the one that chooses the checkpoint."""
+        data, own = self.data, self.training_data
+        return data.annotation == own.annotation and own.validation_split in data.test_split.split("+")
+
 
 # What a checkpoint's weights depend on: a test run must agree with the run it loads.
 ARCHITECTURE = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
 # Settings that may change between the two halves of a run: they do not touch what it computes.
-FREE = ("eval.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")
+FREE = ("name", "run", "eval.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")

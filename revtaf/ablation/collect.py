@@ -22,6 +22,7 @@ from revtaf.ablation.scoring import Scored, Scorer, mean_of
 from revtaf.config import Settings
 from revtaf.errors import UserError
 from revtaf.eval import nlg, published, statistics
+from revtaf.eval.evaluate import SELECTED_HERE, labeler_note
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import PROTOCOL
 from revtaf.files import read_json
@@ -108,6 +109,7 @@ class Summary:
     rows: dict[str, RowResult]
     pairs: list[Pair]
     support: dict[str, int]  # positive references of each category
+    of_the_paper: str | None  # the set whose printed figures are of these very samples
     sources: dict[str, str]
     notes: list[str]
 
@@ -144,6 +146,7 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         rows=rows,
         pairs=compare_rows(grid, rows, codes, TESTED),
         support={c: int((first.statuses[:, i] == 1).sum()) for i, c in enumerate(CHEXPERT_CATEGORIES)},
+        of_the_paper=_printed_on(settings),
         sources=_sources(runs),
         notes=_notes(grid, settings, runs, first, scorer),
     )
@@ -194,7 +197,8 @@ def compare_rows(
 
 
 def paper_figures(grid: Grid, row: GridRow) -> dict[str, Any] | None:
-    """What the paper prints for a row: {"on": the data set, "split": .., "figures": by our names}; None without one."""
+    """What the paper prints for a row: {"on": the data set, "protocol": what is known of it, "figures": by our names};
+    None without one."""
     if row.paper is None or not grid.paper:
         return None
     for name in ("mimic_cxr", "iu_xray"):
@@ -202,7 +206,7 @@ def paper_figures(grid: Grid, row: GridRow) -> dict[str, Any] | None:
             if printed.system == row.paper:
                 ours = {theirs: mine for mine, theirs in PRINTED.items()}
                 figures = {ours.get(key, key): value for key, value in printed.figures.items()}
-                return {"on": name, "split": printed.split, "figures": figures}
+                return {"on": name, "protocol": printed.protocol, "figures": figures}
     raise UserError(
         f"{grid.path}: row '{row.name}': {grid.paper['table']} has no row {row.paper!r} in docs/published.yaml"
     )
@@ -223,38 +227,47 @@ def _extra(row: GridRow, runs: Sequence[Run], scored: Mapping[int, Scored]) -> d
     }
 
 
+def _printed_on(settings: Settings) -> str | None:
+    data = settings.data
+    whole = data.max_samples is None and published.PAPER_SPLITS.get(data.name) == data.test_split
+    return data.name if whole else None
+
+
 def _sources(runs: Sequence[Run]) -> dict[str, str]:
-    """Where the knowledge of these runs came from, by the first one's report."""
-    report = read_json(result_folder(runs[0]) / "report.json")["run"]
+    """Where the knowledge of these runs came from and what they ran on, by their reports; all values that occur."""
     names = (
         *("report labeler", "entity scores", "text embeddings", "classifier memory", "image encoder", "report decoder"),
-        *("revtaf", "git", "python", "cores", "device"),
+        *("revtaf", "git", "python", "torch", "cores", "device", "date"),
     )
-    return {name: str(report[name]) for name in names if name in report} | {
-        "torch": report["packages"]["torch"],
-        "date": date.today().isoformat(),
-    }
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for path in dict.fromkeys(result_folder(run) / "report.json" for run in runs):
+        report = read_json(path)["run"]
+        report |= {"torch": report["packages"]["torch"], "date": date.fromtimestamp(path.stat().st_mtime).isoformat()}
+        for name in names:
+            if name in report and str(report[name]) not in found[name]:
+                found[name].append(str(report[name]))
+    return {name: "; ".join(sorted(values)) for name, values in found.items() if values}
 
 
 def _notes(grid: Grid, settings: Settings, runs: Sequence[Run], first: Scored, scorer: Scorer) -> list[str]:
     notes = list(dict.fromkeys(scorer.notes))
-    if not first.labeler.lower().startswith("chexbert"):
-        notes.append(
-            f"Clinical efficacy by {first.labeler}, not CheXbert: compare within this table, not with the paper."
-        )
-    selected_here = (
-        settings.data.annotation == settings.training_data.annotation
-        and settings.training_data.validation_split in settings.data.test_split.split("+")
-    )
-    if selected_here:
-        notes.append("The checkpoints were selected on this split: these are validation figures.")
-    seeds = {run.seed for run in runs}
-    if len(seeds) == 1:
+    if note := labeler_note(first.labeler):
+        notes.append(note)
+    if settings.tests_on_validation:
+        notes.append(SELECTED_HERE)
+    if len({run.seed for run in runs}) == 1:
         notes.append("One seed: how much another training would differ is not known.")
     if note := statistics.small_sample_note(len(first.samples)):
         notes.append(note)
-    content = settings.model_dump(mode="json")
+    protocols = {p["protocol"] for row in grid.rows if (p := paper_figures(grid, row))}
+    notes += [f"The paper's figures: {protocol}." for protocol in sorted(protocols)]
     shown = [("encoder", "backbone"), ("encoder", "image_size"), ("train", "epochs"), ("train", "batch_size")]
     shown.append(("generation", "beams"))
-    notes.append("Size: " + ", ".join(f"{part}.{key} {content[part][key]}" for part, key in shown) + ".")
+    sizes = [{str(getattr(getattr(run.tested, part), key)) for run in runs} for part, key in shown]
+    pairs = zip(shown, sizes, strict=True)
+    notes.append("Size: " + ", ".join(f"{p}.{k} {' or '.join(sorted(v, key=_natural))}" for (p, k), v in pairs) + ".")
     return notes
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return len(text), text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -11,7 +12,10 @@ from pathlib import Path
 
 from revtaf.ablation.grid import Grid, Run, load_grid
 from revtaf.ablation.runs import jobs_of, run_all
+from revtaf.check import require
 from revtaf.errors import UserError
+from revtaf.eval import floors
+from revtaf.files import read_json
 
 ANALYSED = ("alignment", "retrieval")  # views that need `revtaf analyse`
 log = logging.getLogger("revtaf")
@@ -38,7 +42,7 @@ class Request:
             key, sign, value = item.partition("=")
             if not sign or not value:
                 raise UserError(f"{item!r}: expected key=value, such as data=phantom or train.epochs=2")
-            if "." in key or key == "device":
+            if "." in key or key in ("device", "threads"):
                 request.overrides.append(item)
             elif key == "data":
                 request.data = value
@@ -47,8 +51,9 @@ class Request:
             elif key == "rows":
                 request.rows = tuple(value.split(","))
             elif key in ("jobs", "seeds"):
-                numbers = [part for part in value.split(",") if part.isdigit()]
-                if len(numbers) != value.count(",") + 1 or (key == "jobs" and (len(numbers) > 1 or numbers == ["0"])):
+                numbers = [part for part in value.split(",") if re.fullmatch(r"[0-9]{1,9}", part)]
+                whole = len(numbers) == value.count(",") + 1 == len(set(numbers))
+                if not whole or (key == "jobs" and (len(numbers) > 1 or int(value) < 1)):
                     raise UserError(f"{item}: expected a number" + (" or several, 0,1,2" if key == "seeds" else ""))
                 setattr(request, key, int(value) if key == "jobs" else tuple(map(int, numbers)))
             else:
@@ -57,6 +62,10 @@ class Request:
                 hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}, and settings with a dot"
                 raise UserError(f"{item}: unknown key '{key}'; {hint}")
         return request
+
+    def folder(self, grid: Grid) -> Path:
+        """Where the tables of a grid go."""
+        return self.out / self.data / grid.name
 
     def command(self, grid: Grid) -> str:
         """What makes this grid again."""
@@ -67,41 +76,83 @@ class Request:
 
 
 def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
-    """Run and tabulate; returns the folders with the tables. What is finished is not done again."""
+    """Run and tabulate; returns the folders with the tables. What is finished is not done again.
+
+    Raises UserError before anything is started for whatever can be known then. Where runs fail, the tables of the grids
+    that are complete are written first.
+    """
     request = Request.parse(given)
-    grids = [load_grid(path) for path in configs]
     wanted: list[tuple[Grid, list[Run]]] = []
-    for grid in grids:
-        if len(grids) > 1 and grid.only and request.data not in grid.only:
+    for grid in [load_grid(path) for path in configs]:
+        if len(configs) > 1 and grid.only and request.data not in grid.only:
             log.info("%s is left out: it is for data=%s", grid.name, " or ".join(grid.only))
-            continue
-        wanted.append((grid, _runs(grid, request)))
-    if not any(runs for _, runs in wanted):
-        raise UserError("nothing to run: " + "; ".join(f"{grid.name} has no row that can run here" for grid in grids))
+        elif runs := _runs(grid, request):
+            wanted.append((grid, runs))
+    if not wanted:
+        raise UserError(f"nothing to run: no row of {', '.join(map(str, configs))} can run here")
+    for grid, runs in wanted:
+        _check(grid, runs, request)
     everything = [run for _, runs in wanted for run in runs]
     for_analysis = [runs for grid, runs in wanted if set(grid.views) & set(ANALYSED)]
     analysed = {str(run.settings.run) for runs in for_analysis for run in runs if not run.row.take}
-    log.info("%d rows, %d trainings", len(everything), len({run.settings.run for run in everything}))
-    run_all(jobs_of(everything, analysed), request.jobs)
+    jobs = jobs_of(everything, analysed)
+    log.info("%d rows, %d trainings", len(everything), len(jobs))
+    failure: UserError | None = None
+    try:
+        run_all(jobs, request.jobs)
+    except UserError as error:
+        failure = error
+    done = {job.folder for job in jobs if job.done}
+    complete = [(grid, runs) for grid, runs in wanted if all(Path(run.settings.run) in done for run in runs)]
+    folders = _tabulate(complete, request) if complete else []
+    if failure is not None:
+        raise failure
+    return folders
 
+
+def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: Request) -> list[Path]:
     from revtaf.ablation.collect import collect
     from revtaf.ablation.examples import write_examples, write_maps
     from revtaf.ablation.output import write
     from revtaf.ablation.scoring import Scorer
 
     folders = []
-    with Scorer(everything[0].tested.eval.java) as scorer:
+    with Scorer(wanted[0][1][0].tested.eval.java) as scorer:
         for grid, runs in wanted:
-            if not runs:
-                continue
-            folder = request.out / request.data / grid.name
-            folders.append(write(collect(grid, runs, scorer), runs, folder, request.command(grid)))
+            content = {"command": request.command(grid), "overrides": request.overrides}
+            folders.append(write(collect(grid, runs, scorer), runs, request.folder(grid), content))
             if "alignment" in grid.views:
                 log.info("maps: %s", write_maps(grid, runs, request.runs / request.data / f"{grid.name}.png"))
             if "examples" in grid.views:
                 page = request.runs / request.data / f"{grid.name}.html"
                 log.info("examples: %s", write_examples(grid, runs, scorer, page))
     return folders
+
+
+def _check(grid: Grid, runs: Sequence[Run], request: Request) -> None:
+    """What would only be noticed after hours of training. Raises UserError."""
+    from revtaf.ablation.collect import paper_figures
+
+    for row in grid.rows:
+        paper_figures(grid, row)
+    for run in runs:
+        modules = run.settings.lre.enabled or run.settings.fvtaf.enabled
+        if run.row.take == floors.RETRIEVED and not modules:
+            raise UserError(
+                f"{grid.path}: row '{run.row.name}' takes the retrieved report of a model that retrieves none"
+            )
+    require(runs[0].settings, training=True)
+    require(runs[0].tested, training=False)
+    path = request.folder(grid) / "summary.json"
+    if path.is_file():
+        before = read_json(path, "summary of a grid")
+        lost = set(before["rows"]) - {run.row.name for run in runs}
+        seeds = {seed for row in before["rows"].values() for seed in row["seeds"]} - {run.seed for run in runs}
+        if lost & {row.name for row in grid.rows} or seeds or before["overrides"] != request.overrides:
+            raise UserError(
+                f"{path.parent} holds a table with other rows, seeds or settings, made by '{before['command']}'; "
+                "give this one another place with out=FOLDER, or delete that one"
+            )
 
 
 def _runs(grid: Grid, request: Request) -> list[Run]:

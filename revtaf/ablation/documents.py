@@ -6,6 +6,7 @@ anew. With --check nothing is written, and a document that differs from its file
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -38,11 +39,12 @@ def report(root: Path, tables: Path, check: bool = False) -> list[Path]:
         changed += stale
         if stale and not check:
             render(folder)
-    for name in DOCUMENTS:
-        path = root / name
-        if not path.is_file():
-            continue
+    there = [root / name for name in DOCUMENTS if (root / name).is_file()]
+    if not there:
+        raise UserError(f"{root.resolve()} has none of {', '.join(DOCUMENTS)}; name the project's folder with --root")
+    for path in there:
         before = path.read_text(encoding="utf-8")
+        _check_markers(path, before)
         after = _BLOCK.sub(partial(_filled, tables=tables, path=path), before)
         if after != before:
             changed.append(path)
@@ -52,14 +54,31 @@ def report(root: Path, tables: Path, check: bool = False) -> list[Path]:
     return changed
 
 
+def _check_markers(path: Path, text: str) -> None:
+    """A block that is never ended would swallow what follows, and a misspelt one would never be printed."""
+    marks = re.findall(r"<!-- *(report: [^>]*?|end of report) *-->", text)
+    for i, mark in enumerate(marks):
+        opens = mark.startswith("report: ")
+        follows = marks[i + 1] if i + 1 < len(marks) else ""
+        if opens != (i % 2 == 0) or (opens and follows != "end of report"):
+            raise UserError(
+                f"{path}: the block '<!-- {mark} -->' has no partner; every block ends before the next begins"
+            )
+    if len(marks) != 2 * len(_BLOCK.findall(text)):
+        raise UserError(f"{path}: a report marker is not on a line of its own, as <!-- report: NAME ARGUMENTS -->")
+
+
 def _filled(match: re.Match, tables: Path, path: Path) -> str:
     opening, name, arguments, _, _ = match.groups()
     if name not in BLOCKS:
         raise UserError(f"{path}: unknown report block '{name}'; known: {', '.join(BLOCKS)}")
     try:
-        text = BLOCKS[name](tables, *arguments.split())
+        inspect.signature(BLOCKS[name]).bind(tables, *arguments.split())
     except TypeError:
         raise UserError(f"{path}: report block '{name}' does not take {arguments.strip() or 'nothing'}") from None
+    text = BLOCKS[name](tables, *arguments.split())
+    if path.parent.name == "docs":  # links are written as from the project's folder
+        text = text.replace("](results/tables/", "](../results/tables/")
     return f"{opening}{text.strip()}\n<!-- end of report -->"
 
 
@@ -73,8 +92,7 @@ def main_table(tables: Path) -> str:
         for name, row in content["rows"].items():
             cells = [mean_and_spread(row["mean"].get(key), row["sd"].get(key)) for key in keys]
             if name == content["reference"]:
-                bounds = ([without_zero(bound) for bound in row["interval"][key]] for key in keys)
-                cells = [f"{cell} <sub>[{', '.join(b)}]</sub>" for cell, b in zip(cells, bounds, strict=True)]
+                cells = [cell + _interval(row["interval"].get(key)) for key, cell in zip(keys, cells, strict=True)]
             elif "oracle" in row["label"]:
                 cells = [f"*{cell}*" for cell in cells]
             lines.append([where, row["label"], *cells])
@@ -96,6 +114,8 @@ def compact(tables: Path, grid: str) -> str:
 def switches(tables: Path) -> str:
     """What each of the release's readings changes, on the sets that we may use."""
     grids = {data: _summary(tables, f"{data}/released") for data in ("phantom", "iu_xray") if _has(tables, data)}
+    if not grids:
+        _summary(tables, "phantom/released")  # says how to make it
     metrics = ("CIDEr", "example_f1", "micro_f1")
     heads = [f"{NAMES[data]}: {HEADINGS[metric]}" for data in grids for metric in metrics]
     lines = [["reading of the release", "setting", *heads], ["---", "---", *["---:"] * len(heads)]]
@@ -152,7 +172,7 @@ def index(tables: Path) -> str:
     for path in sorted(tables.glob(f"*/*/{SUMMARY}")):
         content = read_json(path)
         seeds = sorted({seed for row in content["rows"].values() for seed in row["seeds"]})
-        place = f"[{content['title']}](../results/tables/{path.parent.relative_to(tables)}/{TABLE})"
+        place = f"[{content['title']}](results/tables/{path.parent.relative_to(tables)}/{TABLE})"
         lines.append([place, content["data"], ", ".join(map(str, seeds)), f"`{content['command']}`"])
     return rows_markdown(lines)
 
@@ -166,6 +186,12 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "retrieval": retrieval,
     "index": index,
 }
+
+
+def _interval(bounds: list | None) -> str:
+    if not bounds or None in bounds:
+        return ""
+    return f" <sub>[{', '.join(without_zero(bound) for bound in bounds)}]</sub>"
 
 
 def _view(content: Mapping[str, Any], view: str, columns: Mapping[str, str], grid: str) -> str:

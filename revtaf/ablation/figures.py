@@ -58,20 +58,21 @@ def maps(rows: Mapping[str, Mapping[str, Mapping]], crop: Callable[[str], np.nda
     `alignment.json`; crop: sample id -> the grey image that the model saw. Shows images: not for `results/tables`."""
     plt = _pyplot()
     findings = list(next(iter(rows.values())))
-    figure, axes = plt.subplots(len(rows), len(findings), figsize=(1.45 * len(findings), 1.62 * len(rows) + 0.5))
-    for line, (label, examples) in zip(np.atleast_2d(axes), rows.items(), strict=True):
+    size = (1.45 * len(findings), 1.62 * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), len(findings), figsize=size, squeeze=False)
+    for line, (label, examples) in zip(axes, rows.items(), strict=True):
         for panel, finding in zip(line, findings, strict=True):
             example = examples[finding]
             image, weights = crop(example["id"]), np.array(example["map"])
             side = round(len(weights) ** 0.5)
             panel.imshow(overlay(image, weights.reshape(side, side)))
             for left, top, right, bottom in example["boxes"]:
-                size = (image.shape[1], image.shape[0])
-                corner, wide, high = (left * size[0], top * size[1]), (right - left) * size[0], (bottom - top) * size[1]
+                high, wide = image.shape
+                corner, wide, high = (left * wide, top * high), (right - left) * wide, (bottom - top) * high
                 panel.add_patch(plt.Rectangle(corner, wide, high, fill=False, color="#4be36b", lw=1.2))
             panel.set(xticks=[], yticks=[])
         line[0].set_ylabel(label, fontsize=8)
-    for panel, finding in zip(np.atleast_2d(axes)[0], findings, strict=True):
+    for panel, finding in zip(axes[0], findings, strict=True):
         panel.set_title(finding, fontsize=8)
     figure.suptitle(title, fontsize=9)
     _save(figure, path)

@@ -29,13 +29,14 @@ import yaml
 
 from revtaf.config import FREE, Settings
 from revtaf.config_file import differences, load_settings
+from revtaf.engine.trained import output_name
 from revtaf.errors import UserError
 from revtaf.eval import floors
 from revtaf.files import digest
 
 VIEWS = ("scores", "classes", "counts", "curve", "alignment", "retrieval", "advanced", "examples")
 TAKEN = (floors.RETRIEVED, floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)
-_NAMES = ("seed", "run", "name")
+NEEDED = ("knowledge.clip", "knowledge.chexbert", "knowledge.medklip", "knowledge.bio_clinicalbert")  # files, folders
 BASE = "base"  # the folder of the run that changes nothing
 LONGEST_NAME = 150  # characters of a folder's name; a longer one ends in a digest
 
@@ -104,15 +105,19 @@ class Grid:
         source = data if memory is None else memory.name
         base = self.data_file(source)
         unchanged = load_settings(base)
-        runs = []
+        runs: list[Run] = []
         for row in self.rows:
             for seed in seeds or row.seeds or self.seeds:
                 wanted = [*overrides, *as_overrides(row.train), f"seed={seed}"]
-                folder = root / source / _folder(load_settings(base, wanted), unchanged) / f"seed{seed}"
-                fixed = [*wanted, f"run={folder}", f"name={source}, {folder.parent.name}"]
-                trained = load_settings(base, fixed)
-                plain, own = (load_settings(tested, [*fixed, *more]) for more in ([], as_overrides(row.test)))
+                try:
+                    folder = root / source / _folder(load_settings(base, wanted), unchanged) / f"seed{seed}"
+                    fixed = [*wanted, f"run={folder}", f"name={source}, {folder.parent.name}"]
+                    trained = load_settings(base, fixed)
+                    plain, own = (load_settings(tested, [*fixed, *more]) for more in ([], as_overrides(row.test)))
+                except UserError as error:
+                    raise UserError(f"{self.path}: row '{row.name}': {error}") from None
                 runs.append(Run(row, seed, trained, own, plain))
+        _check_apart(self.path, runs)
         return runs
 
 
@@ -136,15 +141,20 @@ def load_grid(path: str | Path) -> Grid:
         raise UserError(f"{path}: title: expected a text, got {content.get('title')!r}")
     found = tuple(_row(f"{path}: row '{name}'", str(name), given) for name, given in rows.items())
     names = [row.name for row in found]
-    reference = content.get("reference", names[0])
+    labels = [row.label for row in found]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise UserError(f"{path}: two rows have the label {twice[0]!r}; give each one of its own")
+    reference = str(content.get("reference", names[0]))
     compare = content.get("compare") or []
-    pairs = compare if isinstance(compare, list) else [compare]
-    for pair in [[reference, reference], *pairs]:
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise UserError(f"{path}: compare: expected pairs of row names, got {pair!r}")
-        for name in pair:
-            if name not in names:
-                raise UserError(f"{path}: there is no row '{name}'{_near(str(name), names)}")
+    if not isinstance(compare, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in compare):
+        raise UserError(f"{path}: compare: expected pairs of row names, got {compare!r}")
+    pairs = [(str(a), str(b)) for a, b in compare]
+    for name in (reference, *(name for pair in pairs for name in pair)):
+        if name not in names:
+            raise UserError(f"{path}: there is no row '{name}'{_near(name, names)}")
+    only = content.get("only") or []
+    if not isinstance(only, list):
+        raise UserError(f"{path}: only: expected a list of data sets, got {only!r}")
     views = _names(f"{path}: views", content.get("views", ["scores"]), VIEWS)
     axis = content.get("axis")
     if "curve" in views and (not axis or any(row.x is None for row in found)):
@@ -157,11 +167,32 @@ def load_grid(path: str | Path) -> Grid:
         views=views,
         seeds=_seeds(f"{path}: seeds", content.get("seeds", [0])),
         paper=_paper(f"{path}: paper", content.get("paper")),
-        compare=tuple((a, b) for a, b in pairs),
+        compare=tuple(pairs),
         axis=axis,
-        only=tuple(content.get("only") or ()),
+        only=tuple(only),
         path=path,
     )
+
+
+def _check_apart(path: Path, runs: list[Run]) -> None:
+    """Rows that test one model in two ways need two result folders, or the last would be taken for all of them."""
+    seen: dict[tuple, Run] = {}
+    for run in runs:
+        key = (run.tested.run, output_name(run.tested))
+        other = seen.setdefault(key, run)
+        if found := differences(run.tested.model_dump(mode="json"), other.tested.model_dump(mode="json"), FREE):
+            raise UserError(
+                f"{path}: rows '{other.row.name}' and '{run.row.name}' test one model with another {found[0][0]} into "
+                f"one folder, {output_name(run.tested)}; only prompts, references, split and max_samples get their own"
+            )
+
+
+def _dotted(values: dict, prefix: str = "") -> dict[str, Any]:
+    """{"lre": {"enabled": False}} -> {"lre.enabled": False}: a nested section changes what it names, nothing else."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def as_overrides(values: dict[str, Any]) -> list[str]:
@@ -176,7 +207,7 @@ def text(value: Any) -> str:
 
 def _folder(changed: Settings, plain: Settings) -> str:
     """Named by what differs from the base, so that equal runs meet and a folder says what it is."""
-    found = differences(changed.model_dump(mode="json"), plain.model_dump(mode="json"), (*FREE, *_NAMES))
+    found = differences(changed.model_dump(mode="json"), plain.model_dump(mode="json"), (*FREE, "seed"))
     changes = sorted(f"{key}={text(value)}" for key, value, _ in found)
     name = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", ",".join(changes))
     if not name:
@@ -191,25 +222,32 @@ def _row(where: str, name: str, given: Any) -> GridRow:
     if not isinstance(given, dict):
         raise UserError(f"{where}: expected keys and values, got {given!r:.60}")
     _check_keys(where, given, _ROW_KEYS)
+    changes = {}
     for key in ("set", "test"):
         if not isinstance(given.get(key) or {}, dict):
             raise UserError(f"{where}: {key}: expected settings such as {{lre.enabled: false}}, got {given[key]!r:.60}")
-    for key in given.get("test") or {}:
+        changes[key] = _dotted(given.get(key) or {})
+    for key in changes["test"]:
         if not str(key).startswith(("generation.", "data.", "eval.")):
             raise UserError(f"{where}: test: {key} is decided in training; put it under `set`")
+    x = given.get("x")
+    if x is not None and (isinstance(x, bool) or not isinstance(x, int | float)):
+        raise UserError(f"{where}: x: expected a number, got {x!r}")
+    if given.get("needs") not in (None, *NEEDED):
+        raise UserError(f"{where}: needs: expected one of {', '.join(NEEDED)}, got {given['needs']!r}")
     take = given.get("take")
     if take is not None and take not in TAKEN:
         raise UserError(f"{where}: take: expected one of {', '.join(TAKEN)}, got {take!r}")
     return GridRow(
         name=name,
         label=str(given.get("label", name)),
-        train=dict(given.get("set") or {}),
-        test=dict(given.get("test") or {}),
+        train=changes["set"],
+        test=changes["test"],
         take=take,
         paper=given.get("paper"),
         seeds=_seeds(f"{where}: seeds", given["seeds"]) if "seeds" in given else (),
         needs=given.get("needs"),
-        x=given.get("x"),
+        x=x,
     )
 
 

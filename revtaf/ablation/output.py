@@ -11,7 +11,6 @@ from revtaf.ablation import figures, tables, views
 from revtaf.ablation.collect import Summary, paper_figures
 from revtaf.ablation.grid import Run
 from revtaf.ablation.view_tables import advanced_markdown, alignment_markdown, counts_markdown, retrieval_markdown
-from revtaf.eval.published import PAPER_SPLITS
 from revtaf.eval.report import plain_json
 from revtaf.files import atomic_write, read_json, write_json
 
@@ -24,9 +23,9 @@ FIGURES: dict[str, tuple[str, Callable[[Mapping, Path], None]]] = {
 }
 
 
-def write(summary: Summary, runs: Sequence[Run], folder: Path, command: str) -> Path:
-    """Put the files of a grid into `folder`, and return it."""
-    write_json(folder / SUMMARY, plain_json(content_of(summary, runs, command)))
+def write(summary: Summary, runs: Sequence[Run], folder: Path, made: Mapping[str, Any]) -> Path:
+    """Put the files of a grid into `folder`, and return it. made: the command and the settings given to all rows."""
+    write_json(folder / SUMMARY, plain_json(content_of(summary, runs) | dict(made)))
     render(folder)
     return folder
 
@@ -43,8 +42,8 @@ def render(folder: Path) -> None:
             draw(content, folder / name)
 
 
-def content_of(summary: Summary, runs: Sequence[Run], command: str) -> dict[str, Any]:
-    """Everything that tables and figures are made of. command: what a reader would type for the same."""
+def content_of(summary: Summary, runs: Sequence[Run]) -> dict[str, Any]:
+    """Everything that tables and figures are made of."""
     grid = summary.grid
     content: dict[str, Any] = {
         "title": grid.title,
@@ -61,7 +60,7 @@ def content_of(summary: Summary, runs: Sequence[Run], command: str) -> dict[str,
         "support": summary.support,
         **views.plain(summary.rows, summary.pairs),
     }
-    content["samples of the paper"] = PAPER_SPLITS.get(summary.data) == summary.split
+    content["of the paper"] = summary.of_the_paper
     for name, row in content["rows"].items():
         row["paper"] = paper_figures(grid, grid.row(name))
         row["x"] = grid.row(name).x
@@ -76,7 +75,6 @@ def content_of(summary: Summary, runs: Sequence[Run], command: str) -> dict[str,
     return content | {
         "sources": summary.sources,
         "notes": summary.notes,
-        "command": command,
         "revtaf": __version__,
     }
 

@@ -14,9 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from revtaf.ablation.grid import Run
+from revtaf.analyses import RETRIEVAL, VERSION
+from revtaf.config import FREE
 from revtaf.config_file import differences, load_settings
 from revtaf.engine.checkpoint import find_last
 from revtaf.engine.trained import output_name
@@ -25,7 +28,8 @@ from revtaf.files import read_json
 from revtaf.knowledge.feature_store import alone
 
 LOG = "ablate.log"
-USER_ERROR, INTERRUPTED = 2, 130  # exit codes of a run's process
+FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130  # exit codes of a run's process
+ADVANCED_MODELS = ("radgraph_model", "bertscore_model")  # of `eval`
 _POLL = 0.5  # seconds between two looks at the running processes
 log = logging.getLogger("revtaf")
 
@@ -47,13 +51,16 @@ class Job:
 
     @property
     def done(self) -> bool:
+        """Trained, tested as every row asks, and analysed where a view needs it."""
         return all(is_tested(run) for run in self.runs) and not (self.analysed and self.to_analyse())
 
     def to_analyse(self) -> bool:
         """Whether the files of `revtaf analyse` are missing; a model that retrieves nothing has none."""
         run = self.runs[0]
-        used = run.settings.lre.enabled or run.settings.fvtaf.enabled
-        return used and not (result_folder(run, plain=True) / "retrieval.json").is_file()
+        path = result_folder(run, plain=True) / RETRIEVAL
+        if not (run.settings.lre.enabled or run.settings.fvtaf.enabled):
+            return False
+        return not path.is_file() or read_json(path).get("version") != VERSION
 
 
 def result_folder(run: Run, plain: bool = False) -> Path:
@@ -62,12 +69,25 @@ def result_folder(run: Run, plain: bool = False) -> Path:
 
 
 def is_tested(run: Run) -> bool:
-    """Whether the results are there, by the settings that the row now has."""
-    folder = result_folder(run)
-    if not all((folder / name).is_file() for name in ("report.json", "predictions.jsonl", "config.yaml")):
+    """Whether the results are there: of the finished training, by the row's settings of today, of the data of today."""
+    folder, checkpoints = result_folder(run), Path(run.settings.run) / "checkpoints"
+    needed = [folder / name for name in ("report.json", "predictions.jsonl", "config.yaml")]
+    last, best = find_last(checkpoints), checkpoints / "best" / "meta.json"
+    if last is None or not all(path.is_file() for path in (*needed, best, run.tested.data.annotation)):
         return False
-    then, now = (s.model_dump(mode="json") for s in (load_settings(folder / "config.yaml"), run.tested))
-    return not differences(then, now, ("device", "threads", "train.workers", "train.checkpoint_minutes"))
+    report = read_json(needed[0])
+    if not read_json(last / "progress.json").get("finished"):
+        return False
+    if report["run"].get("checkpoint_epoch") != read_json(best)["epoch"]:
+        return False
+    if run.tested.data.annotation.stat().st_mtime > needed[0].stat().st_mtime:
+        return False  # drawn or prepared anew since
+    then, now = (s.model_dump(mode="json") for s in (load_settings(needed[2]), run.tested))
+    # Results with more than is asked for are fine; a model of the advanced metrics that they lack is not.
+    for name in ADVANCED_MODELS:
+        if now["eval"][name] is not None and now["eval"][name] != then["eval"][name]:
+            return False
+    return not differences(then, now, tuple(key for key in FREE if key != "data.test_split"))
 
 
 def jobs_of(runs: Sequence[Run], analysed: set[str]) -> list[Job]:
@@ -85,7 +105,7 @@ def run_all(jobs: Sequence[Job], at_once: int = 1) -> None:
     if skipped := len(jobs) - len(waiting):
         log.info("%d of %d runs are there already", skipped, len(jobs))
     context = multiprocessing.get_context("spawn")
-    running: dict[Job, multiprocessing.process.BaseProcess] = {}
+    running: dict[Job, tuple[multiprocessing.process.BaseProcess, int]] = {}
     failed: list[Job] = []
     quiet = at_once > 1
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -95,10 +115,11 @@ def run_all(jobs: Sequence[Job], at_once: int = 1) -> None:
                 while waiting and len(running) < at_once:
                     job = waiting.pop(0)
                     log.info("run %d of %d: %s", len(jobs) - len(waiting), len(jobs), job.name)
-                    process = context.Process(target=_work, args=(job, quiet, os.getpid()), name=job.name)
+                    card = min(set(range(at_once)) - {card for _, card in running.values()})
+                    process = context.Process(target=_work, args=(job, quiet, os.getpid(), card), name=job.name)
                     process.start()
-                    running[job] = process
-                for job, process in list(running.items()):
+                    running[job] = (process, card)
+                for job, (process, _) in list(running.items()):
                     process.join(_POLL / len(running))
                     if process.is_alive():
                         continue
@@ -110,9 +131,9 @@ def run_all(jobs: Sequence[Job], at_once: int = 1) -> None:
                         failed.append(job)
                         log.error("%s failed (exit code %s): see %s", job.name, process.exitcode, job.folder / LOG)
     except KeyboardInterrupt:
-        for process in running.values():
+        for process, _ in running.values():
             process.terminate()  # training saves its state and stops
-        for process in running.values():
+        for process, _ in running.values():
             process.join()
         log.warning("stopped; the same command continues from here")
         raise
@@ -127,15 +148,20 @@ def _interrupt(number, frame) -> None:
     raise KeyboardInterrupt
 
 
-def _work(job: Job, quiet: bool, parent: int) -> None:
-    """In a process of its own: train, test, analyse."""
+def _work(job: Job, quiet: bool, parent: int, place: int) -> None:
+    """In a process of its own: train, test, analyse. place: of several runs at once, on several GPUs each its own."""
     # A session of its own: Ctrl-C reaches the parent alone, which asks each run once to stop. If the parent dies, the
     # run is asked as well, so that nobody trains on unseen.
-    os.setsid()
+    if hasattr(os, "setsid"):
+        os.setsid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         return
+    cards = torch.cuda.device_count()  # counts without using any
+    if cards > 1 and job.runs[0].settings.device in ("auto", "cuda"):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(cards)))).split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[place % cards]
     from revtaf import commands
     from revtaf.analyses import analyse
     from revtaf.cli import configure
@@ -166,6 +192,9 @@ def _work(job: Job, quiet: bool, parent: int) -> None:
         except UserError as error:
             log.error("error: %s", error)
             sys.exit(USER_ERROR)
+        except Exception:  # the parent names this log: what happened has to be in it
+            log.exception("%s failed", job.name)
+            sys.exit(FAILED)
 
 
 def _drop_training_state(folder: Path) -> None:

@@ -65,7 +65,8 @@ class Scorer:
         self._meteor = None if self.notes else Meteor(java)
         self._found: dict[tuple, Scored] = {}
         self._labelers: dict[str, Labeler] = {}
-        self._constant: dict[tuple, list[str]] = {}
+        self._nearest: dict[tuple, list[str]] = {}
+        self._constant: dict[tuple, dict[str, str]] = {}
         self._train: dict[tuple, list[str]] = {}
 
     def __enter__(self) -> Scorer:
@@ -121,13 +122,15 @@ class Scorer:
         train = self._train_reports(run.settings)
         if run.row.take == floors.RANDOM:
             return floors.random_rows(train, samples.references, run.seed)
-        key = (run.row.take, digest(train, samples.references))  # the same for every seed
-        if key not in self._constant:
-            if run.row.take == floors.NEAREST:
-                self._constant[key] = floors.nearest_reports(train, samples.references)
-            else:
-                self._constant[key] = [floors.constant_rows(train)[run.row.take]] * len(samples)
-        return self._constant[key]
+        place = (run.settings.training_data.annotation, run.settings.training_data.max_samples)
+        if run.row.take == floors.NEAREST:
+            key = (run.row.take, *place, digest(samples.references))  # the same for every seed
+            if key not in self._nearest:
+                self._nearest[key] = floors.nearest_reports(train, samples.references)
+            return self._nearest[key]
+        if place not in self._constant:
+            self._constant[place] = floors.constant_rows(train)
+        return [self._constant[place][run.row.take]] * len(samples)
 
     def _train_reports(self, settings: Settings) -> list[str]:
         data = settings.training_data

@@ -32,6 +32,7 @@ NAMES = {
     "phantom_other": "phantom, other patients",
 }
 PAPER_COLUMNS = tuple(key for key in MAIN if key not in ("CIDEr", "micro_f1", "macro_f1"))
+NLG_COLUMNS = PAPER_COLUMNS[:6]
 
 
 def scores_markdown(content: Content) -> str:
@@ -42,8 +43,10 @@ def scores_markdown(content: Content) -> str:
         if row["paper"]:
             printed = row["paper"]["figures"]
             lines.append([f"*{paper_label(row)}*", *(_italic(printed.get(key)) for key in MAIN)])
-            if content["samples of the paper"]:
-                apart = {key: row["mean"][key] - printed[key] for key in printed if row["mean"].get(key) is not None}
+            if content["of the paper"] == row["paper"]["on"]:  # the same samples
+                mean, by_chexbert = row["mean"], "ce:chexbert" in content["signature"]
+                kept = [key for key in printed if mean.get(key) is not None and (by_chexbert or key in NLG_COLUMNS)]
+                apart = {key: mean[key] - printed[key] for key in kept}
                 lines.append(["*ours − paper*", *(_italic_signed(apart.get(key)) for key in MAIN)])
     return rows_markdown(lines)
 

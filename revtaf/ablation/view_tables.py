@@ -69,17 +69,18 @@ def retrieval_markdown(view: Mapping[str, Any]) -> str:
             ["the same points under two distances", "first neighbour shared", "first five"],
             ["---", "---:", "---:"],
         ]
-        for pair, values in view["shared neighbours"].items():
-            a, b = (part.split(", ")[-1] for part in pair.split(" | "))
-            shared.append([f"{pair.split(':')[0]}: {a} and {b}", number(values["top 1"]), number(values["top 5"])])
+        for found in view["shared neighbours"]:
+            name = f"{found['row']}: {' and '.join(found['distances'])}"
+            shared.append([name, number(found["top 1"]), number(found["top 5"])])
         parts.append(rows_markdown(shared))
     for ball in view["ball"]:
         quantiles = ball["quantiles"]
         correlation = ball["rank correlation with the number of findings"]
+        who = f"{ball['row']}, seed {ball['seed']} (c = {ball['curvature']:.3g})"
         parts.append(
-            f"- Ball (c = {ball['curvature']:.3g}): median radius {quantiles['0.5']:.3f} of 1, largest "
-            f"{quantiles['1']:.3f}; {100 * ball['share beyond .9']:.1f} % beyond .9; rank correlation of the radius "
-            f"with the number of findings {'n/a' if correlation is None else without_zero(correlation)}."
+            f"- Ball of {who}: median radius {quantiles['0.5']:.3f} of 1, largest {quantiles['1']:.3f}; "
+            f"{100 * ball['share beyond .9']:.1f} % beyond .9; rank correlation of the radius with the number of "
+            f"findings {'n/a' if correlation is None else without_zero(correlation)}."
         )
     return "\n".join(parts)
 

@@ -6,7 +6,6 @@ by the same code.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +33,6 @@ JUDGED = (
     *("distance@1", f"distance@{retrieval.DEPTH}", "overlap@1", f"nDCG@{retrieval.DEPTH}"),
     *("example_f1", "micro_f1", "head_f1", "tail_f1"),
 )
-log = logging.getLogger("revtaf")
 
 
 def alignment_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
@@ -42,9 +40,10 @@ def alignment_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     files, codes = _files(grid, runs, ALIGNMENT)
     parts: dict[str, dict[int, dict[str, Metric]]] = {}
     labels = {row.name: row.label for row in grid.rows} | {UNIFORM: UNIFORM, MEAN_BOX: MEAN_BOX}
+    shown_once = _first(grid, files)
     for (row, seed), content in files.items():
         parts.setdefault(row, {})[seed] = _aligned(content, MODEL_ROW)
-        if row == grid.reference:
+        if row == shown_once:
             for constant in (UNIFORM, MEAN_BOX):
                 parts.setdefault(constant, {})[seed] = _aligned(content, constant)
     names = list(dict.fromkeys(name for seeds in parts.values() for found in seeds.values() for name in found))
@@ -74,13 +73,14 @@ def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     files, codes = _files(grid, runs, RETRIEVAL)
     parts: dict[str, dict[int, dict[str, Metric]]] = {}
     labels: dict[str, str] = {}
-    shared: dict[str, list] = {}
+    shared: dict[tuple[str, str], list] = {}
+    shown_once = _first(grid, files)
     for (row, seed), content in files.items():
         truth = np.array([list(map(int, line)) for line in content["statuses"]])
         own = grid.row(row).label
         for name, found in content["rows"].items():
             learned = name.startswith("learned")
-            if not learned and row != grid.reference:
+            if not learned and row != shown_once:
                 continue  # the same for every model
             key = f"{row}: {name}" if learned else name
             own_metric = learned and name == f"learned ({name[9 : name.index(')')]}), {name[9 : name.index(')')]}"
@@ -89,19 +89,33 @@ def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
             parts.setdefault(key, {})[seed] = retrieval.metrics(found, truth)
         for pair, values in content["shared neighbours"].items():
             if pair.count("learned") == 2:
-                shared.setdefault(f"{own}: {pair}", []).append(values)
+                shared.setdefault((own, pair), []).append(values)
     order = [key for key in ("random", *sorted(k for k in parts if k.startswith("entity scores"))) if key in parts]
     order += [key for key in parts if key not in order and key != ORACLE_ROW] + [k for k in (ORACLE_ROW,) if k in parts]
     rows = {key: make_row(labels[key], parts[key], JUDGED) for key in order}
-    balls = [content["ball"] for content in files.values() if "ball" in content]
+    balls = [
+        {"row": grid.row(row).label, "seed": seed, **content["ball"]}
+        for (row, seed), content in files.items()
+        if "ball" in content
+    ]
     return {
         "ball": balls,
-        "shared neighbours": {
-            pair: {key: float(np.mean([v[key] for v in values])) for key in values[0]}
-            for pair, values in shared.items()
-        },
+        "shared neighbours": [
+            {
+                "row": own,
+                "distances": [name.split(", ")[-1] for name in pair.split(" | ")],
+                **{key: float(np.mean([v[key] for v in values])) for key in values[0]},
+            }
+            for (own, pair), values in shared.items()
+        ],
         **plain(rows, compare_rows(grid, rows, codes, JUDGED)),
     }
+
+
+def _first(grid: Grid, files: Mapping[tuple[str, int], dict]) -> str:
+    """The row whose files give what is the same for all: the reference where it has them, else the first that does."""
+    having = [row for row, _ in files]
+    return grid.reference if grid.reference in having else having[0]
 
 
 def _files(grid: Grid, runs: Sequence[Run], name: str) -> tuple[dict[tuple[str, int], dict], np.ndarray]:

@@ -26,6 +26,7 @@ from revtaf.knowledge.base import Labeler
 
 MODEL = "REVTAF"
 ORACLE = floor_rows.NEAREST
+SELECTED_HERE = "The checkpoint was selected on this split: these are validation figures."
 # The columns of the paper's Table 1, whose mean is its "Avg"; then those of the clinical averages.
 AVERAGED = (
     *("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L"),
@@ -114,11 +115,8 @@ def evaluate(
             f"Clinical efficacy is from {given.source}, made by a labeler that is not known here. It holds the "
             "statuses of this system alone: other systems' rows have no clinical scores."
         )
-    elif not by.lower().startswith("chexbert"):
-        notes.append(
-            f"Clinical efficacy is labelled by {by}, not CheXbert: "
-            "compare rows of this table with each other, not with published numbers."
-        )
+    elif note := labeler_note(by):
+        notes.append(note)
 
     skipped = nlg.meteor_status(java)
     if skipped:
@@ -181,6 +179,16 @@ def evaluate(
             scores["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])
         result.study_level = {"n": len(kept), **_row(scores, _clinical(truth[kept], own[kept]), {})}
     return result
+
+
+def labeler_note(by: str) -> str:
+    """What a reader must know of clinical scores by labeler `by`; "" for CheXbert's."""
+    if by.lower().startswith("chexbert"):
+        return ""
+    return (
+        f"Clinical efficacy is labelled by {by}, not CheXbert: "
+        "compare rows of this table with each other, not with published numbers."
+    )
 
 
 def quick_clinical(

@@ -16,7 +16,7 @@ from revtaf.labels import BLANK, STATUSES
 
 DEPTH = 5  # neighbours that are looked at
 ROUNDING = 1e-6  # of a radius in float32: smaller differences are none
-CHUNK = 256  # queries whose gains over the whole database are held at once
+CHUNK = 32  # queries whose gains over the whole database are held at once: 200 MB at MIMIC-CXR's size
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -27,32 +27,49 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(both, either, out=np.ones_like(both), where=either > 0)
 
 
-def judge(queries: np.ndarray, database: np.ndarray, rows: np.ndarray, allowed: np.ndarray | None = None) -> dict:
-    """queries (Q, K) and database (N, K) statuses, rows (Q, DEPTH) of the neighbours found -> plain lists, for a file.
+class Database:
+    """What queries are judged against: the best that each could have found is computed once."""
 
-    distance: differing categories of each neighbour (half the Hamming distance of Eq. 6); gain: overlap of each; ideal:
-    the largest gains of the database; statuses: of the first neighbour. allowed (Q, N) bool: what the query may see.
-    """
-    gains, ideal = [], []
-    for start in range(0, len(queries), CHUNK):
-        part = slice(start, start + CHUNK)
-        table = overlap(queries[part], database)
-        gains.append(np.take_along_axis(table, rows[part], axis=1))
-        if allowed is not None:
-            table = np.where(allowed[part], table, 0)
-        ideal.append(-np.sort(-np.partition(table, -DEPTH, axis=1)[:, -DEPTH:], axis=1))
-    found = database[rows]  # (Q, DEPTH, K)
-    return {
-        "distance": (found != queries[:, None]).sum(-1).tolist(),
-        "gain": np.round(np.concatenate(gains), 6).tolist(),
-        "ideal": np.round(np.concatenate(ideal), 6).tolist(),
-        "statuses": ["".join(map(str, line)) for line in found[:, 0].tolist()],
-    }
+    def __init__(
+        self,
+        known: np.ndarray,
+        queries: np.ndarray,
+        owners: np.ndarray | None = None,
+        query_owners: np.ndarray | None = None,
+    ):
+        """known (N, K) and queries (Q, K) statuses; owners (N,) and query_owners (Q,) int: a query does not see what is
+        its own."""
+        self.known, self.queries = known, queries
+        ideal = []
+        for start in range(0, len(queries), CHUNK):
+            part = slice(start, start + CHUNK)
+            table = overlap(queries[part], known)
+            if owners is not None:
+                table[owners[None] == query_owners[part, None]] = 0
+            depth = min(DEPTH, table.shape[1])
+            best = -np.sort(-np.partition(table, -depth, axis=1)[:, -depth:], axis=1)
+            ideal.append(np.pad(best, ((0, 0), (0, DEPTH - depth))))
+        self.ideal = np.round(np.concatenate(ideal), 6).tolist()
+
+    def judge(self, rows: np.ndarray) -> dict:
+        """rows (Q, DEPTH) of the neighbours found -> plain lists, for a file.
+
+        distance: differing categories of each neighbour (half the Hamming distance of Eq. 6); gain: overlap of each;
+        ideal: the largest gains of the database; statuses: of the first neighbour.
+        """
+        found = self.known[rows]  # (Q, DEPTH, K)
+        gains = [overlap(query[None], theirs)[0] for query, theirs in zip(self.queries, found, strict=True)]
+        return {
+            "distance": (found != self.queries[:, None]).sum(-1).tolist(),
+            "gain": np.round(gains, 6).tolist(),
+            "ideal": self.ideal,
+            "statuses": ["".join(map(str, line)) for line in found[:, 0].tolist()],
+        }
 
 
 def metrics(content: dict, queries: np.ndarray) -> dict[str, Metric]:
-    """Of `judge`'s record and the queries' statuses (Q, 14 or 18): distance@1, distance@5 (lower is better), overlap@1,
-    nDCG@5, and the clinical scores of the first neighbour's statuses."""
+    """Of `Database.judge`'s record and the queries' statuses (Q, 14 or 18): distance@1, distance@5 (lower is better),
+    overlap@1, nDCG@5, and the clinical scores of the first neighbour's statuses."""
     distance = np.array(content["distance"], dtype=float)
     gain, ideal = np.array(content["gain"], dtype=float), np.array(content["ideal"], dtype=float)
     discount = 1 / np.log2(np.arange(gain.shape[1]) + 2)

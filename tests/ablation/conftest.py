@@ -65,14 +65,11 @@ def pretend(phantom: Path):
         ]
         (folder / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
         save_settings(folder / "config.yaml", run.tested)
-        row = {"advanced": {}}
-        write_json(
-            folder / "report.json",
-            {
-                "run": {"report labeler": "rules-v1", "packages": {"torch": "2"}},
-                "metrics": {"REVTAF": row},
-                "notes": [],
-            },
-        )
+        report = {"report labeler": "rules-v1", "packages": {"torch": "2"}, "checkpoint_epoch": 2}
+        content = {"run": report, "metrics": {"REVTAF": {"advanced": {}}}, "notes": []}
+        write_json(folder / "report.json", content)
+        checkpoints = Path(run.settings.run) / "checkpoints"
+        write_json(checkpoints / "best" / "meta.json", {"epoch": 2})
+        write_json(checkpoints / "last" / "progress.json", {"finished": True})
 
     return pretend

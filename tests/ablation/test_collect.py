@@ -1,6 +1,8 @@
 """From finished runs to numbers: means, spread, pairs, verdicts, tables. No model is trained here."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,10 +178,25 @@ def test_a_run_is_tested_anew_when_its_test_settings_change(finished, write_grid
     assert run.settings.run == runs[0].settings.run and not is_tested(run)
 
 
+@pytest.mark.parametrize("spoil", ["unfinished", "another epoch", "new data"])
+def test_results_of_another_training_or_of_other_data_are_stale(finished, phantom, spoil):
+    """A training that goes on, a checkpoint that changed, an annotation written since: all are tested again."""
+    _, runs = finished
+    folder = Path(runs[0].settings.run) / "checkpoints"
+    if spoil == "unfinished":
+        (folder / "last/progress.json").write_text(json.dumps({"finished": False}))
+    elif spoil == "another epoch":
+        (folder / "best/meta.json").write_text(json.dumps({"epoch": 1}))
+    else:
+        report = result_folder(runs[0]) / "report.json"
+        os.utime(report, (0, (phantom / "annotation.json").stat().st_mtime - 10))
+    assert not is_tested(runs[0])
+
+
 def test_the_files_of_a_grid(finished, scorer, tmp_path):
     """Numbers in table.md are those of summary.json; the paper's row is beside ours; no report text anywhere."""
     grid, runs = finished
-    folder = write(collect(grid, runs, scorer), runs, tmp_path / "out", "revtaf ablate ...")
+    folder = write(collect(grid, runs, scorer), runs, tmp_path / "out", {"command": "ablate", "overrides": []})
     content = json.loads((folder / "summary.json").read_text())
     table = (folder / "table.md").read_text()
     mean = content["rows"]["full"]["mean"]["BLEU_4"]

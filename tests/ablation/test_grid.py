@@ -133,6 +133,10 @@ def test_a_model_is_tested_on_the_set_of_the_command_and_trained_on_its_own():
         ({"rows": {"a": {"test": {"lre.metric": "cosine"}}}}, "lre.metric is decided in training"),
         ({"rows": {"a": {"take": "medoid"}}}, "row 'a': take: expected one of"),
         ({"rows": {"a": 3}}, "row 'a': expected keys and values"),
+        ({"rows": {"a": {"x": "many"}}}, "row 'a': x: expected a number"),
+        ({"rows": {"a": {"needs": "knowledge.clipp"}}}, "row 'a': needs: expected one of knowledge.clip"),
+        ({"rows": {"a": {"label": "one"}, "b": {"label": "one"}}}, "two rows have the label 'one'"),
+        ({"only": "phantom"}, "only: expected a list"),
     ],
 )
 def test_bad_grids_are_refused_by_file_row_and_key(make, tmp_path, changes, message):
@@ -141,9 +145,26 @@ def test_bad_grids_are_refused_by_file_row_and_key(make, tmp_path, changes, mess
     assert message in str(error.value) and "grid.yaml" in str(error.value)
 
 
+def test_a_nested_section_changes_what_it_names_and_nothing_else(make):
+    """`set: {fvtaf: {attention: softmax}}` is the same row as the dotted key."""
+    grid = make(rows={"a": {"set": {"fvtaf": {"attention": "softmax"}}}, "b": {"set": {"fvtaf.attention": "softmax"}}})
+    one, other = grid.runs("phantom", Path("r"), [])
+    assert one.settings == other.settings and one.settings.fvtaf.width == 128
+
+
+def test_two_tests_that_would_share_a_folder_are_refused(make):
+    """Beam 1 and beam 5 of one model would overwrite each other; true prompts have a folder of their own."""
+    grid = make(rows={"a": {"test": {"generation.beams": 1}}, "b": {"test": {"generation.beams": 5}}})
+    with pytest.raises(
+        UserError, match="rows 'a' and 'b' test one model with another generation.beams into one folder"
+    ):
+        grid.runs("phantom", Path("r"), [])
+    make(rows={"a": None, "b": {"test": {"generation.prompts": "oracle"}}}).runs("phantom", Path("r"), [])
+
+
 def test_settings_of_a_row_are_checked_like_typed_ones(make):
-    """A misspelt setting names its nearest one; a data set without a file names those that there are."""
-    with pytest.raises(UserError, match="did you mean 'lre.metric'"):
+    """A misspelt setting names its nearest one, the grid and the row; a data set without a file, the known ones."""
+    with pytest.raises(UserError, match="grid.yaml: row 'a': .*did you mean 'lre.metric'"):
         make(rows={"a": {"set": {"lre.metrik": "cosine"}}}).runs("phantom", Path("r"), [])
     with pytest.raises(UserError, match="known: phantom"):
         make().runs("mars", Path("r"), [])
@@ -162,6 +183,8 @@ def test_the_words_of_the_command_line():
         ("dta=phantom", "did you mean 'data'"),
         ("jobs=0", "expected a number"),
         ("jobs=1,2", "expected a number"),
+        ("seeds=0,0", "expected a number"),
+        ("seeds=\u00b2", "expected a number"),
         ("seeds=a", "expected a number"),
         ("data=", "expected key=value"),
         ("phantom", "expected key=value"),

@@ -25,8 +25,9 @@ VIEWS = ["scores", "classes", "counts", "alignment", "retrieval", "advanced", "e
 
 def ablate(grid, folder, *given: str, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "revtaf", "ablate", "--config", str(grid.path), "data=phantom", "device=cpu"]
-    command += ["eval.java=/nowhere/java"]  # METEOR starts slowly and is tested elsewhere
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    # METEOR starts slowly and is tested elsewhere: a PATH without Java.
+    environment = {k: v for k, v in os.environ.items() if k != "JAVA_HOME"}
+    environment |= {"OMP_NUM_THREADS": "1", "PATH": str(Path(sys.executable).parent)}
     return subprocess.Popen(
         [*command, f"runs={folder}/runs", f"out={folder}/tables", *given],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,

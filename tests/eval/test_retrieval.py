@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from revtaf.eval import clinical, retrieval
-from revtaf.eval.retrieval import DEPTH, depth, judge, metrics, overlap, shared
+from revtaf.eval.retrieval import DEPTH, Database, depth, metrics, overlap, shared
 from revtaf.labels import BLANK
 from revtaf.lre.labels import status_distance
 
@@ -29,8 +29,12 @@ def best_rows(table: np.ndarray) -> np.ndarray:
     return np.argsort(-table, axis=1, kind="stable")[:, :DEPTH]
 
 
-def ndcg(queries, database, rows, allowed=None) -> np.ndarray:
-    content = json.loads(json.dumps(judge(queries, database, rows, allowed)))
+def judge(queries, database, rows, owners=(None, None)) -> dict:
+    return Database(database, queries, *owners).judge(rows)
+
+
+def ndcg(queries, database, rows, owners=(None, None)) -> np.ndarray:
+    content = json.loads(json.dumps(judge(queries, database, rows, owners)))
     return metrics(content, queries)[NDCG].per_sample
 
 
@@ -92,19 +96,30 @@ def test_rows_that_may_not_be_seen_do_not_count_in_the_ideal():
     """The query's own copies are in the database: unseen, the best of the others is the best there is."""
     others, queries = statuses(60, 1), statuses(20, 0)
     database = np.concatenate([queries, queries, others])
-    allowed = np.tile(np.arange(len(database)) >= 40, (20, 1))
+    owners = np.concatenate([np.arange(20), np.arange(20), np.full(60, -1)])
+    allowed = owners[None] != np.arange(20)[:, None]
     rows = best_rows(np.where(allowed, overlap(queries, database), -1))
-    assert (rows >= 40).all()
-    assert ndcg(queries, database, rows, allowed) == pytest.approx(1)
-    assert ndcg(queries, database, rows).mean() < 0.9
+    assert np.take_along_axis(allowed, rows, axis=1).all()
+    assert ndcg(queries, database, rows, (owners, np.arange(20))) == pytest.approx(1)
+    assert ndcg(queries, database, rows).mean() < 0.95
+
+
+def test_a_query_that_sees_few_rows_is_not_scored_above_one():
+    """Three of six may be seen; a database of three works, too."""
+    query = np.array([[1, 1] + [0] * 12])
+    database = np.repeat(query, 6, 0)
+    owners = (np.array([0, 0, 0, 1, 1, 1]), np.array([1]))
+    assert ndcg(query, database, np.array([[0, 1, 2, 0, 0]]), owners)[0] >= 1
+    assert Database(database, query, *owners).ideal == [[1, 1, 1, 0, 0]]
+    assert Database(database[:3], query).ideal == [[1, 1, 1, 0, 0]]
 
 
 def test_chunks_change_nothing(monkeypatch):
     queries, database, rows = statuses(23, 0), statuses(50, 1), some_rows(23, 50)
-    allowed = np.random.default_rng(2).random((23, 50)) < 0.8
-    whole = judge(queries, database, rows, allowed)
+    owners = (np.random.default_rng(2).integers(8, size=50), np.arange(23) % 8)
+    whole = judge(queries, database, rows, owners)
     monkeypatch.setattr(retrieval, "CHUNK", 4)
-    assert judge(queries, database, rows, allowed) == whole
+    assert judge(queries, database, rows, owners) == whole
 
 
 def test_distance_is_half_of_equation_6():

@@ -24,7 +24,7 @@ from revtaf.data.sources.phantom_reports import write_indication, write_report
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, write_json
 
-VERSION = 1  # to be raised with every change of what is drawn or written
+VERSION = 2  # to be raised with every change of what is drawn or written
 CARD, ANNOTATION, IMAGES = "phantom.json", "annotation.json", "images"
 SMALLEST_SIZE = 32  # pixels; the lines are lost below
 HELD_OUT = 0.1  # share of the patients in val, and again in test

@@ -97,10 +97,12 @@ class Case:
     visit: int
     style: int
     findings: tuple[Finding, ...]
+    seed: int = 0
 
     @property
     def subject_id(self) -> str:
-        return f"p{self.patient + 1:04d}"
+        """Two sets of different seeds have no patient in common, and no name of one either."""
+        return f"p{self.patient + 1:04d}" + (f"x{self.seed}" if self.seed else "")
 
     @property
     def id(self) -> str:
@@ -122,7 +124,7 @@ def sample_cases(count: int, seed: int) -> list[Case]:
     statuses, severities = _statuses(patients, rng)
     styles = rng.choice(len(STYLE_RATES), size=patients[-1] + 1, p=STYLE_RATES)
     return [
-        Case(i, int(p), int(v), int(styles[p]), _findings(seed, i, int(p), statuses[i], severities[i]))
+        Case(i, int(p), int(v), int(styles[p]), _findings(seed, i, int(p), statuses[i], severities[i]), seed)
         for i, (p, v) in enumerate(zip(patients, visits, strict=True))
     ]
 
