@@ -1,6 +1,7 @@
 """The paper's claims, and whether our measurements support them: decided by a rule, never by hand.
 
-A difference is evidence where its p (Holm) is below .05 and every seed agrees (`collect.Pair.verdict`). A claim is
+A difference is evidence where its p over patients (Holm) and over seeds are below .05 and every seed agrees
+(`collect.Pair.verdict`). A claim is
 *supported* where at least one of its primary metrics is evidence for it and none against, *contradicted* the other way
 round, *mixed* with both, and *not shown* where there is no evidence either way: with few patients that is no proof of
 the opposite, so the interval is printed as well.
@@ -15,6 +16,7 @@ from typing import Any
 
 from revtaf.ablation.tables import HEADINGS, NAMES, rows_markdown, signed
 from revtaf.errors import UserError
+from revtaf.eval.page_parts import number
 from revtaf.files import read_json
 
 SCORES = ("example_f1", "micro_f1", "average")
@@ -39,7 +41,7 @@ CLAIMS = (
     Claim("LRE helps beside FVTAF", "F1 +.021, Avg +.014", "table3", "full", "fvtaf"),
     Claim(
         "LRE helps the tail more than the head",
-        "head +5.4 or +6.1 %, tail +6.1 or +5.4 %: the text leaves open which",
+        "head 5.4 %, tail 6.1 %, or the other way round",
         *("table3", "full", "fvtaf", ("tail_minus_head",)),
     ),
     Claim("FVTAF helps", "F1 +.009, Avg +.014", "table3", "fvtaf", "baseline"),
@@ -80,7 +82,7 @@ CLAIMS = (
         *("alignment", "mpsa_plain", "uniform map", ("local pointing", "local mass", "global mass"), "alignment"),
     ),
     Claim(
-        "the retrieved report changes what is written: the true nearest helps more than a random one",
+        "the retrieved report matters: the true nearest as GRP beats a random one",
         "-",
         *("ceilings", "oracle_grp", "random_grp"),
     ),
@@ -97,6 +99,16 @@ def claims_markdown(tables: Path, data: Sequence[str]) -> str:
                 continue
             measured, verdict = found
             lines.append([claim.text, claim.paper, NAMES.get(name, name), measured, verdict])
+    return rows_markdown(lines)
+
+
+def verdicts_markdown(tables: Path, data: Sequence[str]) -> str:
+    """A line for each claim: its verdict on every data set, with the first of its primary metrics."""
+    lines = [["claim", "paper, MIMIC-CXR", *(NAMES.get(name, name) for name in data)], ["---"] * (2 + len(data))]
+    for claim in CLAIMS:
+        found = [_evidence(claim, tables / name / claim.grid / "summary.json") for name in data]
+        cells = ["-" if each is None else f"{each[1]}: {each[0].split(';')[0].split(', p ')[0]}" for each in found]
+        lines.append([claim.text, claim.paper, *cells])
     return rows_markdown(lines)
 
 
@@ -127,6 +139,8 @@ def _evidence(claim: Claim, path: Path) -> tuple[str, str] | None:
         verdict = found["verdict"] if sign > 0 else {"better": "worse", "worse": "better"}.get(*[found["verdict"]] * 2)
         verdicts.append(verdict)
         agree = f"{found['agree']}/{len(pair['seeds'])} seeds"
+        if found["p_seeds"] is not None:
+            agree += f", p {number(found['p_holm'])} and {number(found['p_seeds'])}".replace(" 0.", " .")
         parts.append(
             f"{HEADINGS.get(name, name)} {signed(sign * found['difference'])} [{signed(low)}, {signed(high)}], {agree}"
         )

@@ -1,10 +1,11 @@
 """From the runs of a grid to its numbers: means and spread over seeds, intervals, paired tests, the paper's figures.
 
-Three different questions, three different numbers. *Spread* (standard deviation over seeds) says how much another
-training would differ. The *interval* and *p* of a difference come from resampling patients, all seeds together: would
-other patients of the same kind show the same order of these trained models? *Seeds* counts in how many of the seeds the
-difference has the sign of its mean. A difference is called shown only where p (Holm, over the metrics of the pair) is
-below .05 and every seed agrees.
+Different questions, different numbers. *Spread* (standard deviation over seeds) says how much another training would
+differ. The *interval* and *p* of a difference come from resampling patients, all seeds together: would other patients
+show the same order of these trained models? *p over seeds*, a paired t-test of the seeds' differences: would other
+trainings? Two trainings that differ in nothing but their initial weights differ clearly over patients, so that the
+first p alone proves nothing about a setting. A difference is called shown only where both are below .05 (the first by
+Holm, over the metrics of the pair) and every seed has its sign; with one seed nothing is shown.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from revtaf.ablation.grid import Grid, GridRow, Run
 from revtaf.ablation.runs import result_folder
@@ -51,6 +53,7 @@ CLASSES = tuple(f"f1/{category}" for category in CHEXPERT_CATEGORIES)
 PRINTED = {"example_precision": "precision", "example_recall": "recall", "example_f1": "f1", "average": "avg"}
 RESAMPLES = 10_000
 LEVEL = 0.05
+ROUNDING = 1e-12  # differences below are none
 
 
 @dataclass
@@ -77,20 +80,33 @@ class RowResult:
 
 @dataclass
 class Pair:
-    """Row a minus row b. agree: metric -> in how many of `seeds` the difference has the sign of the mean. lower: the
-    metrics of which less is better."""
+    """Row a minus row b. each: metric -> the difference of each of `seeds`. lower: metrics of which less is better."""
 
     a: str
     b: str
     seeds: tuple[int, ...]
     found: dict[str, statistics.Comparison]
-    agree: dict[str, int]
+    each: dict[str, list[float]]
     lower: frozenset[str] = frozenset()
 
+    def agree(self, metric: str) -> int:
+        """In how many seeds the difference has the sign of the mean."""
+        return int(sum(np.sign(d) == np.sign(self.found[metric].difference) for d in self.each[metric]))
+
+    def p_seeds(self, metric: str) -> float | None:
+        """Two-sided paired t-test over seeds; None for one seed. Without any spread: 1 at no difference, else 0."""
+        each = np.array(self.each[metric])
+        if len(each) < 2:
+            return None
+        if np.ptp(each) <= ROUNDING:
+            return float(abs(each[0]) <= ROUNDING)
+        return float(stats.ttest_1samp(each, 0).pvalue)
+
     def verdict(self, metric: str) -> str:
-        """ "better", "worse" or "not shown", by LEVEL and the seeds, in the metric's own direction."""
-        found = self.found[metric]
-        if not (found.p_holm < LEVEL and self.agree[metric] == len(self.seeds)):
+        """ "better", "worse" or "not shown", by LEVEL, patients and seeds, in the metric's own direction."""
+        found, over_seeds = self.found[metric], self.p_seeds(metric)
+        agreed = self.agree(metric) == len(self.seeds)
+        if over_seeds is None or not (found.p_holm < LEVEL and over_seeds < LEVEL and agreed):
             return "not shown"
         return "better" if (found.difference > 0) != (metric in self.lower) else "worse"
 
@@ -187,12 +203,9 @@ def compare_rows(
         one, other = (make_row("", {s: rows[name].parts[s] for s in seeds}, names) for name in (a, b))
         shared = [name for name in names if name in one.metrics and name in other.metrics]
         found = statistics.compare(_only(one.metrics, shared), _only(other.metrics, shared), codes, RESAMPLES)
-        agree = {}
-        for name in shared:
-            each = [one.per_seed[s][name] - other.per_seed[s][name] for s in seeds]
-            agree[name] = sum(np.sign(d) == np.sign(found[name].difference) for d in each)
+        each = {name: [one.per_seed[s][name] - other.per_seed[s][name] for s in seeds] for name in shared}
         lower = frozenset(name for name in shared if not one.metrics[name].higher_is_better)
-        pairs.append(Pair(a, b, seeds, found, agree, lower))
+        pairs.append(Pair(a, b, seeds, found, each, lower))
     return pairs
 
 

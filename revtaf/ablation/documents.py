@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from revtaf.ablation.claims import claims_markdown
+from revtaf.ablation.claims import claims_markdown, verdicts_markdown
 from revtaf.ablation.output import LATEX, SUMMARY, TABLE, latex, markdown, render
 from revtaf.ablation.tables import HEADINGS, NAMES, mean_and_spread, rows_markdown, signed
 from revtaf.errors import UserError
@@ -137,7 +137,13 @@ def switches(tables: Path) -> str:
 
 
 def claims(tables: Path) -> str:
+    """Every claim with all of its evidence."""
     return claims_markdown(tables, DATA)
+
+
+def verdicts(tables: Path) -> str:
+    """Every claim in one line."""
+    return verdicts_markdown(tables, [name for name in DATA if (tables / name).is_dir()])
 
 
 def alignment(tables: Path, grid: str) -> str:
@@ -182,6 +188,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "compact": compact,
     "switches": switches,
     "claims": claims,
+    "verdicts": verdicts,
     "alignment": alignment,
     "retrieval": retrieval,
     "index": index,

@@ -115,8 +115,8 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 _LEGEND = (
     "Small print: ± standard deviation over seeds; of a difference, its 95 % interval over patients, p (approximate "
-    "randomisation, Holm over the metrics of the pair), and in how many seeds it has this sign. **Bold**: p below .05 "
-    "and all seeds agree."
+    "randomisation, Holm over the metrics of the pair); in how many seeds it has this sign, and p over seeds (paired "
+    "t-test). **Bold**: both p below .05 and all seeds agree; never with one seed."
 )
 
 

@@ -119,7 +119,7 @@ def mean_and_spread(mean: float | None, spread: float | None) -> str:
     """.324 <sub>±.012</sub>"""
     if mean is None:
         return "n/a"
-    return without_zero(mean) + ("" if spread is None else f" <sub>±{without_zero(spread)}</sub>")
+    return without_zero(mean) + (f" <sub>±{without_zero(spread)}</sub>" if spread else "")
 
 
 def _mean_and_spread(row: Mapping, key: str) -> str:
@@ -154,7 +154,8 @@ def _difference(pair: Mapping, name: str) -> str:
         value = f"**{value}**"
     p = "n/a" if found["p_holm"] is None else number(found["p_holm"]).removeprefix("0")
     seeds = len(pair["seeds"])
-    return f"{value} <sub>{bounds} p {p}, {found['agree']}/{seeds}</sub>"
+    over_seeds = "" if found["p_seeds"] is None else f" p {number(found['p_seeds']).removeprefix('0')}"
+    return f"{value} <sub>{bounds} p {p}; {found['agree']}/{seeds}{over_seeds}</sub>"
 
 
 def _bound(value: float | None) -> str:

@@ -184,7 +184,12 @@ def plain(rows: Mapping[str, RowResult], pairs: Sequence[Pair]) -> dict[str, Any
                 "b": pair.b,
                 "seeds": list(pair.seeds),
                 "metrics": {
-                    name: {**vars(found), "agree": int(pair.agree[name]), "verdict": pair.verdict(name)}
+                    name: {
+                        **vars(found),
+                        "agree": pair.agree(name),
+                        "p_seeds": pair.p_seeds(name),
+                        "verdict": pair.verdict(name),
+                    }
                     for name, found in pair.found.items()
                 },
             }

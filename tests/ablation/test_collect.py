@@ -82,7 +82,7 @@ def test_mean_spread_and_agreement(finished, scorer):
     assert full.spread("BLEU_4") == pytest.approx(np.std(values, ddof=1))
     pair = next(p for p in summary.pairs if (p.a, p.b) == ("full", "plain"))
     assert pair.found["BLEU_4"].difference == pytest.approx(full.mean("BLEU_4") - summary.rows["plain"].mean("BLEU_4"))
-    assert pair.agree["BLEU_4"] == 2 and pair.seeds == (0, 1)
+    assert pair.agree("BLEU_4") == 2 and pair.seeds == (0, 1)
 
 
 def test_rows_that_nobody_wrote(finished, scorer):
@@ -110,7 +110,10 @@ def test_a_verdict_knows_the_direction_of_its_metric(higher, verdict):
     """A larger status distance is worse, a larger F1 better."""
     rng = np.random.default_rng(0)
     base = rng.random(60)
-    one, other = ({0: {"x": mean_metric("x", base + shift, higher)}} for shift in (0.5, 0.0))
+    one, other = (
+        {seed: {"x": mean_metric("x", base + shift * (1 + seed / 100), higher)} for seed in (0, 1, 2)}
+        for shift in (0.5, 0.0)
+    )
     rows = {"a": make_row("a", one, ["x"]), "b": make_row("b", other, ["x"])}
     (pair,) = compare_rows(_Pairs("b"), rows, np.arange(60), ["x"])
     assert pair.verdict("x") == verdict
@@ -124,7 +127,20 @@ def test_seeds_that_disagree_are_no_evidence():
         "b": make_row("b", {0: {"x": mean_metric("x", base)}, 1: {"x": mean_metric("x", base)}}, ["x"]),
     }
     (pair,) = compare_rows(_Pairs("b"), rows, np.arange(60), ["x"])
-    assert pair.found["x"].p_holm < 0.05 and pair.agree["x"] == 1 and pair.verdict("x") == "not shown"
+    assert pair.found["x"].p_holm < 0.05 and pair.agree("x") == 1 and pair.verdict("x") == "not shown"
+
+
+@pytest.mark.parametrize(("shifts", "shown"), [((0.3, 0.31, 0.29), True), ((0.02, 0.5, 0.4), False), ((0.3,), False)])
+def test_what_other_trainings_would_not_repeat_is_not_shown(shifts, shown):
+    """Three seeds up, one of them hardly: over patients p is tiny, over seeds it is not. One seed shows nothing."""
+    base = np.linspace(0, 1, 60)
+    rows = {
+        "a": make_row("a", {s: {"x": mean_metric("x", base + d)} for s, d in enumerate(shifts)}, ["x"]),
+        "b": make_row("b", {s: {"x": mean_metric("x", base)} for s in range(len(shifts))}, ["x"]),
+    }
+    (pair,) = compare_rows(_Pairs("b"), rows, np.arange(60), ["x"])
+    assert pair.found["x"].p_holm < 0.05 and pair.agree("x") == len(shifts)
+    assert (pair.verdict("x") == "better") == shown
 
 
 def test_pairs_use_the_seeds_that_both_rows_have():

@@ -124,7 +124,8 @@ def test_claims_turn_a_pair_round_where_it_was_tested_the_other_way(tmp_path):
     """full - baseline of +.1 as evidence for full is -.1, and against it, for baseline."""
     folder = tmp_path / "phantom/table3"
     folder.mkdir(parents=True)
-    found = {"difference": 0.1, "low": 0.05, "high": 0.2, "p_holm": 0.001, "agree": 2, "verdict": "better"}
+    found = {"difference": 0.1, "low": 0.05, "high": 0.2, "p_holm": 0.001, "p_seeds": 0.01, "agree": 2}
+    found["verdict"] = "better"
     pair = {"a": "baseline", "b": "full", "seeds": [0, 1], "metrics": {"example_f1": found}}
     (folder / "summary.json").write_text(json.dumps({"views": ["scores"], "pairs": [pair]}))
     line = next(x for x in claims_markdown(tmp_path, ["phantom"]).splitlines() if "both together" in x)
