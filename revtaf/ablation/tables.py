@@ -13,6 +13,7 @@ from revtaf.eval.report import COLUMNS, tex
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
 
 Content = Mapping[str, Any]
+ROUNDING = 1e-9  # a spread below is none: the row has no random part
 HEADINGS = {key: heading for heading, (_, key) in COLUMNS.items()} | {
     "average": "Avg",
     "head_f1": "head F1",
@@ -119,7 +120,7 @@ def mean_and_spread(mean: float | None, spread: float | None) -> str:
     """.324 <sub>±.012</sub>"""
     if mean is None:
         return "n/a"
-    return without_zero(mean) + (f" <sub>±{without_zero(spread)}</sub>" if spread else "")
+    return without_zero(mean) + (f" <sub>±{without_zero(spread)}</sub>" if (spread or 0) > ROUNDING else "")
 
 
 def _mean_and_spread(row: Mapping, key: str) -> str:

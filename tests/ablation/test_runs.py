@@ -102,6 +102,18 @@ def test_only_what_is_missing_is_done_again(done, grid):
     assert table.read_text() == before
 
 
+@pytest.mark.parametrize("given", [["rows=baseline"], ["train.epochs=1"], ["seeds=1"]])
+def test_a_trial_does_not_replace_a_fuller_table(done, grid, given):
+    """Fewer rows, other seeds or other settings are refused before anything runs, with the way out."""
+    folder, _ = done
+    table = folder / "tables/phantom/grid/table.md"
+    before = table.read_text()
+    process = ablate(grid, folder, *given)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and "out=FOLDER" in output and "Traceback" not in output
+    assert table.read_text() == before
+
+
 def test_an_interrupted_grid_stops_its_run_and_continues(write_grid, tmp_path):
     """SIGTERM to the command alone: the training saves its state and ends; the same command goes on from there."""
     grid = write_grid(rows={"baseline": ROWS["baseline"]}, reference="baseline", seeds=[0], paper=None)
