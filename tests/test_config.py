@@ -6,7 +6,8 @@ from revtaf.config import ARCHITECTURE, Settings
 from revtaf.config_file import load_settings, save_settings
 from revtaf.errors import UserError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent != FOLDER / "ablations")  # those are grids
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

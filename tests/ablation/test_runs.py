@@ -155,5 +155,5 @@ def test_rows_that_need_a_file_are_left_out_with_the_reason(write_grid, tmp_path
     grid = write_grid(rows=rows, reference="clip", seeds=[0], paper=None)
     process = ablate(grid, tmp_path)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2 and "no row that can run here" in output
+    assert process.returncode == 2 and "nothing to run" in output
     assert "knowledge.clip: checkpoints/clip" in output and "Traceback" not in output

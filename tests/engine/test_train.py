@@ -145,7 +145,7 @@ def test_a_non_finite_loss_stops_with_the_ids(tiny_config, tmp_path, monkeypatch
     from revtaf.decoder import Decoder
 
     monkeypatch.setattr(Decoder, "loss", lambda self, *a: torch.tensor(float("nan"), requires_grad=True))
-    with pytest.raises(UserError, match=r"not finite at step 0.*batch: p\d+_s\d+"):
+    with pytest.raises(UserError, match=r"not finite at step 0.*batch: p\d+x3_s\d+"):
         commands.train(load_settings(tiny_config, [f"run={tmp_path / 'run'}"]))
 
 
