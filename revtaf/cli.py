@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,10 +26,9 @@ from revtaf.cli_options import (
 from revtaf.config import Settings
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
+from revtaf.process import INTERRUPTED, USER_ERROR, configure
 
 LEAK = STALE = 1
-USER_ERROR = 2
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,17 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a file that cannot be read, a place that cannot be written: the system's own words
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
-
-
-def configure() -> None:
-    """What every process of the program sets before anything else: no hub, and a log of plain lines."""
-    # No command may reach for a model hub by itself: weights come from files that the user names.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
-    for noisy in ("transformers", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint
 
 
 def _parser() -> argparse.ArgumentParser:

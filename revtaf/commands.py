@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from revtaf.check import require
-from revtaf.config import FREE, DataSettings, Settings
+from revtaf.config import ADVANCED_MODELS, FREE, DataSettings, Settings
 from revtaf.config_file import differences, load_settings, save_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.data.dataset import ReportDataset
@@ -213,7 +213,7 @@ def _score(
 
 def _advanced_sources(settings: Settings, components: Components) -> AdvancedSources | None:
     """The models of the advanced metrics that are configured; CheXbert, where it labels, also gives its vectors."""
-    given = {name: getattr(settings.eval, name) for name in ("radgraph_model", "bertscore_model")}
+    given = {name: getattr(settings.eval, name) for name in ADVANCED_MODELS}
     if not any(given.values()):
         return None
     sources = AdvancedSources(**given, chexbert=components.labeler if components.chexbert else None)

@@ -204,12 +204,12 @@ class Settings(Section):
             raise ValueError(
                 f"encoder.image_size {self.encoder.image_size} exceeds encoder.resize {self.encoder.resize}"
             )
-        if self.encoder.blind and (self.lre.enabled or self.fvtaf.enabled or self.classifier.memory):
+        if self.encoder.blind and (self.retrieves or self.classifier.memory):
             raise ValueError(
                 "encoder.blind hides the image, but retrieved reports and entity prompts come from it too: it needs "
                 "lre.enabled=false fvtaf.enabled=false classifier.memory=false"
             )
-        if self.generation.references != "retrieved" and not (self.lre.enabled or self.fvtaf.enabled):
+        if self.generation.references != "retrieved" and not self.retrieves:
             raise ValueError(
                 f"generation.references={self.generation.references}, but without lre and fvtaf no report is retrieved"
             )
@@ -238,6 +238,11 @@ class Settings(Section):
         return self.memory or self.data
 
     @property
+    def retrieves(self) -> bool:
+        """Whether a retrieved report enters the model at all."""
+        return self.lre.enabled or self.fvtaf.enabled
+
+    @property
     def tests_on_validation(self) -> bool:
         """Whether the tested split is the one that chooses the checkpoint."""
         data, own = self.data, self.training_data
@@ -248,3 +253,4 @@ class Settings(Section):
 ARCHITECTURE = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
 # Settings that may change between the two halves of a run: they do not touch what it computes.
 FREE = ("name", "run", "eval.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")
+ADVANCED_MODELS = ("radgraph_model", "bertscore_model")  # keys of `eval`

@@ -5,6 +5,7 @@ The resolved settings are written into the run folder by `save_settings`.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from pathlib import Path
@@ -20,11 +21,20 @@ from revtaf.files import atomic_write
 
 def load_settings(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
     """Read a YAML file, its bases first, then apply `key=value` overrides. Raises UserError."""
-    path = Path(path)
-    content = _read(path, ())
+    return changed_settings(read_config(path), overrides, str(path))
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The content of a YAML file with its bases, not yet checked. Raises UserError."""
+    return _read(Path(path), ())
+
+
+def changed_settings(content: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Settings:
+    """Settings of a read file after `key=value` overrides; `content` stays as it is. Raises UserError."""
+    content = copy.deepcopy(content)
     for override in overrides:
         _apply(content, override)
-    return parse_settings(content, str(path))
+    return parse_settings(content, where)
 
 
 def parse_settings(content: dict[str, Any], where: str) -> Settings:

@@ -113,7 +113,7 @@ class REVTAF(nn.Module):
     @property
     def needs_reference(self) -> bool:
         """Whether a retrieved report enters at all."""
-        return self.fvtaf is not None or self.reference_project is not None
+        return self.settings.retrieves
 
     def embed(self, scores: Tensor) -> Tensor:
         """Entity scores (B, 75), probabilities -> point of the retrieval space (B, lre.width).

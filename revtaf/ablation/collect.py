@@ -28,26 +28,13 @@ from revtaf.eval.evaluate import SELECTED_HERE, labeler_note
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import PROTOCOL
 from revtaf.files import read_json
-from revtaf.labels import CHEXPERT_CATEGORIES
+from revtaf.labels import CHEXPERT_CATEGORIES, POSITIVE
 
-SCORES = (
-    *nlg.METRICS,
-    *(
-        "example_precision",
-        "example_recall",
-        "example_f1",
-        "micro_f1",
-        "macro_f1",
-        "head_f1",
-        "tail_f1",
-        "tail_minus_head",
-        "average",
-    ),
-)
 TESTED = (
     *("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "macro_f1"),
     *("head_f1", "tail_f1", "tail_minus_head", "average"),
 )
+SCORES = tuple(dict.fromkeys((*nlg.METRICS, "example_precision", "example_recall", *TESTED)))
 CLASSES = tuple(f"f1/{category}" for category in CHEXPERT_CATEGORIES)
 # The paper's names of what we measure.
 PRINTED = {"example_precision": "precision", "example_recall": "recall", "example_f1": "f1", "average": "avg"}
@@ -161,7 +148,7 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         ),
         rows=rows,
         pairs=compare_rows(grid, rows, codes, TESTED),
-        support={c: int((first.statuses[:, i] == 1).sum()) for i, c in enumerate(CHEXPERT_CATEGORIES)},
+        support={c: int((first.statuses[:, i] == POSITIVE).sum()) for i, c in enumerate(CHEXPERT_CATEGORIES)},
         of_the_paper=_printed_on(settings),
         sources=_sources(runs),
         notes=_notes(grid, settings, runs, first, scorer),

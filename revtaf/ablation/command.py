@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
+from revtaf.ablation.collect import collect, paper_figures
+from revtaf.ablation.examples import write_examples, write_maps
 from revtaf.ablation.grid import Grid, Run, load_grid
+from revtaf.ablation.output import SUMMARY, write
 from revtaf.ablation.runs import jobs_of, run_all
+from revtaf.ablation.scoring import Scorer
 from revtaf.check import require
 from revtaf.errors import UserError
 from revtaf.eval import floors
@@ -111,11 +115,6 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
 
 
 def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: Request) -> list[Path]:
-    from revtaf.ablation.collect import collect
-    from revtaf.ablation.examples import write_examples, write_maps
-    from revtaf.ablation.output import write
-    from revtaf.ablation.scoring import Scorer
-
     folders = []
     with Scorer(wanted[0][1][0].tested.eval.java) as scorer:
         for grid, runs in wanted:
@@ -131,19 +130,16 @@ def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: Request) -> lis
 
 def _check(grid: Grid, runs: Sequence[Run], request: Request) -> None:
     """What would only be noticed after hours of training. Raises UserError."""
-    from revtaf.ablation.collect import paper_figures
-
     for row in grid.rows:
         paper_figures(grid, row)
     for run in runs:
-        modules = run.settings.lre.enabled or run.settings.fvtaf.enabled
-        if run.row.take == floors.RETRIEVED and not modules:
+        if run.row.take == floors.RETRIEVED and not run.settings.retrieves:
             raise UserError(
                 f"{grid.path}: row '{run.row.name}' takes the retrieved report of a model that retrieves none"
             )
     require(runs[0].settings, training=True)
     require(runs[0].tested, training=False)
-    path = request.folder(grid) / "summary.json"
+    path = request.folder(grid) / SUMMARY
     if path.is_file():
         before = read_json(path, "summary of a grid")
         lost = set(before["rows"]) - {run.row.name for run in runs}

@@ -15,7 +15,7 @@ from typing import Any
 
 from revtaf.ablation.claims import claims_markdown, verdicts_markdown
 from revtaf.ablation.output import LATEX, SUMMARY, TABLE, latex, markdown, render
-from revtaf.ablation.tables import HEADINGS, NAMES, mean_and_spread, rows_markdown, signed
+from revtaf.ablation.tables import HEADINGS, NAMES, cell, columns_markdown, rows_markdown, seeds_of, signed
 from revtaf.errors import UserError
 from revtaf.eval.page_parts import without_zero
 from revtaf.files import atomic_write, read_json
@@ -90,11 +90,11 @@ def main_table(tables: Path) -> str:
         content = _summary(tables, f"{data}/table1")
         where = f"{NAMES[data]}, {content['split']} ({content['samples']})"
         for name, row in content["rows"].items():
-            cells = [mean_and_spread(row["mean"].get(key), row["sd"].get(key)) for key in keys]
+            cells = [cell(row, key) for key in keys]
             if name == content["reference"]:
-                cells = [cell + _interval(row["interval"].get(key)) for key, cell in zip(keys, cells, strict=True)]
+                cells = [cell(row, key) + _interval(row["interval"].get(key)) for key in keys]
             elif "oracle" in row["label"]:
-                cells = [f"*{cell}*" for cell in cells]
+                cells = [f"*{text}*" for text in cells]
             lines.append([where, row["label"], *cells])
             where = ""
     return rows_markdown(lines)
@@ -105,9 +105,8 @@ def compact(tables: Path, grid: str) -> str:
     content = _summary(tables, grid)
     lines = [["", *(HEADINGS[key] for key in _COMPACT), "different texts"], ["---", *["---:"] * (len(_COMPACT) + 1)]]
     for row in content["rows"].values():
-        cells = [mean_and_spread(row["mean"].get(key), row["sd"].get(key)) for key in _COMPACT]
         distinct = list(row["distinct reports"].values())
-        lines.append([row["label"], *cells, f"{sum(distinct) / len(distinct):.0f}"])
+        lines.append([row["label"], *(cell(row, key) for key in _COMPACT), f"{sum(distinct) / len(distinct):.0f}"])
     return rows_markdown(lines) + _where(content, grid)
 
 
@@ -177,9 +176,8 @@ def index(tables: Path) -> str:
     lines = [["table", "data", "seeds", "command"], ["---"] * 4]
     for path in sorted(tables.glob(f"*/*/{SUMMARY}")):
         content = read_json(path)
-        seeds = sorted({seed for row in content["rows"].values() for seed in row["seeds"]})
         place = f"[{content['title']}](results/tables/{path.parent.relative_to(tables)}/{TABLE})"
-        lines.append([place, content["data"], ", ".join(map(str, seeds)), f"`{content['command']}`"])
+        lines.append([place, content["data"], ", ".join(map(str, seeds_of(content))), f"`{content['command']}`"])
     return rows_markdown(lines)
 
 
@@ -202,15 +200,11 @@ def _interval(bounds: list | None) -> str:
 
 
 def _view(content: Mapping[str, Any], view: str, columns: Mapping[str, str], grid: str) -> str:
-    lines = [["", *columns.values()], ["---", *["---:"] * len(columns)]]
-    for row in content[view]["rows"].values():
-        cells = (mean_and_spread(row["mean"].get(key), row["sd"].get(key)) for key in columns)
-        lines.append([row["label"], *cells])
-    return rows_markdown(lines) + _where(content, grid)
+    return columns_markdown(content[view]["rows"].values(), columns) + _where(content, grid)
 
 
 def _where(content: Mapping[str, Any], grid: str) -> str:
-    seeds = sorted({seed for row in content["rows"].values() for seed in row["seeds"]})
+    seeds = seeds_of(content)
     many = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     where = f"{NAMES.get(content['data'], content['data'])}, {content['split']}, {content['samples']} images, {many}"
     made = f"{content['sources'].get('cores', '?')} cores, {content['sources'].get('device', '?')}, "

@@ -21,7 +21,8 @@ from revtaf.ablation.grid import Grid, Run
 from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer
 from revtaf.analyses import ALIGNMENT, MODEL_ROW
-from revtaf.data.annotations import load_annotations
+from revtaf.config import Settings
+from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image, resize_crop
 from revtaf.eval.cards import closest_sentence, content_words, image_data, readable, split_sentences
 from revtaf.files import atomic_write, read_json
@@ -52,18 +53,14 @@ assertion. Samples are spread over the split and chosen by no score.</p>
 
 def write_examples(grid: Grid, runs: Sequence[Run], scorer: Scorer, path: Path) -> Path:
     """The page of a grid whose rows are tested on the same samples, with the first seed of each row."""
-    first = {row.name: next(run for run in runs if run.row.name == row.name) for row in grid.rows if _has(row, runs)}
-    scored = {grid.row(name).label: scorer.score(run) for name, run in first.items()}
-    settings = next(iter(first.values())).tested
-    some = next(iter(scored.values()))
-    data, encoder = settings.data, settings.encoder
-    studies = {s.id: s for s in select(load_annotations(data.annotation), data.test_split, data)}
+    scored = {run.row.label: scorer.score(run) for run in _first_runs(runs)}
+    some, data = next(iter(scored.values())), runs[0].tested.data
+    studies = _studies(runs[0].tested)
     cards = []
     for i in sample_rows(some.statuses, COUNT):
         study = studies[some.samples.ids[i]]
-        image = resize_crop(read_image(data.images / study.image_path[0]), encoder.resize, encoder.image_size)
-        cards.append(_card(study.id, image, study.report, _texts(scored, i)))
-    where = f"{data.name}, {data.test_split}; seed {next(iter(first.values())).seed}"
+        cards.append(_card(study.id, _crop(study, runs[0].tested), study.report, _texts(scored, i)))
+    where = f"{data.name}, {data.test_split}; seed {runs[0].seed}"
     page = _PAGE.format(title=escape(grid.title), columns=len(scored) + 1, where=escape(where), cards="\n".join(cards))
     with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -73,26 +70,18 @@ def write_examples(grid: Grid, runs: Sequence[Run], scorer: Scorer, path: Path) 
 def write_maps(grid: Grid, runs: Sequence[Run], path: Path) -> Path:
     """The entity maps of every row's first seed on the first image of each finding, with the boxes."""
     found, settings = {}, runs[0].tested
-    for row in grid.rows:
-        run = next((run for run in runs if run.row.name == row.name), None)
-        file = None if run is None else result_folder(run, plain=True) / ALIGNMENT
-        if file is not None and file.is_file() and not (row.take or row.test):
+    for run in _first_runs(runs):
+        file = result_folder(run, plain=True) / ALIGNMENT
+        if file.is_file() and not (run.row.take or run.row.test):
             content = read_json(file)
             often = np.argsort(-np.sum(content["local"][MODEL_ROW]["counts"], axis=0), kind="stable")
             names = [name for name in np.array(content["findings"])[often] if name in content["examples"]]
-            found[row.label] = {name: content["examples"][name] for name in names[:MAPS]}
-    studies = {
-        s.id: s for s in select(load_annotations(settings.data.annotation), settings.data.test_split, settings.data)
-    }
-
-    def crop(sample: str) -> np.ndarray:
-        image = read_image(settings.data.images / studies[sample].image_path[0])
-        return np.asarray(resize_crop(image, settings.encoder.resize, settings.encoder.image_size))
-
+            found[run.row.label] = {name: content["examples"][name] for name in names[:MAPS]}
+    studies = _studies(settings)
     title = (
         f"{settings.data.name}, {settings.data.test_split}, seed {runs[0].seed}; each map scaled by its own extremes"
     )
-    figures.maps(found, crop, path, title)
+    figures.maps(found, lambda sample: _crop(studies[sample], settings), path, title)
     return path
 
 
@@ -118,17 +107,33 @@ def coloured(reference: str, texts: Mapping[str, str]) -> dict[str, str]:
     return {"": " ".join(marked)} | result
 
 
-def _has(row, runs: Sequence[Run]) -> bool:
-    return any(run.row.name == row.name for run in runs)
+def _first_runs(runs: Sequence[Run]) -> list[Run]:
+    """Every row's first seed, in the order of the rows."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        first.setdefault(run.row.name, run)
+    return list(first.values())
+
+
+def _studies(settings: Settings) -> dict[str, Study]:
+    """The tested studies by id."""
+    data = settings.data
+    return {s.id: s for s in select(load_annotations(data.annotation), data.test_split, data)}
+
+
+def _crop(study: Study, settings: Settings) -> np.ndarray:
+    """The grey image that the model saw."""
+    image = read_image(settings.data.images / study.image_path[0])
+    return np.asarray(resize_crop(image, settings.encoder.resize, settings.encoder.image_size))
 
 
 def _texts(scored: Mapping[str, Scored], row: int) -> dict[str, str]:
     return {label: found.samples.predictions[row] for label, found in scored.items()}
 
 
-def _card(name: str, image: Image.Image, reference: str, texts: Mapping[str, str]) -> str:
+def _card(name: str, image: np.ndarray, reference: str, texts: Mapping[str, str]) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
     shown = coloured(reference, texts)
     columns = "".join(
         f"<div><h2>{escape(label or 'Reference')}</h2><p>{text or '<i>empty</i>'}</p></div>"

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from typing import Any
 import yaml
 
 from revtaf.config import FREE, Settings
-from revtaf.config_file import differences, load_settings
+from revtaf.config_file import changed_settings, differences, read_config
 from revtaf.engine.trained import output_name
 from revtaf.errors import UserError
 from revtaf.eval import floors
@@ -100,23 +101,22 @@ class Grid:
         """Every (row, seed) with its settings. root: where the run folders go. overrides: for all rows."""
         if self.only and data not in self.only:
             raise UserError(f"{self.path} is for data={' or '.join(self.only)} only")
-        tested = self.data_file(data)
-        memory = load_settings(tested).memory  # a set that names another as its memory tests that one's model
+        tested = _settings_of(self.data_file(data))
+        memory = tested().memory  # a set that names another as its memory tests that one's model
         source = data if memory is None else memory.name
-        base = self.data_file(source)
-        unchanged = load_settings(base)
+        trained = _settings_of(self.data_file(source))
+        unchanged = trained()
         runs: list[Run] = []
         for row in self.rows:
             for seed in seeds or row.seeds or self.seeds:
                 wanted = [*overrides, *as_overrides(row.train), f"seed={seed}"]
                 try:
-                    folder = root / source / _folder(load_settings(base, wanted), unchanged) / f"seed{seed}"
+                    folder = root / source / _folder(trained(*wanted), unchanged) / f"seed{seed}"
                     fixed = [*wanted, f"run={folder}", f"name={source}, {folder.parent.name}"]
-                    trained = load_settings(base, fixed)
-                    plain, own = (load_settings(tested, [*fixed, *more]) for more in ([], as_overrides(row.test)))
+                    plain, own = tested(*fixed), tested(*fixed, *as_overrides(row.test))
+                    runs.append(Run(row, seed, trained(*fixed), own, plain))
                 except UserError as error:
                     raise UserError(f"{self.path}: row '{row.name}': {error}") from None
-                runs.append(Run(row, seed, trained, own, plain))
         _check_apart(self.path, runs)
         return runs
 
@@ -172,6 +172,12 @@ def load_grid(path: str | Path) -> Grid:
         only=tuple(only),
         path=path,
     )
+
+
+def _settings_of(path: Path) -> Callable[..., Settings]:
+    """Makes the settings of a file with any overrides, and reads it once."""
+    content = read_config(path)
+    return lambda *overrides: changed_settings(content, overrides, str(path))
 
 
 def _check_apart(path: Path, runs: list[Run]) -> None:

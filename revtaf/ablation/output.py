@@ -86,7 +86,7 @@ def latex(content: Mapping[str, Any]) -> str:
 
 def markdown(content: Mapping[str, Any]) -> str:
     """The page of a grid: its tables in the order of its views, then what a reader must know."""
-    seeds = sorted({seed for row in content["rows"].values() for seed in row["seeds"]})
+    seeds = tables.seeds_of(content)
     parts = [
         f"# {content['title']}",
         f"{content['data']}, {content['split']}: {content['samples']} images of {content['units']}; trained on "

@@ -19,17 +19,17 @@ from tqdm import tqdm
 
 from revtaf.ablation.grid import Run
 from revtaf.analyses import RETRIEVAL, VERSION
-from revtaf.config import FREE
+from revtaf.config import ADVANCED_MODELS, FREE
 from revtaf.config_file import differences, load_settings
 from revtaf.engine.checkpoint import find_last
 from revtaf.engine.trained import output_name
 from revtaf.errors import UserError
 from revtaf.files import read_json
 from revtaf.knowledge.feature_store import alone
+from revtaf.process import INTERRUPTED, USER_ERROR, configure
 
 LOG = "ablate.log"
-FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130  # exit codes of a run's process
-ADVANCED_MODELS = ("radgraph_model", "bertscore_model")  # of `eval`
+FAILED = 1  # exit code of a run that no message was written for
 _POLL = 0.5  # seconds between two looks at the running processes
 log = logging.getLogger("revtaf")
 
@@ -58,7 +58,7 @@ class Job:
         """Whether the files of `revtaf analyse` are missing; a model that retrieves nothing has none."""
         run = self.runs[0]
         path = result_folder(run, plain=True) / RETRIEVAL
-        if not (run.settings.lre.enabled or run.settings.fvtaf.enabled):
+        if not run.settings.retrieves:
             return False
         return not path.is_file() or read_json(path).get("version") != VERSION
 
@@ -164,7 +164,6 @@ def _work(job: Job, quiet: bool, parent: int, place: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[place % cards]
     from revtaf import commands
     from revtaf.analyses import analyse
-    from revtaf.cli import configure
     from revtaf.engine.train import Interrupted
 
     job.folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from revtaf.eval.page_parts import number, without_zero
@@ -40,7 +40,7 @@ def scores_markdown(content: Content) -> str:
     """Mean and, in small print, the standard deviation over seeds; the paper's row below ours."""
     lines = [["", *(HEADINGS[key] for key in MAIN)], ["---", *["---:"] * len(MAIN)]]
     for row in content["rows"].values():
-        lines.append([row["label"], *(_mean_and_spread(row, key) for key in MAIN)])
+        lines.append([row["label"], *(cell(row, key) for key in MAIN)])
         if row["paper"]:
             printed = row["paper"]["figures"]
             lines.append([f"*{paper_label(row)}*", *(_italic(printed.get(key)) for key in MAIN)])
@@ -52,9 +52,9 @@ def scores_markdown(content: Content) -> str:
     return rows_markdown(lines)
 
 
-def differences_markdown(content: Content, names: Sequence[str] = (), pairs: Sequence | None = None) -> str:
+def differences_markdown(content: Content, names: Sequence[str] = ()) -> str:
     """Each tested pair: difference, 95 % interval, Holm's p, seeds that agree; the paper's difference below."""
-    pairs = content["pairs"] if pairs is None else pairs
+    pairs = content["pairs"]
     if not pairs:
         return ""
     names = names or ("BLEU_4", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "tail_f1", "average")
@@ -83,9 +83,9 @@ def classes_markdown(content: Content) -> str:
     tail = [c for c in CHEXPERT_CATEGORIES if c not in HEAD_CATEGORIES]
     for group, names, mean in (("head", HEAD_CATEGORIES, "head_f1"), ("tail", tail, "tail_f1")):
         for name in names:
-            values = (_mean_and_spread(row, f"f1/{name}") for row in rows.values())
+            values = (cell(row, f"f1/{name}") for row in rows.values())
             lines.append([f"{name} ({group})", str(content["support"][name]), *values])
-        lines.append([f"**mean of the {group}**", "", *(_mean_and_spread(row, mean) for row in rows.values())])
+        lines.append([f"**mean of the {group}**", "", *(cell(row, mean) for row in rows.values())])
     return rows_markdown(lines)
 
 
@@ -116,15 +116,23 @@ def rows_markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
 
 
-def mean_and_spread(mean: float | None, spread: float | None) -> str:
-    """.324 <sub>±.012</sub>"""
+def columns_markdown(rows: Iterable[Mapping], columns: Mapping[str, str]) -> str:
+    """rows of a summary as lines; columns: metric -> heading."""
+    lines = [["", *columns.values()], ["---", *["---:"] * len(columns)]]
+    return rows_markdown([*lines, *([row["label"], *(cell(row, key) for key in columns)] for row in rows)])
+
+
+def cell(row: Mapping, key: str) -> str:
+    """Mean of a row and, where it varies, its deviation over seeds: .324 <sub>±.012</sub>; n/a where it is missing."""
+    mean, spread = row["mean"].get(key), row["sd"].get(key)
     if mean is None:
         return "n/a"
     return without_zero(mean) + (f" <sub>±{without_zero(spread)}</sub>" if (spread or 0) > ROUNDING else "")
 
 
-def _mean_and_spread(row: Mapping, key: str) -> str:
-    return mean_and_spread(row["mean"].get(key), row["sd"].get(key))
+def seeds_of(content: Content) -> list[int]:
+    """All seeds that a row of the grid has."""
+    return sorted({seed for row in content["rows"].values() for seed in row["seeds"]})
 
 
 def _italic(value: float | None) -> str:

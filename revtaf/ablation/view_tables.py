@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from revtaf.ablation.tables import differences_markdown, mean_and_spread, paper_label, rows_markdown
+from revtaf.ablation.tables import cell, columns_markdown, differences_markdown, paper_label, rows_markdown
 from revtaf.eval.page_parts import number, without_zero
 
 
@@ -21,9 +21,6 @@ def alignment_markdown(view: Mapping[str, Any]) -> str:
         "global mass": "mass",
         "agreement": "sentence and entity map: IoU",
     }
-    lines = [["", *columns.values()], ["---", *["---:"] * len(columns)]]
-    for row in view["rows"].values():
-        lines.append([row["label"], *(_cell(row, key) for key in columns)])
     names = ("local pointing", "local iou", "local mass", "global pointing", "global mass", "agreement")
     side = view["grid"]
     intro = (
@@ -36,9 +33,17 @@ def alignment_markdown(view: Mapping[str, Any]) -> str:
     each = [["entity maps, pointing", *(row["label"] for row in view["rows"].values())]]
     each.append(["---", *["---:"] * len(view["rows"])])
     for key in findings:
-        each.append([key.split("/", 1)[1], *(_cell(row, key) for row in view["rows"].values())])
+        each.append([key.split("/", 1)[1], *(cell(row, key) for row in view["rows"].values())])
     return "\n".join(
-        [intro, "", rows_markdown(lines), differences_markdown(view, names), "## Each finding", "", rows_markdown(each)]
+        [
+            intro,
+            "",
+            columns_markdown(view["rows"].values(), columns),
+            differences_markdown(view, names),
+            "## Each finding",
+            "",
+            rows_markdown(each),
+        ]
     )
 
 
@@ -54,14 +59,11 @@ def retrieval_markdown(view: Mapping[str, Any]) -> str:
         "head_f1": "head",
         "tail_f1": "tail",
     }
-    lines = [["", *columns.values()], ["---", *["---:"] * len(columns)]]
-    for row in view["rows"].values():
-        lines.append([row["label"], *(_cell(row, key) for key in columns)])
     parts = [
         "Training images nearest to each test image, never of its own patient. Status distance: categories that differ "
         "(less is better). Overlap: Jaccard of stated findings.",
         "",
-        rows_markdown(lines),
+        columns_markdown(view["rows"].values(), columns),
         differences_markdown(view, ("distance@1", "overlap@1", "nDCG@5", "example_f1", "micro_f1", "tail_f1")),
     ]
     if view["shared neighbours"]:
@@ -120,7 +122,3 @@ def advanced_markdown(content: Mapping[str, Any]) -> str:
             printed = (paper["figures"].get(name) for name in names)
             lines.append([f"*{paper_label(content['rows'][key])}*", *(f"*{number(value)}*" for value in printed)])
     return rows_markdown(lines) + "\n" + "\n".join(f"- {note}" for note in notes)
-
-
-def _cell(row: Mapping[str, Any], key: str) -> str:
-    return mean_and_spread(row["mean"].get(key), row["sd"].get(key))

@@ -6,6 +6,7 @@ by the same code.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,8 +84,8 @@ def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
             if not learned and row != shown_once:
                 continue  # the same for every model
             key = f"{row}: {name}" if learned else name
-            own_metric = learned and name == f"learned ({name[9 : name.index(')')]}), {name[9 : name.index(')')]}"
-            key = row if own_metric else key
+            if re.fullmatch(r"learned \((\w+)\), \1", name):  # searched by the distance it was learned with
+                key = row
             labels[key] = f"{own}, {name.split(', ')[1]}" if learned else name
             parts.setdefault(key, {})[seed] = retrieval.metrics(found, truth)
         for pair, values in content["shared neighbours"].items():

@@ -1,0 +1,22 @@
+"""What a process of the program sets before anything else, and how it ends. Used by the command line and by each run of
+a grid, which is a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+USER_ERROR = 2  # bad input: one message
+INTERRUPTED = 130
+
+
+def configure() -> None:
+    """What every process of the program sets before anything else: no hub, and a log of plain lines."""
+    # No command may reach for a model hub by itself: weights come from files that the user names.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    for noisy in ("transformers", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint
