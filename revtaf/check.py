@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from revtaf.backbone import imagenet_file
-from revtaf.bert import find_weights
 from revtaf.config import DataSettings, Settings
 from revtaf.data.annotations import Annotations, load_annotations
 from revtaf.data.images import read_image
 from revtaf.errors import UserError
 from revtaf.eval.meteor import find_java
-from revtaf.knowledge.build import select
-from revtaf.weights import bert_file, bert_folder
+from revtaf.features.build import select
+from revtaf.pretrained.bert import find_weights
+from revtaf.pretrained.resnet import imagenet_file
+from revtaf.system.initialise import bert_file, bert_folder
 
 SHOWN = 5  # missing files listed by name
 OPENED = 16  # images decoded by the check; training reads every one

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from revtaf import __version__
-from revtaf.cli_options import (
+from revtaf.commands.options import (
     ADVANCED,
     add_ablate,
     add_audit,
@@ -94,7 +94,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from revtaf.commands import train
+    from revtaf.commands.run import train
     from revtaf.engine.train import Interrupted
 
     try:
@@ -106,13 +106,13 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _test(options: argparse.Namespace) -> None:
-    from revtaf.commands import test
+    from revtaf.commands.run import test
 
     test(_settings(options))
 
 
 def _analyse(options: argparse.Namespace) -> None:
-    from revtaf.analyses import analyse
+    from revtaf.system.analyses import analyse
 
     for path in analyse(_settings(options)):
         print(path)
@@ -148,8 +148,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> None:
+    from revtaf.commands.score import Request, score
     from revtaf.eval.advanced import AdvancedSources
-    from revtaf.eval.score import Request, score
 
     given = _arguments(options)
     sources = {name: given.pop(name) for name in (*ADVANCED, "bertscore_idf")}
@@ -158,8 +158,8 @@ def _score(options: argparse.Namespace) -> None:
 
 def _llm(options: argparse.Namespace) -> None:
     from revtaf.data.annotations import load_annotations
-    from revtaf.eval.llm_endpoint import Endpoint
-    from revtaf.eval.llm_run import run
+    from revtaf.llm.ask import run
+    from revtaf.llm.endpoint import Endpoint
 
     studies = load_annotations(options.annotation).get(options.split, [])[: options.first]
     if not studies:
@@ -171,26 +171,26 @@ def _llm(options: argparse.Namespace) -> None:
 
 
 def _phantom(options: argparse.Namespace) -> None:
-    from revtaf.data.sources.phantom import prepare_phantom
+    from revtaf.data.sources.phantom.prepare import prepare_phantom
 
     path = prepare_phantom(options.out, options.images, options.seed, options.size)
     print(f"phantom set: {path}")
 
 
 def _iu_xray(options: argparse.Namespace) -> None:
-    from revtaf.data.sources.iu_xray import prepare_iu_xray
+    from revtaf.data.sources.iu_xray.prepare import prepare_iu_xray
 
     prepare_iu_xray(**_arguments(options))
 
 
 def _mimic_cxr(options: argparse.Namespace) -> None:
-    from revtaf.data.sources.mimic_cxr import prepare_mimic_cxr
+    from revtaf.data.sources.mimic_cxr.prepare import prepare_mimic_cxr
 
     prepare_mimic_cxr(**_arguments(options))
 
 
 def _import(options: argparse.Namespace) -> None:
-    from revtaf.data.sources.imported import prepare_import
+    from revtaf.data.sources.imported.prepare import prepare_import
 
     prepare_import(**_arguments(options))
 
@@ -200,14 +200,14 @@ def _arguments(options: argparse.Namespace) -> dict:
 
 
 def _features(options: argparse.Namespace) -> None:
-    from revtaf.commands import prepare_features
-    from revtaf.knowledge.blocks import WHOLE, Shard
+    from revtaf.commands.run import prepare_features
+    from revtaf.features.blocks import WHOLE, Shard
 
     prepare_features(_settings(options), Shard.parse(options.shard) if options.shard else WHOLE)
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from revtaf.audit import audit, table
+    from revtaf.audit.audit import audit, table
 
     lines = audit(_settings(options), hash_images=options.hash_images)
     print(table(lines))

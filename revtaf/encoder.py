@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from revtaf.backbone import Backbone
+from revtaf.pretrained.resnet import Backbone
 
 
 class Vision(NamedTuple):

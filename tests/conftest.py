@@ -1,14 +1,18 @@
-"""A tiny phantom set and tiny settings, shared by the tests that need a whole model."""
+"""Shared by all tests: a tiny phantom set and settings, development data, one METEOR process, a toy labeler."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from tiny import TINY, make_session
+
+from revtaf.eval.meteor import Meteor, unavailable_reason
+from revtaf.labels import CATEGORIES, NEGATIVE, NO_FINDING, POSITIVE
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -19,7 +23,7 @@ torch.set_num_threads(2)
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
     """A phantom set of 60 small images."""
-    from revtaf.data.sources.phantom import prepare_phantom
+    from revtaf.data.sources.phantom.prepare import prepare_phantom
 
     out = tmp_path_factory.mktemp("data") / "phantom"
     prepare_phantom(out, images=60, seed=3, size=72, progress=False)
@@ -48,3 +52,46 @@ def tiny_config(phantom: Path, tmp_path_factory) -> Path:
 def session(tiny_config: Path):
     """Knowledge fitted on the tiny set, and an untrained model."""
     return make_session(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the IU X-Ray texts and the published scores, which are not part of the project."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("REVTAF_SHARED_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no development data in {folder} (set REVTAF_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def meteor():
+    """One process for all tests: its start takes seconds."""
+    if reason := unavailable_reason():
+        pytest.skip(reason)
+    with Meteor() as client:
+        yield client
+
+
+class ToyLabeler:
+    """Positive where the category's name occurs, negative behind "no"; counts the texts it was asked for."""
+
+    name = "toy-v1"
+
+    def __init__(self):
+        self.labelled: list[str] = []
+
+    def label(self, reports):
+        self.labelled += reports
+        statuses = np.zeros((len(reports), len(CATEGORIES)), dtype=np.uint8)
+        for row, report in zip(statuses, reports, strict=True):
+            for i, category in enumerate(CATEGORIES):
+                if category in report:
+                    row[i] = NEGATIVE if f"no {category}" in report else POSITIVE
+            row[NO_FINDING] = POSITIVE * (not (row == POSITIVE).any())
+        return statuses
+
+
+@pytest.fixture
+def labeler() -> ToyLabeler:
+    return ToyLabeler()

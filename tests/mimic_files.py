@@ -18,9 +18,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from revtaf.data.sources.phantom_cases import sample_cases, stream
-from revtaf.data.sources.phantom_film import render
-from revtaf.data.sources.phantom_reports import write_indication, write_report
+from revtaf.data.sources.phantom.cases import sample_cases, stream
+from revtaf.data.sources.phantom.film import render
+from revtaf.data.sources.phantom.reports import write_indication, write_report
 from revtaf.labels import BLANK, CHEXPERT_CATEGORIES, NEGATIVE, POSITIVE, UNCERTAIN
 
 VERSION = "2.0.0"

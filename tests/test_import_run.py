@@ -10,7 +10,7 @@ import torch
 from revtaf.cli import main
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import load_annotations
-from revtaf.knowledge.build import find_knowledge, find_split, prepare_knowledge, split_features
+from revtaf.features.build import find_knowledge, find_split, prepare_knowledge, split_features
 from revtaf.labels import CATEGORIES
 from revtaf.prompts.local import PER_ENTITY
 

@@ -16,8 +16,8 @@ from mimic_files import write_mimic
 
 from revtaf.cli import main
 from revtaf.config_file import load_settings
-from revtaf.knowledge.blocks import Blocks
-from revtaf.knowledge.build import find_knowledge
+from revtaf.features.blocks import Blocks
+from revtaf.features.build import find_knowledge
 from revtaf.knowledge.components import EXPLANATIONS
 
 ROOT = Path(__file__).parents[1]

@@ -42,7 +42,7 @@ TINY = {
 def make_session(config: Path, *overrides: str):
     from revtaf.config_file import load_settings
     from revtaf.engine.runtime import make_accelerator, seed_everything
-    from revtaf.engine.setup import open_session
+    from revtaf.system.session import open_session
 
     settings = load_settings(config, overrides)
     accelerator = make_accelerator(settings)

@@ -16,8 +16,8 @@ from typing import Any
 
 from revtaf.ablation.tables import HEADINGS, NAMES, rows_markdown, signed
 from revtaf.errors import UserError
-from revtaf.eval.page_parts import number
 from revtaf.files import read_json
+from revtaf.pages.parts import number
 
 SCORES = ("example_f1", "micro_f1", "average")
 

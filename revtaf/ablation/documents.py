@@ -17,8 +17,8 @@ from revtaf.ablation.claims import claims_markdown, verdicts_markdown
 from revtaf.ablation.output import LATEX, SUMMARY, TABLE, latex, markdown, render
 from revtaf.ablation.tables import HEADINGS, NAMES, cell, columns_markdown, rows_markdown, seeds_of, signed
 from revtaf.errors import UserError
-from revtaf.eval.page_parts import without_zero
 from revtaf.files import atomic_write, read_json
+from revtaf.pages.parts import without_zero
 
 DOCUMENTS = ("README.md", "docs/differences.md", "docs/reproduce.md", "docs/results.md")
 DATA = ("phantom", "phantom_other", "iu_xray", "mimic_cxr")

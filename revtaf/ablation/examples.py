@@ -20,14 +20,14 @@ from revtaf.ablation import figures
 from revtaf.ablation.grid import Grid, Run
 from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer
-from revtaf.analyses import ALIGNMENT, MODEL_ROW
 from revtaf.config import Settings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image, resize_crop
-from revtaf.eval.cards import closest_sentence, content_words, image_data, readable, split_sentences
+from revtaf.features.build import select
 from revtaf.files import atomic_write, read_json
-from revtaf.knowledge.build import select
-from revtaf.samples import sample_rows
+from revtaf.pages.cards import closest_sentence, content_words, image_data, readable, split_sentences
+from revtaf.system.analyses import ALIGNMENT, MODEL_ROW
+from revtaf.system.cards import sample_rows
 
 COUNT = 6
 MAPS = 8  # findings whose maps are drawn, the most frequent ones

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from revtaf.eval.cards import overlay
 from revtaf.files import atomic_write
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
+from revtaf.pages.cards import overlay
 
 COLOURS = ("#7f7f7f", "#1f78b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e")
 SHOWN = {"example_f1": "CE F1 (example)", "micro_f1": "CE F1 (micro)", "tail_f1": "tail F1", "BLEU_4": "BLEU-4"}

@@ -30,10 +30,10 @@ import yaml
 
 from revtaf.config import FREE, Settings
 from revtaf.config_file import changed_settings, differences, read_config
-from revtaf.engine.trained import output_name
 from revtaf.errors import UserError
 from revtaf.eval import floors
 from revtaf.files import digest
+from revtaf.system.open import output_name
 
 VIEWS = ("scores", "classes", "counts", "curve", "alignment", "retrieval", "advanced", "examples")
 TAKEN = (floors.RETRIEVED, floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)

@@ -11,8 +11,8 @@ from revtaf.ablation import figures, tables, views
 from revtaf.ablation.collect import Summary, paper_figures
 from revtaf.ablation.grid import Run
 from revtaf.ablation.view_tables import advanced_markdown, alignment_markdown, counts_markdown, retrieval_markdown
-from revtaf.eval.report import plain_json
 from revtaf.files import atomic_write, read_json, write_json
+from revtaf.pages.report import plain_json
 
 SUMMARY, TABLE, LATEX = "summary.json", "table.md", "table.tex"
 # view -> its figure: file name and painter

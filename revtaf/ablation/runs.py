@@ -18,15 +18,15 @@ import torch
 from tqdm import tqdm
 
 from revtaf.ablation.grid import Run
-from revtaf.analyses import RETRIEVAL, VERSION
 from revtaf.config import ADVANCED_MODELS, FREE
 from revtaf.config_file import differences, load_settings
 from revtaf.engine.checkpoint import find_last
-from revtaf.engine.trained import output_name
 from revtaf.errors import UserError
+from revtaf.features.store import alone
 from revtaf.files import read_json
-from revtaf.knowledge.feature_store import alone
 from revtaf.process import INTERRUPTED, USER_ERROR, configure
+from revtaf.system.analyses import RETRIEVAL, VERSION
+from revtaf.system.open import output_name
 
 LOG = "ablate.log"
 FAILED = 1  # exit code of a run that no message was written for
@@ -162,9 +162,9 @@ def _work(job: Job, quiet: bool, parent: int, place: int) -> None:
     if cards > 1 and job.runs[0].settings.device in ("auto", "cuda"):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(cards)))).split(",")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[place % cards]
-    from revtaf import commands
-    from revtaf.analyses import analyse
+    from revtaf.commands import run as commands
     from revtaf.engine.train import Interrupted
+    from revtaf.system.analyses import analyse
 
     job.folder.mkdir(parents=True, exist_ok=True)
     with open(job.folder / LOG, "a", encoding="utf-8") as file:

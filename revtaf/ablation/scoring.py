@@ -21,9 +21,9 @@ from revtaf.eval.meteor import Meteor, MeteorError, java_version
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import PROTOCOL
 from revtaf.eval.records import Samples, read_samples
+from revtaf.features.build import make_labeler, select
 from revtaf.files import digest
 from revtaf.knowledge.base import Labeler
-from revtaf.knowledge.build import make_labeler, select
 
 
 @dataclass

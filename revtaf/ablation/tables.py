@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from revtaf.eval.page_parts import number, without_zero
-from revtaf.eval.report import COLUMNS, tex
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
+from revtaf.pages.parts import number, without_zero
+from revtaf.pages.report import COLUMNS, tex
 
 Content = Mapping[str, Any]
 ROUNDING = 1e-9  # a spread below is none: the row has no random part

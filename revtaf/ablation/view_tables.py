@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from revtaf.ablation.tables import cell, columns_markdown, differences_markdown, paper_label, rows_markdown
-from revtaf.eval.page_parts import number, without_zero
+from revtaf.pages.parts import number, without_zero
 
 
 def alignment_markdown(view: Mapping[str, Any]) -> str:

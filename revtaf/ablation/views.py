@@ -15,12 +15,12 @@ import numpy as np
 from revtaf.ablation.collect import Pair, RowResult, compare_rows, make_row
 from revtaf.ablation.grid import Grid, Run
 from revtaf.ablation.runs import result_folder
-from revtaf.analyses import ALIGNMENT, MEAN_BOX, MODEL_ROW, ORACLE_ROW, RETRIEVAL, UNIFORM
 from revtaf.errors import UserError
 from revtaf.eval import alignment, retrieval, statistics
 from revtaf.eval.metric import Metric
 from revtaf.files import read_json
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
+from revtaf.system.analyses import ALIGNMENT, MEAN_BOX, MODEL_ROW, ORACLE_ROW, RETRIEVAL, UNIFORM
 
 # Supplement, Table 4: positive samples among the 3,858 of the MIMIC-CXR test set, in the order of the categories.
 PAPER_SAMPLES = 3858

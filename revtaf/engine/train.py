@@ -16,15 +16,15 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from revtaf.config import Settings
-from revtaf.data.dataset import EpochBatches, train_loader
 from revtaf.engine.checkpoint import Progress, load_last, save_best, save_last
-from revtaf.engine.inference import retrieval_index
 from revtaf.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from revtaf.engine.runtime import append_jsonl, read_jsonl, write_jsonl
-from revtaf.engine.setup import Session
 from revtaf.errors import UserError
 from revtaf.lre.reference import TrainingReferences
 from revtaf.model import Losses
+from revtaf.system.dataset import EpochBatches, train_loader
+from revtaf.system.session import Session
+from revtaf.system.write import retrieval_index
 
 log = logging.getLogger("revtaf")
 

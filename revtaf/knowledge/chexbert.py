@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from transformers import BertConfig
 
-from revtaf.bert import FrozenBert, current_names, encoder_shapes, read_tensors, require_fit
 from revtaf.errors import UserError
 from revtaf.files import digest, sha256
 from revtaf.knowledge.base import Labeler
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, NO_FINDING, STATUSES
+from revtaf.pretrained.bert import FrozenBert, current_names, encoder_shapes, read_tensors, require_fit
 
 _WHAT = "CheXbert"
 _WORDS = "bert.embeddings.word_embeddings.weight"

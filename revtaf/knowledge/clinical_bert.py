@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from transformers import BertConfig
 
-from revtaf.bert import (
+from revtaf.errors import UserError
+from revtaf.files import digest, read_json, sha256
+from revtaf.pretrained.bert import (
     BERT_FILES,
     FrozenBert,
     bert_files,
@@ -24,8 +26,6 @@ from revtaf.bert import (
     read_tensors,
     require_fit,
 )
-from revtaf.errors import UserError
-from revtaf.files import digest, read_json, sha256
 
 _WHAT = "Bio_ClinicalBERT"
 _SIZES = (

@@ -23,9 +23,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, normalize, resize
 from tqdm import tqdm
 
-from revtaf.bert import read_tensors, require_fit
 from revtaf.errors import UserError
 from revtaf.files import sha256
+from revtaf.pretrained.bert import read_tensors, require_fit
 
 BATCH = 64  # images or texts encoded at once
 _OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")  # numbers among the tensors of OpenAI's files

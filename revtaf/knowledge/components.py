@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from revtaf.bert import bert_files, find_weights
 from revtaf.config import KnowledgeSettings
 from revtaf.errors import UserError
 from revtaf.files import sha256
@@ -22,6 +21,7 @@ from revtaf.knowledge.base import EntityModel, ImageTextPair, Labeler, TextEncod
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.knowledge.rules import RuleLabeler
 from revtaf.knowledge.text_encoder import TfidfEncoder
+from revtaf.pretrained.bert import bert_files, find_weights
 
 EXPLANATIONS = Path(__file__).parent / "phrases" / "explanations.yaml"
 

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from revtaf.backbone import Backbone
 from revtaf.config import KnowledgeSettings
 from revtaf.data.images import resize_crop
 from revtaf.errors import UserError
+from revtaf.features.blocks import WHOLE, PixelBlocks, Shard, Waiting
 from revtaf.files import atomic_write, read_json, write_json
 from revtaf.knowledge.base import EntityScores
-from revtaf.knowledge.blocks import WHOLE, PixelBlocks, Shard, Waiting
 from revtaf.knowledge.mentions import Mentions
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
+from revtaf.pretrained.resnet import Backbone
 
 PREDICT_BATCH = 64  # images scored at once
 Images = np.ndarray | PixelBlocks  # (N, S, S) uint8, in memory or on disk

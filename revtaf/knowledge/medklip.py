@@ -20,7 +20,6 @@ from torch import Tensor
 from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
-from revtaf.bert import read_tensors, require_fit
 from revtaf.data.images import IMAGENET_MEAN, IMAGENET_STD
 from revtaf.errors import UserError
 from revtaf.files import digest, read_json, sha256
@@ -28,6 +27,7 @@ from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.medklip_net import BOOK_WIDTH, GRID, IMAGE_SIZE, MedKLIPNet, MedKLIPOutput
 from revtaf.knowledge.scope import load_phrases
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
+from revtaf.pretrained.bert import read_tensors, require_fit
 
 BATCH = 16  # images scored at once
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from revtaf.data.store import ReferenceTexts
+from revtaf.features.arrays import ReferenceTexts
 from revtaf.prompts.local import table_rows
 
 DEVICE_TABLE_BYTES = 512 * 2**20  # larger tables stay on disk and are gathered there

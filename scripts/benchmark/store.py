@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from revtaf.data.store import Features, ReferenceTexts, load_arrays, save_arrays
+from revtaf.features.arrays import Features, ReferenceTexts, load_arrays, save_arrays
 from revtaf.labels import CATEGORIES, ENTITIES
 from revtaf.prompts.local import PER_ENTITY
 from revtaf.prompts.reference import PromptBank

@@ -9,9 +9,9 @@ from tiny import ROOT
 from revtaf.ablation.claims import CLAIMS, claims_markdown, judge
 from revtaf.ablation.documents import report
 from revtaf.ablation.grid import load_grid
-from revtaf.analyses import UNIFORM
 from revtaf.cli import main
 from revtaf.errors import UserError
+from revtaf.system.analyses import UNIFORM
 
 TABLES = ROOT / "results" / "tables"
 SUMMARIES = sorted(TABLES.glob("*/*/summary.json"))

@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from revtaf.data.dataset import EpochBatches
 from revtaf.data.images import augment, crop_box, image_size, read_image, resize_crop, to_tensor
 from revtaf.errors import UserError
+from revtaf.system.dataset import EpochBatches
 
 
 @pytest.fixture

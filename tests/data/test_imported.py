@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from revtaf.data.annotations import load_annotations
-from revtaf.data.sources import artefacts, imported
-from revtaf.data.sources.imported import prepare_import
-from revtaf.data.store import Features, ReferenceTexts, load_arrays
+from revtaf.data.sources.imported import artefacts
+from revtaf.data.sources.imported import prepare as imported
+from revtaf.data.sources.imported.prepare import prepare_import
 from revtaf.errors import UserError
+from revtaf.features.arrays import Features, ReferenceTexts, load_arrays
 from revtaf.labels import ENTITIES
 
 WIDTH, MEMORY = 16, 3
@@ -503,7 +504,7 @@ def test_an_interrupted_import_keeps_the_finished_one(family, monkeypatch):
     def fails(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("revtaf.data.sources.imported.ReferenceTexts", fails)
+    monkeypatch.setattr("revtaf.data.sources.imported.prepare.ReferenceTexts", fails)
     with pytest.raises(KeyboardInterrupt):
         family.convert()
     assert folder_bytes(family.root / "out/imported") == before

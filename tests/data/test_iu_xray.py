@@ -11,8 +11,8 @@ import pytest
 from refused import refuse
 
 from revtaf.data.annotations import load_annotations
-from revtaf.data.sources import iu_xray
-from revtaf.data.sources.iu_xray import prepare_iu_xray
+from revtaf.data.sources.iu_xray import prepare as iu_xray
+from revtaf.data.sources.iu_xray.prepare import prepare_iu_xray
 from revtaf.errors import UserError
 
 ROOT = Path(__file__).parents[2]

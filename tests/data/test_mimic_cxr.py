@@ -17,11 +17,11 @@ from refused import refuse
 
 from revtaf.data.annotations import SPLITS, load_annotations
 from revtaf.data.images import read_image
-from revtaf.data.sources import mimic_output
-from revtaf.data.sources.mimic_cxr import OFFICIAL_IMAGES, OFFICIAL_STUDIES, prepare_mimic_cxr
-from revtaf.data.sources.mimic_reports import MAX_REPORT_BYTES
-from revtaf.data.sources.mimic_sections import extract_sections
-from revtaf.data.sources.mimic_tables import Image
+from revtaf.data.sources.mimic_cxr import output as mimic_output
+from revtaf.data.sources.mimic_cxr.prepare import OFFICIAL_IMAGES, OFFICIAL_STUDIES, prepare_mimic_cxr
+from revtaf.data.sources.mimic_cxr.reports import MAX_REPORT_BYTES
+from revtaf.data.sources.mimic_cxr.sections import extract_sections
+from revtaf.data.sources.mimic_cxr.tables import Image
 from revtaf.errors import UserError
 
 OUR_SPLIT = {"train": "train", "validate": "val", "test": "test"}

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from revtaf.data.sources.mimic_sections import Sections, extract_sections
+from revtaf.data.sources.mimic_cxr.sections import Sections, extract_sections
 
 RULE = "_" * 78
 USUAL = f"""                                 FINAL REPORT

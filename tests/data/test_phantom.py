@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from revtaf.data.annotations import load_annotations
-from revtaf.data.sources.phantom import ANNOTATION, prepare_phantom, sample_studies, split_by_patient
-from revtaf.data.sources.phantom_cases import RATES, Case, Finding, sample_cases
-from revtaf.data.sources.phantom_film import render
-from revtaf.data.sources.phantom_reports import SECTION_OF, write_report
+from revtaf.data.sources.phantom.cases import RATES, Case, Finding, sample_cases
+from revtaf.data.sources.phantom.film import render
+from revtaf.data.sources.phantom.prepare import ANNOTATION, prepare_phantom, sample_studies, split_by_patient
+from revtaf.data.sources.phantom.reports import SECTION_OF, write_report
 from revtaf.data.text import clean_report
 from revtaf.errors import UserError
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN

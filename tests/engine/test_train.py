@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import make_session
 
-from revtaf import commands
+from revtaf.commands import run as commands
 from revtaf.config_file import load_settings
 from revtaf.engine import train as engine
 from revtaf.engine.checkpoint import load_weights, open_best
@@ -181,8 +181,8 @@ def test_weight_decay_is_on_matrices_only(session):
 @pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "learned"])
 def test_no_training_sample_gets_its_own_patients_report(session, source):
     """Whatever the source of the GRP, the reference report is another patient's."""
-    from revtaf.engine.inference import retrieval_index
     from revtaf.engine.train import _references
+    from revtaf.system.write import retrieval_index
 
     settings = session.settings.model_copy(deep=True)
     settings.lre.grp_source = source

@@ -95,7 +95,7 @@ def test_a_vector_does_not_depend_on_the_batch(encoder, monkeypatch):
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(encoder.encode(TEXTS[::-1])[::-1], together, atol=1e-5)
-    monkeypatch.setattr("revtaf.bert._TOKENS_PER_BATCH", 40)  # several batches
+    monkeypatch.setattr("revtaf.pretrained.bert._TOKENS_PER_BATCH", 40)  # several batches
     np.testing.assert_allclose(encoder.encode(TEXTS), together, atol=1e-5)
     assert np.abs(together[0] - together[4]).max() > 1e-2
 

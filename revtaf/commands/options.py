@@ -1,0 +1,156 @@
+"""The options of each command. Their names are those of the functions and records that they are passed to."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from revtaf.data.text import SECTIONS
+
+
+def add_configured(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", required=True, type=Path, help="a YAML file, see configs/")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8")
+
+
+def add_ablate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", required=True, nargs="+", help="grids, see configs/ablations/")
+    command.add_argument(
+        "given",
+        nargs="*",
+        metavar="key=value",
+        help="data=phantom, jobs=2, seeds=0,1, rows=a,b, runs=FOLDER, out=FOLDER, and settings of all rows",
+    )
+
+
+def add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--tables", type=Path, default=Path("results/tables"))
+    command.add_argument("--root", type=Path, default=Path(), help="folder of README.md and docs/")
+    command.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a document is stale")
+
+
+def add_audit(audit: argparse.ArgumentParser) -> None:
+    add_configured(audit)
+    audit.add_argument("--hash-images", action="store_true", help="compare the images' bytes too, not only their paths")
+
+
+def add_features(features: argparse.ArgumentParser) -> None:
+    add_configured(features)
+    features.add_argument("--shard", metavar="I/N", help="compute part I of N only; several machines share the work")
+
+
+def add_phantom(phantom: argparse.ArgumentParser) -> None:
+    phantom.add_argument("--out", required=True, type=Path)
+    phantom.add_argument("--images", type=positive, default=1500)
+    phantom.add_argument("--seed", type=int, default=0)
+    phantom.add_argument("--size", type=positive, default=256, help="pixels per side")
+
+
+def add_score(score: argparse.ArgumentParser) -> None:
+    """Names are those of `revtaf.commands.score.Request` and `AdvancedSources`."""
+    add = score.add_argument
+    add("predictions", type=Path, help=".jsonl, .json or .csv with id, reference, prediction; raw texts")
+    add("--out", type=Path, help="folder for report.json, report.html, per_sample.csv, table.md, table.tex")
+    add("--name", default="REVTAF", help="of the system, for the tables")
+    add("--protocol", default="revtaf", help="revtaf, r2gen, r2gen-iu, cvt2distilgpt2, raw, clean; or all")
+    add("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other systems on the same ids")
+    add("--llm", type=Path, nargs="+", default=[], metavar="FILE", help="outputs of language models (docs/llm.md)")
+    add("--train", type=Path, metavar="ANNOTATION", help="its training reports give the rows without an image")
+    add("--labeler", choices=("rules", "chexbert", "file"), default="rules")
+    add("--chexbert", type=Path, default=Path("checkpoints/chexbert/chexbert.pth"))
+    add("--chexbert-vocabulary", type=Path, default=Path("checkpoints/bert-base-uncased/vocab.txt"))
+    add("--labels", type=Path, help="statuses of the predictions, made elsewhere")
+    add("--reference-labels", type=Path, help="statuses of the references, made elsewhere")
+    add("--codes", choices=("chexpert", "ours"), default="chexpert", help="of these files: 1/0/-1/blank, or 0 to 3")
+    add("--published", choices=("mimic_cxr", "iu_xray"), help="show the paper's rows on this set")
+    add("--export", nargs="+", choices=("rexrank", "cxr_report_metric"), default=[])
+    add("--cider-idf", choices=("references", "train"), default="references", help="what CIDEr weighs words by")
+    add("--java", help="for METEOR; found by itself otherwise")
+    add("--resamples", type=not_negative, default=10_000, help="for intervals and tests; 0 leaves them out")
+    add("--seed", type=not_negative, default=0)
+    for name, what in ADVANCED.items():
+        add(f"--{name.replace('_', '-')}", type=Path, help=what)
+    add("--bertscore-idf", action="store_true")
+
+
+ADVANCED = {
+    "radgraph_references": "RadGraph annotations of the references, by id",
+    "radgraph_predictions": "RadGraph annotations of the predictions, by id",
+    "radgraph_model": "folder of the RadGraph model, where there are no annotations",
+    "bertscore_model": "folder of distilroberta-base",
+    "bertscore_baseline": "bert-score's baseline file, for another model",
+    "embeddings": "CheXbert vectors made elsewhere, for SembScore",
+    "subscores": "a table with id, radgraph_combined, bertscore, semb, bleu2, for RadCliQ",
+}
+
+
+def add_llm(llm: argparse.ArgumentParser) -> None:
+    add = llm.add_argument
+    add("--url", required=True, help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
+    add("--model", required=True)
+    add("--annotation", required=True, type=Path)
+    add("--images", required=True, type=Path)
+    add("--split", default="test")
+    add("--first", type=positive, metavar="N", help="ask for the first N studies only")
+    add("--out", required=True, type=Path, help="a .jsonl file; the same command continues it")
+    add("--key-variable", default="REVTAF_LLM_KEY", help="the environment variable that holds the key")
+    add("--requests-per-minute", type=positive)
+    add("--timeout", type=positive, default=60, help="seconds for one answer")
+    add("--retries", type=int, default=5)
+    add("--max-tokens", type=positive, default=512)
+    add("--agreement-allows", action="store_true", help="your word that the data agreement permits this endpoint")
+
+
+def add_iu(iu: argparse.ArgumentParser) -> None:
+    iu.add_argument("--source", required=True, type=Path, help="folder with the XML and images, or R2Gen's package")
+    iu.add_argument("--out", required=True, type=Path)
+    iu.add_argument("--split", help="from the XML: whole, random, or an R2Gen annotation whose split is used")
+    iu.add_argument("--seed", type=int, default=0, help="of --split random")
+    iu.add_argument("--annotation", type=Path, help="R2Gen's, in place of SOURCE/annotation.json")
+    iu.add_argument("--test", type=Path, help="a file with the test split, where the source has none")
+    iu.add_argument("--blanks", choices=("keep", "drop"), default="keep", help="XXXX, which stands for removed words")
+    iu.add_argument("--sections", choices=SECTIONS, default=SECTIONS[0])
+    iu.add_argument("--missing", choices=("error", "drop"), default="error", help="images that are not there")
+    iu.add_argument("--projections", type=Path, help="indiana_projections.csv, which names the frontal images")
+    iu.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
+
+
+def add_mimic(mimic: argparse.ArgumentParser) -> None:
+    mimic.add_argument("--jpg", required=True, type=Path, help="MIMIC-CXR-JPG: files/ and mimic-cxr-2.0.0-*.csv.gz")
+    mimic.add_argument("--reports", required=True, type=Path, help="mimic-cxr-reports.zip, or its files/")
+    mimic.add_argument("--out", required=True, type=Path)
+    mimic.add_argument("--sections", choices=SECTIONS, default=SECTIONS[0])
+    mimic.add_argument("--views", choices=("all", "frontal", "first"), default="all")
+    mimic.add_argument("--one-image-per-study", action="store_true", help="a study is one sample with all its images")
+    mimic.add_argument("--labels", choices=("none", "chexpert", "negbio"), default="none", help="statuses of PhysioNet")
+    mimic.add_argument("--like", type=Path, help="an annotation (R2Gen's) whose images and splits are reproduced")
+    mimic.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
+
+
+def add_import(given: argparse.ArgumentParser) -> None:
+    given.add_argument("--out", required=True, type=Path)
+    given.add_argument("--annotation", required=True, type=Path)
+    given.add_argument("--images", type=Path)
+    given.add_argument("--scores", required=True, help="image_region_score_{split}.json, with {split} in it")
+    given.add_argument("--score-kind", choices=("prob", "logit"), default="prob")
+    given.add_argument("--memory-texts", required=True, type=Path, help="clip_text_features.json")
+    given.add_argument("--memory-indices", help="labels_indices_{split}.json; without it the annotation's clip_indices")
+    given.add_argument("--local", required=True, type=Path, help="folder region_txt_embeddings")
+    given.add_argument("--reference", required=True, type=Path, help="folder of the reports' sentence embeddings")
+    given.add_argument("--neighbours", type=Path, help="hash_distance.json; computed where it is not given")
+    given.add_argument("--seed", type=int, default=0, help="of ties among computed neighbours")
+    given.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return value

@@ -1,0 +1,239 @@
+"""From a data set to the features that the model reads: made once, found again.
+
+Everything is fitted on the training split: entity scorer (cross-fitted), text tables, the classifier's memory. The
+stages and what each depends on: `revtaf.features.stages`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from revtaf.config import DataSettings, Settings
+from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations
+from revtaf.errors import UserError
+from revtaf.features import imported, stages
+from revtaf.features.arrays import Features, ReferenceTexts, fingerprint
+from revtaf.features.blocks import WHOLE, Shard, Waiting
+from revtaf.features.label_cache import CachedLabeler
+from revtaf.features.store import FeatureStore, Missing
+from revtaf.knowledge.base import EntityModel, Labeler
+from revtaf.knowledge.components import Components
+from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.prompts.local import triplet_texts
+
+log = logging.getLogger("revtaf")
+
+
+@dataclass
+class Knowledge:
+    """The components of a run, and the features of the training split."""
+
+    components: Components
+    scorer: EntityScorer | None  # where one was fitted
+    scorer_mark: str  # changes with it
+    train: Features
+    texts: ReferenceTexts
+    triplets: list[str] | None  # the local prompts in words; imported ones are vectors only
+    studies: list[Study]  # of the training split, in the rows' order
+    remembered: Path  # where a slow labeler's answers are kept
+    key: str  # of what the features were made of
+    fingerprint: str  # of the features themselves: another machine's refit differs
+    notes: dict[str, str]  # for the run's report: what was used, and what was not there
+
+    @cached_property
+    def labeler(self) -> Labeler:
+        return _labeler(self.components, self.remembered)
+
+    @property
+    def entities(self) -> EntityModel:
+        return self.scorer or self.components.image_model
+
+
+def select(annotations: Annotations, split: str, data: DataSettings) -> list[Study]:
+    """The studies of a split ("val") or of several ("train+val+test"). UserError where there are none."""
+    parts = split.split("+")
+    for part in parts:
+        if part not in SPLITS:
+            raise UserError(f"split '{part}': expected {', '.join(SPLITS)}, or several joined by '+'")
+        if not annotations.get(part):
+            have = ", ".join(f"{name} ({len(s)})" for name, s in annotations.items())
+            raise UserError(f"{data.annotation}: no study in split '{part}'; it has {have}")
+    return [study for part in parts for study in annotations[part][: data.max_samples]]
+
+
+def prepare_knowledge(settings: Settings, device: torch.device, shard: Shard = WHOLE) -> Knowledge:
+    """The components and the training features; what is missing is fitted and extracted now.
+
+    Raises Waiting, where other shards have to finish first.
+    """
+    return _training(settings, device, FeatureStore(Path(settings.training_data.features), shard))
+
+
+def find_knowledge(settings: Settings, device: torch.device) -> Knowledge | None:
+    """The same where it was made before, else None."""
+    try:
+        return _training(settings, device, FeatureStore(Path(settings.training_data.features), make=False))
+    except Missing:
+        return None
+
+
+def split_features(
+    knowledge: Knowledge, settings: Settings, data: DataSettings, split: str, device: torch.device
+) -> tuple[Features, list[Study]]:
+    """Features of a validation or test split, by components that never saw it; found where they were made before."""
+    return _split(knowledge, settings, data, split, device, FeatureStore(Path(data.features)))
+
+
+def find_split(
+    knowledge: Knowledge, settings: Settings, data: DataSettings, split: str
+) -> tuple[Features, list[Study]] | None:
+    """The same where it was made before, else None."""
+    store = FeatureStore(Path(data.features), make=False)
+    try:
+        return _split(knowledge, settings, data, split, torch.device("cpu"), store)
+    except Missing:
+        return None
+
+
+def _training(settings: Settings, device: torch.device, store: FeatureStore) -> Knowledge:
+    data, options = settings.training_data, settings.knowledge
+    studies = select(load_annotations(data.annotation), "train", data)
+    components = Components(options, device)
+    remembered = Path(data.features) / "labels.sqlite"
+    if options.imported:
+        return _imported(studies, components, options.imported, remembered)
+    patients, seed = [s.patient for s in studies], settings.seed
+    waiting: list[str] = []
+
+    def attempt(stage: Callable, *arguments):
+        """A shard does its part of every stage that needs no other stage, whatever is still missing."""
+        try:
+            return stage(store, studies, *arguments)
+        except Waiting as reason:
+            waiting.append(str(reason))
+
+    statuses = attempt(stages.report_statuses, components, lambda: _labeler(components, remembered))
+    if components.medklip:
+        identity = components.identity["entities"]
+        scores = attempt(stages.model_scores, data, lambda: components.image_model, identity, device)
+    else:
+        scores = attempt(stages.fitted_scores, data, components, seed)
+    tables = attempt(stages.text_tables, data, components, seed)
+    by_clip = options.memory == "clip"
+    reports = attempt(stages.clip_reports, data, components) if by_clip else np.zeros((0, 0), dtype=np.float16)
+    queries = attempt(stages.clip_images, data, components) if by_clip else None
+    if waiting:
+        raise Waiting("; ".join(waiting))
+
+    texts = ReferenceTexts(**tables, reports=reports, nearest=np.zeros(0, np.int32))
+    size = settings.classifier.memory_size
+    memory = _memory(store, queries, scores["scores"], patients, scores["scores"], texts, patients, size, device)
+    texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
+    given = stages.given_statuses(studies, options)
+    return Knowledge(
+        components=components,
+        scorer=None if components.medklip else EntityScorer.load(store.used["entities"]),
+        scorer_mark=fingerprint(store.used["entities"]),
+        train=Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory),
+        texts=texts,
+        triplets=triplet_texts(),
+        studies=studies,
+        remembered=remembered,
+        key=store.key,
+        fingerprint=store.fingerprint,
+        notes=components.notes | {"training statuses": f"from the {'annotation' if given else 'report labeler'}"},
+    )
+
+
+def _split(
+    knowledge: Knowledge,
+    settings: Settings,
+    data: DataSettings,
+    split: str,
+    device: torch.device,
+    store: FeatureStore,
+) -> tuple[Features, list[Study]]:
+    studies = select(load_annotations(data.annotation), split, data)
+    if folder := settings.knowledge.imported:
+        if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
+            raise Missing(f"{folder} has no {split}")
+        return imported.load_split(folder, split, studies), studies
+    components, train, texts = knowledge.components, knowledge.train, knowledge.texts
+    patients = [s.patient for s in studies]
+    count = train.statuses.shape[1]
+    statuses = stages.report_statuses(store, studies, components, lambda: knowledge.labeler, count)
+    identity = components.identity["entities"] if components.medklip else ["fitted", knowledge.scorer_mark]
+    scores = stages.model_scores(store, studies, data, lambda: knowledge.entities, identity, device)
+    by_clip = settings.knowledge.memory == "clip"
+    queries = stages.clip_images(store, studies, data, components) if by_clip else None
+    k = train.memory.shape[1]
+    memory = _memory(store, queries, scores["scores"], patients, train.scores, texts, train.patients, k, device)
+    return Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory), studies
+
+
+def _memory(
+    store: FeatureStore,
+    clip_queries: np.ndarray | None,
+    scores: np.ndarray,
+    patients: list[str],
+    train_scores: np.ndarray,
+    texts: ReferenceTexts,
+    train_patients: list[str],
+    size: int,
+    device: torch.device,
+) -> np.ndarray:
+    """The classifier's memory (N, K_m) of images, by CLIP where `clip_queries` are given, else by entity scores."""
+    queries, metric = (scores, "euclidean") if clip_queries is None else (clip_queries, "cosine")
+    space = _memory_space(clip_queries, train_scores, texts, train_patients)
+    return stages.memory_rows(store, queries, patients, *space, train_patients, metric, size, device)
+
+
+def _memory_space(clip_queries, train_scores: np.ndarray, texts: ReferenceTexts, patients: list[str]):
+    """What the memory is searched in: vectors (M, D), and the training rows (M,) that they stand for.
+
+    Of CLIP's reports, one of a kind for each patient, however many images show it.
+    """
+    if clip_queries is None:
+        return train_scores, np.arange(len(train_scores), dtype=np.int32)
+    first: dict[tuple[str, int], int] = {}
+    for row, pair in enumerate(zip(patients, texts.report_ids.tolist(), strict=True)):
+        first.setdefault(pair, row)
+    rows = np.array(sorted(first.values()), dtype=np.int32)
+    return texts.reports[texts.report_ids[rows]], rows
+
+
+def make_labeler(settings: Settings, device: torch.device) -> Labeler:
+    """The report labeler of a configuration, without its features."""
+    remembered = Path(settings.training_data.features) / "labels.sqlite"
+    return _labeler(Components(settings.knowledge, device), remembered)
+
+
+def _labeler(components: Components, remembered: Path) -> Labeler:
+    """Remembers what it labelled, where labelling takes a network."""
+    return CachedLabeler(components.labeler, remembered) if components.chexbert else components.labeler
+
+
+def _imported(studies: list[Study], components: Components, folder: Path, remembered: Path) -> Knowledge:
+    train, texts = imported.load_training(folder, studies)
+    mark = fingerprint(folder / "train", folder / "texts")
+    names = ("entity scores", "text embeddings", "classifier memory", "training statuses")
+    return Knowledge(
+        components=components,
+        scorer=None,
+        scorer_mark="",
+        train=train,
+        texts=texts,
+        triplets=None,
+        studies=studies,
+        remembered=remembered,
+        key=f"imported-{mark}",
+        fingerprint=mark,
+        notes=components.notes | {name: f"imported from {folder}" for name in names},
+    )

@@ -1,0 +1,290 @@
+"""What features are made of, stage by stage; each is a folder of the feature store.
+
+    reports --labeler--> statuses --> nearest training study by labels
+    images --entity model--> entity scores, local prompts --> the classifier's memory
+    reports --text encoder--> tables of sentences and triplets       (images, reports --CLIP--> memory, if so chosen)
+
+The digests name exactly what a stage depends on. Nothing here knows a split: what is fitted, the entity scorer and the
+text tables, is asked for with the training studies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from revtaf.config import DataSettings, KnowledgeSettings
+from revtaf.data.annotations import Study
+from revtaf.data.text import clean_report, sentences
+from revtaf.errors import UserError
+from revtaf.features import blocks
+from revtaf.features.blocks import Blocks, PixelBlocks, Shard, read_pixels
+from revtaf.features.store import Arrays, FeatureStore, Save
+from revtaf.files import digest
+from revtaf.knowledge.base import EntityModel, EntityScores, Labeler
+from revtaf.knowledge.components import Components
+from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer, scorer_pixels
+from revtaf.knowledge.mentions import entity_mentions
+from revtaf.knowledge.text_encoder import TfidfEncoder
+from revtaf.labels import CATEGORIES
+from revtaf.lre.index import RetrievalIndex
+from revtaf.lre.labels import nearest_by_status
+from revtaf.prompts.local import triplet_codes, triplet_texts
+
+VERSION = 2  # raised whenever the same inputs would give other features
+
+
+def given_statuses(studies: Sequence[Study], options: KnowledgeSettings) -> bool:
+    """Whether the annotation's statuses are used; UserError where some studies have them and others do not."""
+    counts = Counter(len(s.labels) for s in studies)
+    if not options.report_labels or set(counts) == {0}:
+        return False
+    if len(counts) > 1:
+        odd = next(s.id for s in studies if len(s.labels) != counts.most_common(1)[0][0])
+        raise UserError(
+            f"labels: the studies have {sorted(counts)} statuses, expected one count for all (first odd one: {odd}); "
+            "complete the annotation, or set knowledge.report_labels=false to label every report anew"
+        )
+    return True
+
+
+def report_statuses(
+    store: FeatureStore,
+    studies: Sequence[Study],
+    components: Components,
+    labeler: Callable[[], Labeler],
+    categories: int | None = None,
+) -> np.ndarray:
+    """(N, K) uint8: the annotation's statuses, or those of `labeler()` where it has none or too few; cut to
+    `categories`."""
+    if given_statuses(studies, components.settings):
+        statuses = np.array([s.labels for s in studies], dtype=np.uint8)
+        if categories is None or statuses.shape[1] >= categories:
+            return statuses[:, :categories]
+    reports = [s.report for s in studies]
+
+    def build(_: Path, shard: Shard) -> tuple[Arrays, None]:
+        distinct = list(dict.fromkeys(reports))
+        if shard.count > 1:  # a labeler that takes long remembers what it labelled
+            labeler().label(distinct[shard.index :: shard.count])
+            return {}, None
+        row = {report: i for i, report in enumerate(distinct)}
+        labels = np.asarray(labeler().label(distinct), dtype=np.uint8)
+        return {"statuses": labels[[row[report] for report in reports]]}, None
+
+    producer = {"version": VERSION, "labeler": components.identity["labeler"], "reports": digest(reports)}
+    return store.get("statuses", producer, build)["statuses"][:, : categories or len(CATEGORIES)]
+
+
+def model_scores(
+    store: FeatureStore,
+    studies: Sequence[Study],
+    data: DataSettings,
+    model: Any,
+    identity: Any,
+    device: torch.device,
+) -> Arrays:
+    """Entity scores (N, 75) and codes (N, 75) by a finished model. `model()` gives it where it has to look."""
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        def scores_of(rows: slice) -> Arrays:
+            entities: EntityModel = model()
+            images = read_pixels(studies[rows], data.images, entities.image_size, entities.pixels)
+            return _stored(entities.score(images, device, progress=True))
+
+        work = Blocks(parts, len(studies), "entity scores")
+        work.compute(scores_of, shard)
+        return work.read(), None
+
+    producer = {"version": VERSION, "model": identity, "images": _images(studies, data)}
+    return store.get("entities", producer, build, {"ids": [s.id for s in studies]})
+
+
+def fitted_scores(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components, seed: int
+) -> Arrays:
+    """The same for training images, out of fold, by a scorer that is fitted on their reports and kept beside them."""
+    options = components.settings
+    names = ("folds", "min_mentions")
+    fit = {n: v for n, v in options.model_dump().items() if n.startswith("scorer_") or n in names}
+    reports = [clean_report(s.report, data.max_words) for s in studies]
+    patients = [s.patient for s in studies]
+    size = options.scorer_image_size
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, Save]:
+        images = PixelBlocks(parts / "pixels", len(studies), "reading images")
+        images.compute(
+            lambda rows: read_pixels(studies[rows], data.images, size, lambda image: scorer_pixels(image, size)), shard
+        )
+        scorer, scores = fit_entity_scorer(
+            images.map(), entity_mentions(reports), patients, options, seed, components.device, parts / "folds", shard
+        )
+        return _stored(scores), scorer.save
+
+    producer = {
+        "version": VERSION,
+        "model": EntityScorer.name,
+        "fit": fit,
+        "seed": seed,
+        "reports": digest(reports),
+        "patients": digest(patients),
+        "images": _images(studies, data),
+    }
+    return store.get("entities", producer, build, {"ids": [s.id for s in studies]})
+
+
+class DistinctTexts:
+    """Every text of the training reports once: `reports` and `sentences`, and which sample has which."""
+
+    def __init__(self, studies: Sequence[Study], data: DataSettings):
+        cleaned = [clean_report(s.report, data.max_words) for s in studies]
+        self.reports = sorted(set(cleaned))
+        report_row = {text: i for i, text in enumerate(self.reports)}
+        self.report_ids = np.array([report_row[text] for text in cleaned], dtype=np.int32)
+        groups = [sentences(report) for report in self.reports]
+        self.sentences = sorted({s for group in groups for s in group})
+        if not self.sentences:
+            raise UserError(f"{data.annotation}: no training report has a word in it")
+        sentence_row = {text: i for i, text in enumerate(self.sentences)}
+        self.offsets = np.cumsum([0] + [len(group) for group in groups], dtype=np.int64)
+        self.sentence_ids = np.array([sentence_row[s] for group in groups for s in group], dtype=np.int32)
+
+
+def text_tables(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components, seed: int
+) -> Arrays:
+    """Sentences and triplets as vectors, and which report has which: fields of `ReferenceTexts`."""
+    texts, triplets = DistinctTexts(studies, data), triplet_texts()
+    width = components.settings.text_width
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        everything = [*triplets, *texts.sentences]
+        if components.clinical_bert:
+            work = Blocks(parts, len(everything), "text embeddings")
+            work.compute(lambda rows: {"vectors": _half(components.text.encode(everything[rows]))}, shard)
+            vectors = work.read()["vectors"]
+        else:
+            with threadpool_limits(1):  # the last digits of a decomposition depend on the number of threads
+                encoder = TfidfEncoder(width).fit(texts.sentences, triplets, seed)
+                vectors = _half(encoder.encode(everything))
+        arrays = {name: getattr(texts, name) for name in ("report_ids", "offsets", "sentence_ids")}
+        return arrays | {"triplets": vectors[: len(triplets)], "sentences": vectors[len(triplets) :]}, None
+
+    fitted = {} if components.clinical_bert else {"width": width, "seed": seed}
+    producer = {"version": VERSION, "encoder": components.identity["text"], **fitted}
+    producer |= {"texts": digest(texts.reports, texts.report_ids.tolist())}
+    return store.get("texts", producer, build)
+
+
+def clip_reports(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components
+) -> np.ndarray:
+    """CLIP's vectors (R, V) float16 of the distinct training reports, in the order of `DistinctTexts`."""
+    reports = DistinctTexts(studies, data).reports
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        work = Blocks(parts, len(reports), "CLIP, reports")
+        work.compute(
+            lambda rows: {"vectors": _half(components.pair.encode_texts(reports[rows], components.device))}, shard
+        )
+        return work.read(), None
+
+    producer = {"version": VERSION, "model": components.identity["clip"], "texts": digest(reports)}
+    return store.get("clip-reports", producer, build)["vectors"]
+
+
+def clip_images(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components
+) -> np.ndarray:
+    """CLIP's vectors (N, V) float16 of the images."""
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        def vectors_of(rows: slice) -> Arrays:
+            pair = components.pair
+            images = read_pixels(studies[rows], data.images, pair.image_size, pair.pixels)
+            return {"vectors": _half(pair.encode_images(images, components.device, progress=True))}
+
+        work = Blocks(parts, len(studies), "CLIP, images")
+        work.compute(vectors_of, shard)
+        return work.read(), None
+
+    producer = {"version": VERSION, "model": components.identity["clip"], "images": _images(studies, data)}
+    return store.get("clip-images", producer, build)["vectors"]
+
+
+def memory_rows(
+    store: FeatureStore,
+    queries: np.ndarray,
+    patients: Sequence[str],
+    database: np.ndarray,
+    rows: np.ndarray,
+    train_patients: Sequence[str],
+    metric: str,
+    size: int,
+    device: torch.device,
+) -> np.ndarray:
+    """(N, K_m) training rows for the classifier's memory: nearest to `queries` (N, D), never of the same patient.
+
+    database (M, D) are the vectors of the training `rows` (M,). K_m is `size`, or less where the training set
+    without its largest patient is smaller.
+    """
+    owners = [train_patients[row] for row in rows]
+    k = min(size, len(owners) - Counter(owners).most_common(1)[0][1])
+    if k < 1:
+        raise UserError("the training split has a single patient; retrieval needs at least two")
+
+    def build(parts: Path, _: Shard) -> tuple[Arrays, None]:
+        points = torch.from_numpy(np.asarray(database, dtype=np.float32)).to(device)
+        index = RetrievalIndex(points, c=1.0, groups=owners, metric=metric)
+
+        def found(part: slice) -> Arrays:
+            asked = torch.from_numpy(np.asarray(queries[part], dtype=np.float32)).to(device)
+            nearest = index.search(asked, k, query_groups=patients[part])[1]
+            return {"memory": rows[nearest.cpu().numpy()].astype(np.int32)}
+
+        work = Blocks(parts, len(queries), "reference memory", rows=4 * blocks.ROWS)
+        work.compute(found, Shard())
+        return work.read(), None
+
+    vectors = [digest(array.shape, str(array.dtype), _hash(array)) for array in (queries, database, rows)]
+    producer = {"version": VERSION, "metric": metric, "size": k, "vectors": vectors}
+    producer |= {"patients": digest(list(patients), list(train_patients))}
+    return store.get("memory", producer, build)["memory"]
+
+
+def nearest_by_labels(store: FeatureStore, statuses: np.ndarray, patients: Sequence[str], seed: int) -> np.ndarray:
+    """(N,) int32: for each training study the nearest by statuses, of another patient; ties at random."""
+
+    def build(_: Path, __: Shard) -> tuple[Arrays, None]:
+        everyone = torch.from_numpy(np.array(statuses))
+        nearest = nearest_by_status(everyone, everyone, 1, patients, patients, seed=seed)[1][:, 0]
+        return {"nearest": nearest.numpy().astype(np.int32)}, None
+
+    producer = {"version": VERSION, "statuses": _hash(statuses), "patients": digest(list(patients)), "seed": seed}
+    return store.get("nearest", producer, build)["nearest"]
+
+
+def _stored(scores: EntityScores) -> Arrays:
+    return {"scores": _half(scores.probability), "codes": triplet_codes(scores.present, scores.position)}
+
+
+def _half(vectors: np.ndarray) -> np.ndarray:
+    return vectors.astype(np.float16)
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _images(studies: Sequence[Study], data: DataSettings) -> str:
+    """Which images, by name. The folder counts as seen from the features, so that a data set may be moved."""
+    place = os.path.relpath(data.images, data.features)
+    return digest(place, [(s.id, s.image_path[0]) for s in studies])

@@ -1,0 +1,98 @@
+"""The features of a data set as folders, one for each thing that is made once and found again.
+
+A folder's name is a digest of everything that its content depends on and of nothing else: another seed fits another
+scorer, but does not look at the images with MedKLIP again. Unfinished work lies in `.NAME.parts` and is continued; a
+half-made folder is never seen under the final name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from revtaf.features.arrays import fingerprint, read_store, write_store
+from revtaf.features.blocks import WHOLE, Shard, Waiting
+from revtaf.files import digest
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes that make the same features are then not kept apart
+    fcntl = None
+
+Arrays = dict[str, np.ndarray]
+Save = Callable[[Path], None]  # writes further files into the folder
+Build = Callable[[Path, Shard], tuple[Arrays, Save | None]]  # gets the folder for unfinished work
+log = logging.getLogger("revtaf")
+
+
+class Missing(Exception):
+    """Features that were not made yet, where nothing may be made."""
+
+
+class FeatureStore:
+    """Folders below `root`. `make=False` only finds; a `shard` computes its part and leaves the rest to others."""
+
+    def __init__(self, root: Path, shard: Shard = WHOLE, make: bool = True):
+        self.root, self.shard, self.make = root, shard, make
+        self.used: dict[str, Path] = {}  # what this run reads, by name
+
+    def get(self, name: str, producer: dict, build: Build, lists: dict[str, list] | None = None) -> Arrays:
+        """The arrays that `producer` describes, made by `build` where they are missing.
+
+        Raises Missing if nothing may be made, Waiting if other shards have to finish first.
+        """
+        folder = self.root / f"{name}-{digest(producer)}"
+        parts = folder.with_name(f".{folder.name}.parts")
+        if not folder.exists():
+            if not self.make:
+                raise Missing(f"{folder} is not there")
+            if self.shard.count > 1:
+                build(parts, self.shard)
+                raise Waiting(f"{name}: one process has to put the parts together")
+            with alone(parts):
+                if not folder.exists():
+                    log.info("features: making %s", folder)
+                    arrays, save = build(parts, WHOLE)
+                    write_store(folder, arrays, producer, lists, save)
+        if self.make:
+            shutil.rmtree(parts, ignore_errors=True)
+        self.used[name] = folder
+        return read_store(folder, producer)[0]
+
+    @property
+    def key(self) -> str:
+        """Changes with what the features in use were made of."""
+        return digest(sorted(folder.name for folder in self.used.values()))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with their bytes."""
+        return fingerprint(*(self.used[name] for name in sorted(self.used)))
+
+
+@contextmanager
+def alone(parts: Path, what: str = "features") -> Iterator[None]:
+    """Of several processes that would make the same thing in the folder `parts`, one does; the others wait."""
+    parts.mkdir(parents=True, exist_ok=True)
+    handle = os.open(parts, os.O_RDONLY) if fcntl else None
+    try:
+        if fcntl:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("%s: waiting for another process that makes %s", what, parts.name)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError:  # some network file systems know no locks
+                pass
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+        with suppress(OSError):  # empty, unless there is work to continue
+            parts.rmdir()

@@ -1,0 +1,197 @@
+"""The report of an evaluation: a table for the terminal, for a README and for a paper, report.json and per_sample.csv
+for machines, report.html for people.
+
+Columns in the order of the paper's Table 1 (NLG, then clinical efficacy, then their mean), with CIDEr and the two other
+averages of CE F1 beside. A value that was not computed is "n/a", never 0 and never left out of sight.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from revtaf.eval.evaluate import Evaluation
+from revtaf.files import atomic_write, write_json
+from revtaf.pages.cards import Sample
+from revtaf.pages.page import curve_panels, render
+from revtaf.pages.parts import number, without_zero
+
+__all__ = ["COLUMNS", "Sample", "table_latex", "table_markdown", "table_text", "write_report"]
+
+# heading -> (kind, key in the row)
+COLUMNS = {
+    "BLEU-1": ("nlg", "BLEU_1"),
+    "BLEU-2": ("nlg", "BLEU_2"),
+    "BLEU-3": ("nlg", "BLEU_3"),
+    "BLEU-4": ("nlg", "BLEU_4"),
+    "METEOR": ("nlg", "METEOR"),
+    "ROUGE-L": ("nlg", "ROUGE_L"),
+    "CIDEr": ("nlg", "CIDEr"),
+    "CE-P": ("clinical", "example_precision"),
+    "CE-R": ("clinical", "example_recall"),
+    "CE-F1": ("clinical", "example_f1"),
+    "micro-F1": ("clinical", "micro_f1"),
+    "macro-F1": ("clinical", "macro_f1"),
+}
+# The paper's Table 1: these, and their mean.
+_PAPER = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CE-P", "CE-R", "CE-F1")
+_PUBLISHED = {"CE-P": "precision", "CE-R": "recall", "CE-F1": "f1"}
+
+
+def table_text(evaluation: Evaluation) -> str:
+    """Aligned plain text: one line per row, the system's intervals below its own, the signature and the notes."""
+    header, model, *rows = _cells(evaluation)
+    interval = _interval_cells(evaluation)
+    table = [header, model, *([interval] if interval else []), *rows, *_advanced_lines(evaluation, len(header))]
+    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
+    lines = [
+        "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in table
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join([*lines, evaluation.signature, *(f"note: {note}" for note in evaluation.notes)])
+
+
+def table_markdown(evaluation: Evaluation) -> str:
+    """The same table for a README, without the notes."""
+    header, *rows = _cells(evaluation)
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    if interval := _interval_cells(evaluation):
+        lines.insert(3, interval)
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n`{evaluation.signature}`\n"
+
+
+def table_latex(evaluation: Evaluation) -> str:
+    """The paper's Table 1 as a tabular (booktabs): nine columns, and Avg, which needs all nine."""
+    lines = [
+        "% " + evaluation.signature,
+        r"\begin{tabular}{l" + "c" * (len(_PAPER) + 1) + "}",
+        r"\toprule",
+        " & ".join(["", *(c.replace("-", "~") if c[:2] == "CE" else c for c in _PAPER), "Avg"]) + r" \\",
+        r"\midrule",
+    ]
+    for row in evaluation.published:
+        values = [*(row.figures.get(_published_key(c)) for c in _PAPER), row.figures.get("avg")]
+        lines.append(" & ".join([tex(f"{row.system} (paper)"), *map(_tex_number, values)]) + r" \\")
+    for name, row in evaluation.rows.items():
+        values = [*(_value(row, c) for c in _PAPER), row["average"]]
+        lines.append(" & ".join([tex(name), *map(_tex_number, values)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def write_report(
+    folder: Path, evaluation: Evaluation, run: dict, samples: Sequence[Sample] = (), curves: Sequence[dict] = ()
+) -> None:
+    """Write report.json, report.html, table.md, table.tex and per_sample.csv into `folder`; where anything fails, the
+    first two do not appear.
+
+    run: what identifies the run; the page shows every entry. Known to the headline: "name" or "config",
+    "dataset", "split", "checkpoint_epoch". curves: the records of metrics.jsonl, or one per epoch; which of
+    their numbers are drawn is said in `revtaf.pages.page.curve_panels`.
+    """
+    folder = Path(folder)
+    page = render(evaluation, run, samples, curves, COLUMNS)
+    content = {
+        "run": run,
+        "signature": evaluation.signature,
+        "metrics": evaluation.rows,
+        "intervals": {name: {k: vars(v) for k, v in row.items()} for name, row in evaluation.intervals.items()},
+        "comparisons": {name: {k: vars(v) for k, v in row.items()} for name, row in evaluation.comparisons.items()},
+        "study_level": evaluation.study_level,
+        "lengths": evaluation.lengths,
+        "by_length": evaluation.by_length,
+        "published": [vars(row) for row in evaluation.published],
+        "notes": evaluation.notes,
+        "curves": curve_panels(curves),
+        "samples": [sample.id for sample in samples],
+    }
+    texts = {"table.md": table_markdown(evaluation), "table.tex": table_latex(evaluation)}
+    texts["per_sample.csv"] = _per_sample(evaluation)
+    for name, text in texts.items():
+        with atomic_write(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    with atomic_write(folder / "report.html") as partial:
+        partial.write_text(page, encoding="utf-8")
+        write_json(folder / "report.json", plain_json(content))
+
+
+def _cells(evaluation: Evaluation) -> list[list[str]]:
+    rows = [["", *COLUMNS, "Avg"]]
+    for name, row in evaluation.rows.items():
+        rows.append([name, *(number(_value(row, column)) for column in COLUMNS), number(row["average"])])
+    for row in evaluation.published:
+        values = (row.figures.get(_published_key(column)) for column in COLUMNS)
+        rows.append([f"{row.system} (paper)", *map(number, values), number(row.figures.get("avg"))])
+    return rows
+
+
+def _interval_cells(evaluation: Evaluation) -> list[str] | None:
+    """The 95 % intervals of the system: "±" would hide that they are not symmetric."""
+    found = evaluation.intervals.get(evaluation.name)
+    if not found:
+        return None
+    cells = ["  95 % interval"]
+    for _, key in COLUMNS.values():
+        interval = found.get(key)
+        bounds = "" if interval is None else "-".join(without_zero(x) for x in (interval.low, interval.high))
+        cells.append(bounds)
+    return [*cells, ""]
+
+
+def _advanced_lines(evaluation: Evaluation, width: int) -> list[list[str]]:
+    """The advanced metrics of the system, where any was computed, as lines of their own."""
+    return [
+        [f"{evaluation.name}, {name}", number(value), *[""] * (width - 2)]
+        for name, value in evaluation.model["advanced"].items()
+    ]
+
+
+def _value(row: dict, column: str) -> float | None:
+    kind, key = COLUMNS[column]
+    return row[kind].get(key)
+
+
+def _published_key(column: str) -> str:
+    return _PUBLISHED.get(column, column.replace("-", "_"))
+
+
+def _per_sample(evaluation: Evaluation) -> str:
+    """One line a sample, without any report text: a data agreement covers that."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["id", *evaluation.per_sample])
+    for i, sample in enumerate(evaluation.ids):
+        writer.writerow([sample, *(f"{values[i]:.6f}" for values in evaluation.per_sample.values())])
+    return buffer.getvalue()
+
+
+def _tex_number(value: float | None) -> str:
+    return number(value).replace("n/a", "--")
+
+
+def tex(text: str) -> str:
+    """A text as LaTeX prints it."""
+    special = {c: f"\\{c}" for c in "&%_#${}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"}
+    return "".join(special.get(c, c) for c in text)
+
+
+def plain_json(value: Any) -> Any:
+    """As JSON knows it: NumPy values become Python's, paths text, values that are not finite null."""
+    if isinstance(value, dict):
+        return {str(k): plain_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain_json(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return plain_json(value.tolist())
+    if isinstance(value, np.generic):
+        return plain_json(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

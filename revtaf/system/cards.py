@@ -1,0 +1,98 @@
+"""What a run's page shows besides its scores: chosen samples with their attention maps, and the curves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from revtaf.data.text import clean_report, sentences
+from revtaf.engine.runtime import read_jsonl
+from revtaf.fvtaf.fcc import cosine_matrix
+from revtaf.labels import BLANK, CATEGORIES, ENTITIES, NORMAL_ENTITIES, POSITIVE, STATUSES
+from revtaf.pages.report import Sample
+from revtaf.prompts.local import table_rows
+from revtaf.system.dataset import ReportDataset
+from revtaf.system.session import Session
+from revtaf.system.write import Prediction
+
+
+def sample_rows(statuses: np.ndarray, count: int) -> list[int]:
+    """Rows shown on a page, of a split with `statuses` (N, K): spread over it, every second one with a positive finding
+    if it can be."""
+    positive = np.flatnonzero((statuses[:, :13] == POSITIVE).any(1))
+    everything = np.arange(len(statuses))
+    chosen: list[int] = []
+    for i in range(min(count, len(statuses))):
+        pool = np.setdiff1d(positive if i % 2 else everything, chosen)
+        pool = pool if len(pool) else np.setdiff1d(everything, chosen)
+        chosen.append(int(pool[(i * len(pool)) // max(count, 1)]))
+    return chosen
+
+
+def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Sample:
+    """What the page shows of a prediction: the image, and one matching pair of attention maps.
+
+    The entity is the abnormal one that the local prompts state most confidently; the sentence is the one of the
+    retrieved report that is closest to it in the text space, so that FCC asks their maps to agree.
+    """
+    study, features = dataset.studies[p.row], dataset.features
+    names = CATEGORIES[: session.categories]
+    sample = Sample(
+        id=study.id,
+        image=np.asarray(dataset.crop(p.row)),
+        reference=study.report,
+        hypothesis=p.text,
+        prompts={c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True) if s != BLANK},
+    )
+    if p.reference >= 0:
+        sample.retrieved_report = session.knowledge.studies[p.reference].report
+        sample.retrieved_id = session.knowledge.studies[p.reference].id
+        sample.retrieval_distance = p.distance
+    if p.local_map is not None:
+        codes = torch.from_numpy(features.codes[p.row : p.row + 1].astype(np.int64))
+        prompts = table_rows(codes, len(session.bank.triplets))[0].tolist()
+        texts = session.knowledge.triplets
+        scores = features.scores[p.row].astype(np.float32)
+        exists = scores > 0.5 if texts is None else np.array([not texts[t].endswith("not exist") for t in prompts])
+        rank = scores + exists
+        rank[: len(NORMAL_ENTITIES)] = rank[-2:] = -1  # normal words and the two collective entities
+        entity = int(rank.argmax())
+        stated = ENTITIES[entity] if texts is None else texts[prompts[entity]]
+        sample.entity = f"{stated} (P {scores[entity]:.2f})"
+        sample.entity_map = _grid(p.local_map[entity])
+        rows = session.bank.sentence_rows(p.reference)
+        if p.global_map is not None and len(rows):
+            text = session.bank.sentences[torch.tensor(rows.tolist())].float().cpu()
+            local = session.bank.triplets[prompts[entity]].float().cpu()
+            sentence = int(cosine_matrix(text[None], local[None, None])[0, :, 0].argmax())
+            words = session.settings.training_data.max_words
+            split = sentences(clean_report(sample.retrieved_report, words))
+            # Imported sentences are vectors; how their makers split the report is not known.
+            sample.sentence = f"sentence {sentence + 1}" if texts is None else split[sentence]
+            sample.sentence_map = _grid(p.global_map[sentence])
+    return sample
+
+
+def epoch_curves(metrics: Path) -> list[dict]:
+    """Mean losses and the validation of each epoch, from metrics.jsonl."""
+    sums: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    validation: dict[int, dict] = {}
+    for record in read_jsonl(metrics):
+        epoch = record["epoch"]
+        if "validation" in record:
+            validation[epoch] = record["validation"]
+            continue
+        for name in ("lm", "disease", "rank", "consistency"):
+            sums[epoch][name].append(record[name])
+    return [
+        {"epoch": e, "losses": {k: float(np.mean(v)) for k, v in sums[e].items()}, "validation": validation.get(e, {})}
+        for e in sorted(sums)
+    ]
+
+
+def _grid(weights: torch.Tensor) -> np.ndarray:
+    side = round(len(weights) ** 0.5)
+    return weights.view(side, side).numpy()

@@ -1,0 +1,169 @@
+"""Samples and batches: images from disk, everything else from the packed features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from revtaf.config import EncoderSettings
+from revtaf.data.annotations import Study
+from revtaf.data.images import augment, read_image, resize_crop, to_tensor
+from revtaf.errors import UserError
+from revtaf.features.arrays import Features
+from revtaf.tokenizer import ReportTokenizer
+
+TOKENISED_AT_ONCE = 8192  # reports
+
+
+@dataclass
+class Batch:
+    """B samples; `rows` are their positions in the split."""
+
+    rows: Tensor  # (B,) long
+    images: Tensor  # (B, 3, H, W) float32
+    tokens: Tensor  # (B, T) long: report, [SEP], then [PAD]
+    statuses: Tensor  # (B, K) long
+    scores: Tensor  # (B, 75) float32
+    codes: Tensor  # (B, 75) long
+    memory: Tensor  # (B, K_m) long
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        return Batch(**moved)
+
+    def pin_memory(self) -> Batch:
+        return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class ReportDataset(Dataset):
+    """One split of a data set."""
+
+    def __init__(
+        self,
+        studies: list[Study],
+        features: Features,
+        reports: list[str],
+        tokenizer: ReportTokenizer,
+        images: Path,
+        settings: EncoderSettings,
+        max_tokens: int,
+        train: bool,
+        seed: int,
+        packed: np.ndarray | None = None,
+    ):
+        """packed: (N, R, R) uint8, the images at `settings.resize`, in place of their files."""
+        if [s.id for s in studies] != features.ids:
+            raise UserError("features and annotation list different samples; delete the features folder")
+        self.studies, self.features, self.images, self.packed = studies, features, Path(images), packed
+        self.settings, self.train, self.seed = settings, train, seed
+        self.pad = tokenizer.pad
+        self.tokens, self.offsets = _tokens(reports, tokenizer, max_tokens)
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def crop(self, row: int):
+        """The grey image (size, size) that the model sees at evaluation."""
+        return resize_crop(self._read(row), self.settings.resize, self.settings.image_size)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> tuple[int, Tensor]:
+        """key is (epoch, row) in training, where the epoch seeds the augmentation; else the row."""
+        epoch, row = key if isinstance(key, tuple) else (0, key)
+        if not self.train:
+            return row, to_tensor(self.crop(row))
+        draw = np.random.default_rng((self.seed, epoch, row))
+        s = self.settings
+        return row, to_tensor(augment(self._read(row), s.resize, s.image_size, s.rotation, draw))
+
+    def _read(self, row: int):
+        if self.packed is not None:
+            return Image.fromarray(self.packed[row])
+        return read_image(self.images / self.studies[row].image_path[0])
+
+    def collate(self, samples: list[tuple[int, Tensor]]) -> Batch:
+        rows = np.array([row for row, _ in samples])
+        reports = [self.tokens[self.offsets[row] : self.offsets[row + 1]] for row in rows]
+        tokens = torch.full((len(rows), max(map(len, reports))), self.pad, dtype=torch.long)
+        for i, ids in enumerate(reports):
+            tokens[i, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
+        f = self.features
+        return Batch(
+            rows=torch.from_numpy(rows),
+            images=torch.stack([image for _, image in samples]),
+            tokens=tokens,
+            statuses=torch.from_numpy(f.statuses[rows].astype(np.int64)),
+            scores=torch.from_numpy(f.scores[rows].astype(np.float32)),
+            codes=torch.from_numpy(f.codes[rows].astype(np.int64)),
+            memory=torch.from_numpy(f.memory[rows].astype(np.int64)),
+        )
+
+
+def _tokens(reports: list[str], tokenizer: ReportTokenizer, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of all reports, each ended and cut to `longest`, end to end; report i begins at offsets[i]."""
+    pieces, lengths = [], [0]
+    for start in range(0, len(reports), TOKENISED_AT_ONCE):
+        for ids in tokenizer.encode(reports[start : start + TOKENISED_AT_ONCE]):
+            pieces.append(np.array(ids[: longest - 1] + [tokenizer.end], dtype=np.int32))
+            lengths.append(len(pieces[-1]))
+    return np.concatenate(pieces), np.cumsum(lengths)
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Shuffled batches of (epoch, row), a function of (seed, epoch); may start in the middle of an epoch."""
+
+    def __init__(self, samples: int, batch_size: int, seed: int, processes: int = 1):
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.drop_last = False
+        self.epoch, self.start = 0, 0
+        # A last batch of a single sample has no neighbour to rank and no batch statistics: leave it out.
+        # Several processes get the same number of batches, so that nobody waits for a batch that never comes.
+        self.count = (samples // batch_size + (samples % batch_size > 1)) // processes * processes
+        if not self.count:
+            raise UserError(
+                f"{samples} training samples give no batch of {batch_size} for each of {processes} processes"
+            )
+
+    def move_to(self, epoch: int, start: int) -> None:  # not "set_epoch", which accelerate calls by itself
+        self.epoch, self.start = epoch, start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
+        for batch in range(self.start, self.count):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(self.epoch, int(row)) for row in chosen]
+
+    def __len__(self) -> int:
+        return self.count - self.start
+
+
+def train_loader(dataset: ReportDataset, batches: EpochBatches, workers: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=dataset.collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        # Starting to iterate draws a number. From the global stream, a resumed epoch would draw one too many.
+        generator=torch.Generator().manual_seed(batches.seed),
+    )
+
+
+def eval_loader(dataset: ReportDataset, rows: list[int], batch_size: int, workers: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        sampler=rows,
+        batch_size=batch_size,
+        collate_fn=dataset.collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )

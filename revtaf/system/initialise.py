@@ -1,0 +1,110 @@
+"""Pretrained weights into the model: what was asked for, what was found, strictly checked.
+
+A missing file does not stop a run: it starts from random weights and its report says so. A file that is there but
+does not fit stops it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from revtaf.config import Settings
+from revtaf.decoder import Decoder
+from revtaf.encoder import Encoder
+from revtaf.errors import UserError
+from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.pretrained.bert import current_names, find_weights, read_tensors
+from revtaf.pretrained.resnet import imagenet_file, load_imagenet
+
+# Of BERT, not of a causal decoder with cross-attention: the pooler, the next-sentence head, token types.
+_UNUSED = ("pooler.", "cls.seq_relationship.", "embeddings.token_type_embeddings.")
+# What BERT cannot give: cross-attention; and its LM head is missing from files of the bare encoder.
+_OWN_START = ("crossattention", "position_ids", "cls.")
+
+
+def bert_folder(weights: str) -> Path:
+    """`decoder.weights` as a folder: the path itself, or checkpoints/<name>."""
+    path = Path(weights)
+    return path if path.is_dir() else Path("checkpoints") / weights
+
+
+def bert_file(weights: str) -> Path | None:
+    return find_weights(bert_folder(weights))
+
+
+def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScorer) -> str:
+    """Load `encoder.weights`; returns one line for the run's report."""
+    name, wanted = settings.encoder.backbone, settings.encoder.weights
+    if wanted is None:
+        return f"{name} from random weights"
+    if wanted == "scorer":
+        encoder.backbone.load_state_dict(scorer.nets[0].backbone.state_dict(), strict=True)
+        return f"{name} from the entity scorer's first fold"
+    path = imagenet_file(name) if wanted == "imagenet" else Path(wanted)
+    if path is None:
+        return f"{name} from random weights: ImageNet weights not found (see checkpoints/README.md)"
+    load_imagenet(encoder.backbone, path)
+    return f"{name} from {path.name}"
+
+
+def initialise_decoder(decoder: Decoder, settings: Settings) -> str:
+    """Load BERT into the decoder where its files are; returns one line for the run's report."""
+    wanted = settings.decoder.weights
+    if wanted is None:
+        return "decoder from random weights"
+    path = bert_file(wanted)
+    if path is None:
+        return f"decoder from random weights: {wanted} not found (see checkpoints/README.md)"
+    load_bert(decoder, path)
+    return f"decoder from {wanted}; cross-attention and new tokens from random weights"
+
+
+def load_bert(decoder: Decoder, path: Path) -> None:
+    """BERT's encoder and masked-LM head -> the causal decoder. Every key must be used or known as unused.
+
+    BERT adds its first token-type embedding to every position; the decoder has none, so it goes into the position
+    embeddings.
+    """
+    state = current_names(read_tensors(path, "decoder.weights"), path, "decoder.weights")
+    own = decoder.lm.state_dict()
+    token_type = state.get("bert.embeddings.token_type_embeddings.weight")
+    loaded = {}
+    for key, value in state.items():
+        if any(part in key for part in _UNUSED):
+            continue
+        if key not in own:
+            raise UserError(f"decoder.weights: {path}: unknown key {key}")
+        value = _fit_vocabulary(key, value, own[key])
+        if value.shape != own[key].shape:
+            raise UserError(
+                f"decoder.weights: {path}: {key} is {tuple(value.shape)}, the configured decoder has "
+                f"{tuple(own[key].shape)}; set decoder.layers, width, heads and vocabulary to fit"
+            )
+        if key.endswith("position_embeddings.weight") and token_type is not None:
+            value = value + token_type[0]
+        loaded[key] = value
+    missing = [k for k in own if k not in loaded and not any(part in k for part in _OWN_START)]
+    if missing:
+        raise UserError(f"decoder.weights: {path} lacks {len(missing)} keys, first {missing[:3]}")
+    decoder.lm.load_state_dict(own | loaded, strict=True)
+    decoder.lm.tie_weights()
+
+
+def _fit_vocabulary(key: str, value: Tensor, own: Tensor) -> Tensor:
+    """Rows of the added prompt tokens keep their random start."""
+    by_token = key.endswith(("word_embeddings.weight", "predictions.bias", "predictions.decoder.weight"))
+    by_token = by_token or key.endswith("predictions.decoder.bias")
+    if by_token and value.shape[1:] == own.shape[1:] and 0 < len(own) - len(value) <= 8:
+        return torch.cat([value, own[len(value) :].to(value.dtype)])
+    return value
+
+
+def bert_vocabulary(settings: Settings) -> str:
+    """`decoder.vocabulary`, or BERT's own vocab.txt where its weights are used and none was named."""
+    wanted = settings.decoder
+    if wanted.vocabulary == "train" and wanted.weights and bert_file(wanted.weights):
+        return str(bert_folder(wanted.weights) / "vocab.txt")
+    return wanted.vocabulary

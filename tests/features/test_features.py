@@ -1,0 +1,152 @@
+"""The fitted knowledge: what it learns, and that nothing leaks through it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import make_session
+
+from revtaf.config import KnowledgeSettings
+from revtaf.data.text import clean_report, sentences
+from revtaf.features.stages import DistinctTexts
+from revtaf.knowledge.entity_scorer import EntityScorer, assign_folds, fit_entity_scorer
+from revtaf.knowledge.mentions import Mentions
+from revtaf.knowledge.text_encoder import TfidfEncoder
+from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
+from revtaf.prompts.local import PER_ENTITY, table_rows, triplet_codes, triplet_texts
+from revtaf.prompts.reference import PromptBank
+
+CPU = torch.device("cpu")
+EFFUSION = ENTITIES.index("effusion")
+LEFT, RIGHT = POSITIONS.index("left_pleural"), POSITIONS.index("right_pleural")
+
+
+@pytest.fixture(scope="module")
+def bright_sides():
+    """200 images; an "effusion" is a bright lower left or lower right corner, stated with its side."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(60, 120, (200, 64, 64), dtype=np.uint8)
+    presence = np.full((200, 75), -1, np.int8)
+    position = np.full((200, 75), UNSPECIFIED_POSITION, np.uint8)
+    side = rng.integers(0, 4, 200)  # 0 left, 1 right, else none
+    images[side == 0, 40:, 40:] = 240
+    images[side == 1, 40:, :24] = 240
+    presence[side < 2, EFFUSION] = 1
+    presence[side >= 2, EFFUSION] = 0
+    position[side == 0, EFFUSION], position[side == 1, EFFUSION] = LEFT, RIGHT
+    return images, Mentions(presence, position), [f"p{i // 2}" for i in range(200)], side
+
+
+@pytest.fixture(scope="module")
+def fitted(bright_sides, tmp_path_factory):
+    images, mentions, patients, _ = bright_sides
+    settings = KnowledgeSettings(folds=2, scorer_epochs=12, scorer_image_size=64, scorer_batch_size=16, min_mentions=10)
+    return fit_entity_scorer(images, mentions, patients, settings, 0, CPU, tmp_path_factory.mktemp("folds"))
+
+
+def test_the_scorer_finds_the_entity_and_its_side(bright_sides, fitted):
+    """Out-of-fold scores separate present from absent, and the position is the stated side."""
+    _, _, _, side = bright_sides
+    _, scores = fitted
+    p = scores.probability[:, EFFUSION]
+    assert p[side < 2].mean() > p[side >= 2].mean() + 0.4
+    found = scores.present[:, EFFUSION] & (side < 2)
+    right_side = scores.position[:, EFFUSION] == np.where(side == 0, LEFT, RIGHT)
+    assert found.sum() > 60 and right_side[found].mean() > 0.8
+
+
+def test_an_entity_that_nobody_states_is_scored_by_its_frequency(fitted):
+    """Nothing is learned from nothing: constant score, never present."""
+    scorer, scores = fitted
+    other = ENTITIES.index("fracture")
+    assert not scorer.learned[other] and not scores.present[:, other].any()
+    assert np.all(scores.probability[:, other] == 0)
+
+
+def test_training_scores_are_out_of_fold(bright_sides, fitted):
+    """A training image's score comes from the network that never saw its patient, not from the mean."""
+    images, _, patients, _ = bright_sides
+    scorer, scores = fitted
+    folds = assign_folds(patients, 2, 0)
+    for fold in (0, 1):
+        alone = EntityScorer([scorer.nets[fold]], 64, scorer.frequency, scorer.learned, scorer.threshold)
+        again = alone.score(images[folds == fold], CPU).probability
+        np.testing.assert_allclose(again, scores.probability[folds == fold], atol=1e-6)
+    assert all(len({f for f, p in zip(folds, patients, strict=True) if p == q}) == 1 for q in set(patients))
+
+
+def test_a_saved_scorer_scores_the_same(bright_sides, fitted, tmp_path):
+    scorer, _ = fitted
+    scorer.save(tmp_path)
+    a, b = scorer.score(bright_sides[0][:8], CPU), EntityScorer.load(tmp_path).score(bright_sides[0][:8], CPU)
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_text_vectors_put_like_with_like():
+    """A sentence is nearest to the triplet that says the same, also through plural and word order."""
+    texts = ["small left pleural effusions", "the heart is enlarged", "no pneumothorax", "mild pulmonary edema"] * 3
+    triplets = triplet_texts()
+    encoder = TfidfEncoder(256).fit(texts, triplets)
+    vectors = encoder.encode(texts[:4])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    wanted = encoder.encode(["effusion , left pleural , exist", "clavicle , rib , exist"])
+    assert vectors[0] @ wanted[0] > vectors[0] @ wanted[1] + 0.2
+
+
+def test_a_triplet_code_is_its_text():
+    """Table row = entity, position where present, "not exist" where absent: 3,900 texts, all distinct."""
+    texts = triplet_texts()
+    assert len(texts) == len(set(texts)) == 75 * PER_ENTITY == 3900
+    present = np.zeros((1, 75), bool)
+    present[0, EFFUSION] = True
+    codes = triplet_codes(present, np.full((1, 75), LEFT))
+    rows = table_rows(torch.from_numpy(codes), len(texts))[0].tolist()
+    assert texts[rows[EFFUSION]] == "effusion , left pleural , exist"
+    assert texts[rows[0]] == "normal , unspecified , not exist"
+
+
+def test_no_memory_text_is_of_the_own_patient(session):
+    """Of training images and of queries alike; and neighbours differ from image to image."""
+    train = session.knowledge.train
+    for row, memory in enumerate(train.memory):
+        assert train.patients[row] not in {train.patients[m] for m in memory}
+    assert len(np.unique(train.memory, axis=0)) > len(train) // 2
+    validation = session.evaluation_set(session.settings.data, "val").features
+    for patient, memory in zip(validation.patients, validation.memory, strict=True):
+        assert patient not in {train.patients[m] for m in memory}
+
+
+def test_reference_rows_are_the_reports_sentences(session):
+    """The GRP of a report is its sentences in order; padding is zero and masked; no report is all masked."""
+    bank, knowledge = session.bank, session.knowledge
+    text, mask = bank.reference(torch.tensor([3, -1, 4]))
+    expected = sentences(clean_report(knowledge.studies[3].report))
+    assert int(mask[0].sum()) == len(expected) and not mask[1].any()
+    every = DistinctTexts(knowledge.studies, session.settings.data).sentences
+    encoder = TfidfEncoder(64).fit(every, triplet_texts(), session.settings.seed)
+    np.testing.assert_allclose(text[0][mask[0]], encoder.encode(expected), atol=1e-3)  # stored as float16
+    assert (text[~mask] == 0).all()
+
+
+def test_a_report_in_the_memory_is_the_mean_of_its_sentences(session):
+    """The classifier's memory of a training row, and zero for a report without a word."""
+    texts, bank = session.knowledge.texts, session.bank
+    rows = torch.tensor([[3, 5], [4, 3]])
+    found = bank.memory(rows)
+    for i in range(2):
+        for j in range(2):
+            report = texts.report_ids[rows[i, j]]
+            own = texts.sentence_ids[texts.offsets[report] : texts.offsets[report + 1]]
+            expected = texts.sentences[own].astype(np.float64).mean(0)
+            np.testing.assert_allclose(found[i, j].cpu(), expected, atol=1e-3)  # float16
+    wordless = replace(texts, offsets=np.zeros_like(texts.offsets))
+    assert not PromptBank(wordless, 20, CPU).memory(rows).any()
+
+
+def test_features_are_found_again_and_follow_their_settings(tiny_config):
+    """The same settings reuse the folder; another seed or memory size gets its own."""
+    one, two = make_session(tiny_config), make_session(tiny_config)
+    assert one.knowledge.key == two.knowledge.key
+    other = make_session(tiny_config, "classifier.memory_size=2")
+    assert other.knowledge.key != one.knowledge.key and other.knowledge.train.memory.shape[1] == 2

@@ -1,0 +1,147 @@
+"""Pretrained files with the real key layouts, made small by the tests."""
+
+import pytest
+import torch
+import torchvision
+from bert_files import pretraining_state
+from safetensors.torch import save_file
+from tiny import make_session
+from transformers import BertConfig
+
+from revtaf.config import DecoderSettings
+from revtaf.config_file import load_settings
+from revtaf.decoder import Decoder
+from revtaf.errors import UserError
+from revtaf.pretrained.resnet import Backbone, imagenet_file, load_imagenet
+from revtaf.system.initialise import load_bert
+from revtaf.tokenizer import BERT_TOKENS, ReportTokenizer
+
+WORDS = ["heart", "normal", "lung", "clear"]
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join([*BERT_TOKENS, *WORDS]))
+    return folder
+
+
+def small_decoder(folder):
+    settings = DecoderSettings(layers=2, width=16, heads=2, feed_forward=32)
+    return Decoder(settings, ReportTokenizer.from_vocabulary(folder / "vocab.txt"), 24, 18)
+
+
+def bert_state(old_names=True) -> dict:
+    """A BertForPreTraining checkpoint: 2 layers of 16, 9 words, with the names of the hosted bert-base-uncased."""
+    config = BertConfig(vocab_size=9, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    state = pretraining_state(config, old_names)
+    state["bert.embeddings.token_type_embeddings.weight"].fill_(0.5)
+    return state
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_bert_goes_into_the_decoder(vocabulary, suffix):
+    """Self-attention, feed-forward and words are BERT's; prompt tokens and cross-attention keep their start;
+    the first token type is added to the positions."""
+    decoder = small_decoder(vocabulary)
+    before = {k: v.clone() for k, v in decoder.lm.state_dict().items()}
+    state = bert_state(old_names=suffix == "safetensors")
+    if suffix == "safetensors":
+        path = vocabulary / "model.safetensors"
+        save_file(state, path)
+    else:
+        path = vocabulary / "pytorch_model.bin"
+        torch.save(state, path)
+    load_bert(decoder, path)
+    own = decoder.lm.state_dict()
+    query = "bert.encoder.layer.1.attention.self.query.weight"
+    assert torch.equal(own[query], state[query])
+    words = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(own[words][:9], state[words]) and torch.equal(own[words][9:], before[words][9:])
+    places = "bert.embeddings.position_embeddings.weight"
+    torch.testing.assert_close(own[places], state[places] + 0.5)
+    cross = [k for k in own if "crossattention" in k]
+    assert cross and all(torch.equal(own[k], before[k]) for k in cross)
+    assert decoder.lm.get_output_embeddings().weight.data_ptr() == decoder.lm.get_input_embeddings().weight.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.pop("bert.encoder.layer.0.attention.self.key.weight"), "lacks 1 keys"),
+        (lambda s: s.update({"bert.encoder.layer.7.foo": torch.zeros(1)}), "unknown key"),
+        (lambda s: s.update({"conv1.weight": torch.zeros(1)}), "unknown key conv1.weight"),
+        (lambda s: s.update({"epoch": 3}), "does not hold named tensors"),
+        (lambda s: s.update({"bert.encoder.layer.0.output.dense.bias": torch.zeros(3)}), "configured decoder"),
+    ],
+)
+def test_a_bert_file_that_does_not_fit_is_refused(vocabulary, change, says):
+    """Nothing is loaded loosely: a missing, an unknown or a misshapen tensor ends with its name."""
+    state = bert_state(old_names=False)
+    change(state)
+    torch.save(state, vocabulary / "pytorch_model.bin")
+    with pytest.raises(UserError, match=says):
+        load_bert(small_decoder(vocabulary), vocabulary / "pytorch_model.bin")
+
+
+def test_a_file_with_code_in_it_is_not_unpickled(vocabulary):
+    """torch.load of a user's file never runs what is in it."""
+    torch.save({"x": Backbone}, vocabulary / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot read"):
+        load_bert(small_decoder(vocabulary), vocabulary / "pytorch_model.bin")
+    with pytest.raises(UserError, match="not a torchvision state dict"):
+        load_imagenet(Backbone("resnet18"), vocabulary / "pytorch_model.bin")
+
+
+def test_imagenet_weights_load_strictly(tmp_path):
+    """A torchvision classifier's file fits its own backbone, and no other."""
+    net = torchvision.models.resnet18(weights=None)
+    torch.save(net.state_dict(), tmp_path / "resnet18.pth")
+    backbone = Backbone("resnet18")
+    load_imagenet(backbone, tmp_path / "resnet18.pth")
+    assert torch.equal(backbone.net.layer3[0].conv1.weight, net.layer3[0].conv1.weight)
+    with pytest.raises(UserError, match="does not fit resnet34"):
+        load_imagenet(Backbone("resnet34"), tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match="no such file"):
+        load_imagenet(backbone, tmp_path / "missing.pth")
+
+
+def test_missing_weights_are_named_in_the_report_and_do_not_stop(tiny_config, tmp_path, monkeypatch):
+    """Without ImageNet and BERT the run starts from random weights and says so."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    session = make_session(tiny_config, "decoder.weights=bert-base-uncased", "encoder.weights=imagenet")
+    assert "not found" in session.notes["report decoder"]
+    assert "random" in session.notes["image encoder"]
+
+
+def test_imagenet_weights_are_found_beside_the_project(tmp_path, monkeypatch):
+    """checkpoints/ is looked into, and the older weights are preferred; nothing is downloaded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    assert imagenet_file("resnet101") is None
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("resnet101-cd907fc2.pth", "resnet101-63fe2227.pth"):
+        (tmp_path / "checkpoints" / name).touch()
+    assert imagenet_file("resnet101").name == "resnet101-63fe2227.pth"
+
+
+def test_the_encoder_can_start_from_the_entity_scorer(tiny_config):
+    """encoder.weights=scorer copies the first fold's backbone; another backbone is refused by name."""
+    session = make_session(tiny_config, "encoder.weights=scorer")
+    assert torch.equal(
+        session.model.encoder.backbone.net.conv1.weight, session.knowledge.entities.nets[0].backbone.net.conv1.weight
+    )
+    with pytest.raises(UserError, match="resnet34"):
+        make_session(tiny_config, "encoder.weights=scorer", "encoder.backbone=resnet34")
+
+
+def test_berts_own_vocabulary_is_used_with_its_weights(tiny_config, vocabulary):
+    """Named weights bring their vocab.txt along."""
+    save_file(bert_state(), vocabulary / "model.safetensors")
+    overrides = [f"decoder.weights={vocabulary}", "decoder.width=16", "decoder.feed_forward=32"]
+    session = make_session(tiny_config, *overrides)
+    assert session.tokenizer.size == 9 + 5
+    assert "decoder from" in session.notes["report decoder"]
+    assert load_settings(tiny_config, overrides).decoder.vocabulary == "train"
