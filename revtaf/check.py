@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from revtaf.config import DataSettings, Settings
+from revtaf import systems
+from revtaf.config import DataSettings, RunSettings
 from revtaf.data.annotations import Annotations, load_annotations
 from revtaf.data.images import read_image
+from revtaf.engine.folder import BEST, is_model
 from revtaf.errors import UserError
 from revtaf.eval.meteor import find_java
 from revtaf.features.build import select
 from revtaf.pretrained.bert import find_weights
 from revtaf.pretrained.resnet import imagenet_file
+from revtaf.settings import Settings
 from revtaf.system.initialise import bert_file, bert_folder
 
 SHOWN = 5  # missing files listed by name
@@ -41,18 +44,17 @@ class Finding:
         return f"{mark}  {self.what}" + (f"\n         -> {self.advice}" if self.advice else "")
 
 
-def inspect(settings: Settings, training: bool | None = None) -> list[Finding]:
+def inspect(settings: RunSettings, training: bool | None = None) -> list[Finding]:
     """Everything that `train` (training=True), `test` (False) or both (None) would need, all at once."""
     findings: list[Finding] = []
     data = settings.training_data
     if training is not False:
         findings += _data(data, ["train", data.validation_split])
-    else:  # the features of the training images are enough; only their reports are read again
+    elif not is_model(Path(settings.run) / BEST):  # the features of the training images, and its reports
         findings += _data(data, ["train"], images=False)
     if training is not True:
         findings += _data(settings.data, [settings.data.test_split])
-    findings += _knowledge(settings)
-    findings += _weights(settings)
+    findings += systems.find(settings.system).requirements(settings)
     java = find_java(settings.eval.java)
     if java:
         findings.append(Finding("ok", f"Java for METEOR: {java}"))
@@ -65,7 +67,7 @@ def inspect(settings: Settings, training: bool | None = None) -> list[Finding]:
     return list(dict.fromkeys(findings))  # training and test data may be the same set
 
 
-def require(settings: Settings, training: bool) -> None:
+def require(settings: RunSettings, training: bool) -> None:
     """Raise one UserError that lists everything that is wrong."""
     errors = [f for f in inspect(settings, training) if f.level == "error"]
     if errors:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from revtaf.config import ClassifierSettings
 from revtaf.labels import CHEXPERT_CATEGORIES, POSITIVE, STATUSES
+from revtaf.settings import ClassifierSettings
 
 PRIOR_FLOOR = 1e-4  # keeps ln(p) finite for a category that is never predicted
 

@@ -23,7 +23,7 @@ from revtaf.commands.options import (
     add_report,
     add_score,
 )
-from revtaf.config import Settings
+from revtaf.config import RunSettings
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 from revtaf.process import INTERRUPTED, USER_ERROR, configure
@@ -89,12 +89,12 @@ def _command(commands, name: str, run: Callable, text: str, add_options: Callabl
     command.set_defaults(run=run)
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _settings(options: argparse.Namespace) -> RunSettings:
     return load_settings(options.config, options.overrides)
 
 
 def _train(options: argparse.Namespace) -> int:
-    from revtaf.commands.run import train
+    from revtaf.commands.train import train
     from revtaf.engine.train import Interrupted
 
     try:
@@ -106,13 +106,13 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _test(options: argparse.Namespace) -> None:
-    from revtaf.commands.run import test
+    from revtaf.commands.test import test
 
     test(_settings(options))
 
 
 def _analyse(options: argparse.Namespace) -> None:
-    from revtaf.system.analyses import analyse
+    from revtaf.commands.test import analyse
 
     for path in analyse(_settings(options)):
         print(path)
@@ -200,7 +200,7 @@ def _arguments(options: argparse.Namespace) -> dict:
 
 
 def _features(options: argparse.Namespace) -> None:
-    from revtaf.commands.run import prepare_features
+    from revtaf.commands.features import prepare_features
     from revtaf.features.blocks import WHOLE, Shard
 
     prepare_features(_settings(options), Shard.parse(options.shard) if options.shard else WHOLE)

@@ -1,18 +1,24 @@
-"""Typed settings: every key of a configuration file, its type, bounds and default.
+"""Typed settings that every system shares: the run, its data, the labeler, training, evaluation.
 
-One file describes one run. Ablations are flags here; no module has settings of its own. Reading and writing them:
-`revtaf.config_file`.
+One file describes one run; ablations are flags in it, no module has settings of its own. A system adds its sections in
+a subclass of `RunSettings` (REVTAF's: `revtaf.settings`). Reading and writing: `revtaf.config_file`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-POSITIONS_OF_BERT = 512  # the decoder's longest input, the prompt's 19 tokens included
+
+# Keys of earlier versions -> today's. They are read as what they meant, and a note says so.
+RENAMED = {
+    "memory": "trained_on",
+    "generation.prompts": "generation.statuses",
+    "generation.references": "generation.retrieved",
+}
 
 
 class Section(BaseModel):
@@ -34,7 +40,7 @@ class DataSettings(Section):
 
 
 class KnowledgeSettings(Section):
-    """Where entity scores, text embeddings and report statuses come from.
+    """Where report statuses, entity scores and text embeddings come from.
 
     The paper's components are used where their files are; without them a run uses the stand-ins and says so.
     """
@@ -62,92 +68,11 @@ class KnowledgeSettings(Section):
     report_labels: bool = True  # take the statuses from the annotation; False labels every report anew
 
 
-class EncoderSettings(Section):
-    backbone: BackboneName = "resnet101"
-    weights: str | None = "imagenet"  # "imagenet", a file of a torchvision state dict, "scorer", or null
-    image_size: int = Field(224, ge=64)
-    resize: int = Field(256, ge=64)
-    rotation: float = Field(5.0, ge=0)  # degrees, training only
-    blind: bool = False  # a control: every image is the same mean grey, and what is left is the language
-
-
-class ClassifierSettings(Section):
-    memory: bool = True
-    memory_size: int = Field(21, ge=1)
-    width: int = Field(512, ge=8)
-    heads: int = Field(8, ge=1)
-    layers: int = Field(2, ge=1)
-    feed_forward: int = Field(2048, ge=8)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    balanced_logits: bool = True  # self-adaptive disease-balanced learning
-
-
-class LRESettings(Section):
-    enabled: bool = True
-    metric: Literal["hyperbolic", "euclidean", "cosine"] = "hyperbolic"
-    width: int = Field(512, ge=2)
-    curvature: float = Field(0.01, gt=0)
-    learnable_curvature: bool = False
-    score_space: Literal["prob", "logit"] = "prob"
-    temperature: float = Field(1.0, gt=0)
-    ties: Literal["soft", "first"] = "soft"
-    grp_source: Literal["batch_labels", "dataset_labels", "learned"] = "batch_labels"
-    max_sentences: int = Field(20, ge=1)
-
-
-class FVTAFSettings(Section):
-    enabled: bool = True
-    attention: Literal["mpsa", "softmax"] = "mpsa"
-    axis: Literal["joint", "per_text"] = "joint"
-    shared: bool = False
-    projection: Literal["linear", "feed_forward"] = "linear"
-    width: int = Field(1024, ge=8)
-    heads: int = Field(8, ge=1)
-    epsilon: float = Field(0.05, gt=0)
-    max_iterations: int = Field(200, ge=1)
-    tolerance: float = Field(1e-4, gt=0)
-    iou: Literal["soft", "hard"] = "soft"
-    upsample: int | None = Field(None, ge=7)
-    mask_sentences: bool = True
-
-
-class DecoderSettings(Section):
-    weights: str | None = "bert-base-uncased"  # a folder with that model's files; null: random
-    vocabulary: str = "train"  # "train" fits a WordPiece vocabulary on the training reports, or a vocab.txt
-    vocabulary_size: int = Field(4000, ge=100)
-    layers: int = Field(12, ge=1)
-    width: int = Field(768, ge=8)
-    heads: int = Field(12, ge=1)
-    feed_forward: int = Field(3072, ge=8)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    max_tokens: int = Field(150, ge=8)  # of a training report, end token included
-
-
-class GenerationSettings(Section):
-    beams: int = Field(3, ge=1)
-    min_new_tokens: int = Field(81, ge=0)
-    max_new_tokens: int = Field(150, ge=1)
-    length_penalty: float = 1.0
-    repetition_penalty: float = Field(1.0, gt=0)
-    no_repeat_ngram: int = Field(0, ge=0)
-    batch_size: int = Field(16, ge=1)
-    prompts: Literal["predicted", "oracle"] = "predicted"  # oracle: the reference's statuses
-    references: Literal["retrieved", "oracle", "random"] = "retrieved"  # oracle: nearest by the true statuses
-
-
-class LossSettings(Section):
-    classification: float = Field(4.0, ge=0)
-    alpha: float = Field(2.0, ge=0)  # rank loss
-    beta: float = Field(0.5, ge=0)  # fine-grained cross-modal consistency
-
-
 class TrainSettings(Section):
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(18, ge=1)
     accumulation: int = Field(1, ge=1)
     lr: float = Field(5e-5, gt=0)
-    encoder_lr: float | None = Field(None, gt=0)  # of the image encoder, where it differs
     min_lr: float = Field(5e-6, ge=0)
     warmup_steps: int = Field(2000, ge=0)
     warmup_lr: float = Field(5e-7, ge=0)
@@ -175,72 +100,44 @@ class EvalSettings(Section):
     resamples: int = Field(10_000, ge=0)  # for intervals and paired tests; 0 leaves them out
 
 
-class Settings(Section):
+class RunSettings(Section):
+    """What the engine, the evaluation and the grids read; a system's own sections are fields of a subclass."""
+
+    # Settings that may change between the two halves of a run: they do not touch what it computes.
+    free: ClassVar[tuple[str, ...]] = (
+        *("name", "run", "eval.", "device", "threads", "data.test_split"),
+        *("train.workers", "train.checkpoint_minutes"),
+    )
+    # Sections that trained weights depend on: whoever opens a checkpoint must agree with it.
+    architecture: ClassVar[tuple[str, ...]] = ()
+
+    system: str = "revtaf"  # the name of an entry point in the group `revtaf.systems`
     name: str = "phantom"
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     threads: int | None = Field(None, ge=1)
     run: Path = Path("results/phantom")
-    memory: DataSettings | None = None  # the set whose train split is retrieved from; null: `data`
+    trained_on: DataSettings | None = None  # the set that was trained on, where it is not the tested one; null: `data`
     data: DataSettings = DataSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
-    encoder: EncoderSettings = EncoderSettings()
-    classifier: ClassifierSettings = ClassifierSettings()
-    lre: LRESettings = LRESettings()
-    fvtaf: FVTAFSettings = FVTAFSettings()
-    decoder: DecoderSettings = DecoderSettings()
-    generation: GenerationSettings = GenerationSettings()
-    loss: LossSettings = LossSettings()
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
 
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Settings:
-        for name in ("classifier", "fvtaf", "decoder"):
-            part = getattr(self, name)
-            if part.width % part.heads:
-                raise ValueError(f"{name}.width {part.width} does not divide into {name}.heads {part.heads}")
-        if self.encoder.image_size > self.encoder.resize:
-            raise ValueError(
-                f"encoder.image_size {self.encoder.image_size} exceeds encoder.resize {self.encoder.resize}"
-            )
-        if self.encoder.blind and (self.retrieves or self.classifier.memory):
-            raise ValueError(
-                "encoder.blind hides the image, but retrieved reports and entity prompts come from it too: it needs "
-                "lre.enabled=false fvtaf.enabled=false classifier.memory=false"
-            )
-        if self.generation.references != "retrieved" and not self.retrieves:
-            raise ValueError(
-                f"generation.references={self.generation.references}, but without lre and fvtaf no report is retrieved"
-            )
-        scorer = self.knowledge.entities == "scorer" and self.knowledge.imported is None
-        if self.encoder.weights == "scorer" and not scorer:
-            raise ValueError("encoder.weights=scorer needs knowledge.entities=scorer, whose network it takes")
-        if self.encoder.weights == "scorer" and self.encoder.backbone != self.knowledge.scorer_backbone:
-            raise ValueError(
-                f"encoder.weights: scorer is a {self.knowledge.scorer_backbone}, encoder.backbone is "
-                f"{self.encoder.backbone}; make knowledge.scorer_backbone equal"
-            )
-        room = POSITIONS_OF_BERT - 19
-        for name, tokens in (
-            ("decoder.max_tokens", self.decoder.max_tokens),
-            ("generation.max_new_tokens", self.generation.max_new_tokens),
-        ):
-            if tokens > room:
-                raise ValueError(f"{name} is {tokens}, the decoder has room for {room}")
-        if self.generation.min_new_tokens > self.generation.max_new_tokens:
-            raise ValueError("generation.min_new_tokens exceeds generation.max_new_tokens")
-        return self
-
     @property
     def training_data(self) -> DataSettings:
-        """The set that the model, its knowledge and its retrieval memory are fitted on."""
-        return self.memory or self.data
+        """The set that the model and its knowledge are fitted on."""
+        return self.trained_on or self.data
 
     @property
     def retrieves(self) -> bool:
         """Whether a retrieved report enters the model at all."""
-        return self.lre.enabled or self.fvtaf.enabled
+        return False
+
+    @property
+    def variant(self) -> str:
+        """What sets the results of a test apart from the plain ones of the same model ("-oracle"); part of a folder's
+        name."""
+        return ""
 
     @property
     def tests_on_validation(self) -> bool:
@@ -248,9 +145,26 @@ class Settings(Section):
         data, own = self.data, self.training_data
         return data.annotation == own.annotation and own.validation_split in data.test_split.split("+")
 
+    @property
+    def output(self) -> Path:
+        """The folder of this test's results. Trials and variants get folders of their own and never replace the real
+        result."""
+        name = f"{self.data.name}-{self.data.test_split.replace('+', '-')}"
+        name += f"-first{self.data.max_samples}" if self.data.max_samples else ""
+        return Path(self.run) / (name + self.variant)
 
-# What a checkpoint's weights depend on: a test run must agree with the run it loads.
-ARCHITECTURE = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
-# Settings that may change between the two halves of a run: they do not touch what it computes.
-FREE = ("name", "run", "eval.", "device", "threads", "data.test_split", "train.workers", "train.checkpoint_minutes")
+
+def places(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Keys that only say where a file lies: every field that holds a path. Moving a file changes none of a run."""
+    found = []
+    for key, field in model.model_fields.items():
+        kinds = {field.annotation, *getattr(field.annotation, "__args__", ())}
+        if Path in kinds:
+            found.append(prefix + key)
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, Section):
+                found += places(kind, f"{prefix}{key}.")
+    return found
+
+
 ADVANCED_MODELS = ("radgraph_model", "bertscore_model")  # keys of `eval`

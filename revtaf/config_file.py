@@ -1,12 +1,14 @@
 """Configuration files: YAML with `base:` inheritance, `key=value` overrides, strict keys with the nearest match.
 
-The resolved settings are written into the run folder by `save_settings`.
+`system:` chooses whose settings they are (`revtaf.systems`). The resolved settings are written into the run folder by
+`save_settings`.
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from revtaf.config import Section, Settings
+from revtaf import systems
+from revtaf.config import RENAMED, RunSettings, Section
 from revtaf.errors import UserError
 from revtaf.files import atomic_write
 
+log = logging.getLogger("revtaf")
 
-def load_settings(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
+
+def load_settings(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunSettings:
     """Read a YAML file, its bases first, then apply `key=value` overrides. Raises UserError."""
     return changed_settings(read_config(path), overrides, str(path))
 
@@ -29,19 +34,25 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return _read(Path(path), ())
 
 
-def changed_settings(content: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Settings:
+def changed_settings(content: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> RunSettings:
     """Settings of a read file after `key=value` overrides; `content` stays as it is. Raises UserError."""
     content = copy.deepcopy(content)
-    for override in overrides:
-        _apply(content, override)
+    given = [_parse(override) for override in overrides]
+    for key, value, _ in given:
+        if key == "system":  # first: it says which keys there are
+            content["system"] = value
+    model = _schema(content, where)
+    for key, value, override in given:
+        _apply(content, key, value, model, override)
     return parse_settings(content, where)
 
 
-def parse_settings(content: dict[str, Any], where: str) -> Settings:
-    """Check a mapping against the schema; errors name the key and the nearest known one."""
-    _check_keys(content, Settings, where, "")
+def parse_settings(content: dict[str, Any], where: str) -> RunSettings:
+    """Check a mapping against the schema of its system; errors name the key and the nearest known one."""
+    model = _schema(content, where)
+    _check_keys(content, model, where, "")
     try:
-        return Settings.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -53,16 +64,17 @@ def parse_settings(content: dict[str, Any], where: str) -> Settings:
 def differences(a: dict, b: dict, free: tuple[str, ...] = (), prefix: str = "") -> list[tuple[str, Any, Any]]:
     """Where two dumps of settings differ: (key, value in a, value in b); keys that begin with one of `free` aside."""
     result = []
-    for key in a:
-        name = prefix + key
-        if isinstance(a[key], dict) and isinstance(b[key], dict):
-            result += differences(a[key], b[key], free, f"{name}.")
-        elif a[key] != b[key] and not name.startswith(free):
-            result.append((name, a[key], b[key]))
+    for key in {**a, **b}:
+        name, before, now = prefix + key, a.get(key), b.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            result += differences(before, now, free, f"{name}.")
+        elif before != now and not name.startswith(free):
+            result.append((name, before, now))
     return result
 
 
-def save_settings(path: str | Path, settings: Settings) -> None:
+def save_settings(path: str | Path, settings: RunSettings) -> None:
+    """Write settings as YAML that `load_settings` reads back."""
     with atomic_write(path) as partial:
         content = settings.model_dump(mode="json")
         partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -92,6 +104,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
     base = content.pop("base", None)
+    content = _renamed(content, str(path))
     if base is None:
         return content
     return _merge(_read(path.parent / base, (*seen, path.resolve())), content)
@@ -105,15 +118,47 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _schema(content: dict[str, Any], where: str) -> type[RunSettings]:
+    name = content.get("system", RunSettings.model_fields["system"].default)
+    if not isinstance(name, str):
+        raise UserError(f"{where}: system: expected a name, got {name!r}")
+    return systems.find(name).settings
+
+
+def _renamed(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """The content of one file with the keys of earlier versions under today's names."""
+    content = copy.deepcopy(content)
+    for old, new in RENAMED.items():
+        *parents, key = old.split(".")
+        place = content
+        for part in parents:
+            place = place.get(part) if isinstance(place, dict) else None
+        if isinstance(place, dict) and key in place:
+            if new.split(".")[-1] in place:
+                raise UserError(f"{where}: '{old}' is the earlier name of '{new}'; keep one of them")
+            place[new.split(".")[-1]] = place.pop(key)
+            log.info("note: %s: '%s' is now called '%s'", where, old, new)
+    return content
+
+
+def _parse(override: str) -> tuple[str, Any, str]:
+    """key=value -> (today's key, value, the override as it was given)."""
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise UserError(f"override {override!r}: expected key=value, for example train.batch_size=8")
-    _check_path(key.split("."), override)
     try:
         value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError:
         value = text
+    for old, new in RENAMED.items():
+        if key == old or key.startswith(f"{old}."):
+            log.info("note: override %r: '%s' is now called '%s'", override, old, new)
+            return new + key[len(old) :], value, override
+    return key, value, override
+
+
+def _apply(content: dict[str, Any], key: str, value: Any, model: type[RunSettings], override: str) -> None:
+    _check_path(key.split("."), model, override)
     for part in key.split(".")[:-1]:
         if not isinstance(content.get(part), dict):
             content[part] = {}
@@ -121,8 +166,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
     content[key.split(".")[-1]] = value
 
 
-def _check_path(parts: list[str], override: str) -> None:
-    model: type[BaseModel] | None = Settings
+def _check_path(parts: list[str], settings: type[RunSettings], override: str) -> None:
+    model: type[BaseModel] | None = settings
     for i, part in enumerate(parts):
         if model is None:
             raise UserError(f"override {override!r}: '{'.'.join(parts[:i])}' is a value, not a section")

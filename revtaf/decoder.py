@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BlipTextConfig, BlipTextLMHeadModel
 
-from revtaf.config import DecoderSettings, GenerationSettings
+from revtaf.settings import DecoderSettings, GenerationSettings
 from revtaf.tokenizer import ReportTokenizer
 
 IGNORED = -100  # label of positions that carry no loss

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from revtaf.classifier import Classifier
-from revtaf.config import GenerationSettings, Settings
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder, Vision
 from revtaf.fvtaf.fcc import cosine_matrix, fcc_loss
@@ -28,6 +27,7 @@ from revtaf.labels import ENTITIES
 from revtaf.lre.ball import pairwise
 from revtaf.lre.hnn import HNN
 from revtaf.lre.rank_loss import rank_loss
+from revtaf.settings import GenerationSettings, Settings
 from revtaf.tokenizer import ReportTokenizer
 
 SCORE_FLOOR = 1e-4  # of a probability before its logit: +-9.2 at most
@@ -47,8 +47,8 @@ class Prompts(NamedTuple):
 
     memory: Tensor | None  # (B, K_m, V)
     local: Tensor  # (B, 75, W)
-    reference: Tensor | None  # (B, N, W)
-    reference_mask: Tensor | None  # (B, N)
+    retrieved: Tensor | None  # (B, N, W)
+    retrieved_mask: Tensor | None  # (B, N)
 
 
 @dataclass
@@ -104,14 +104,14 @@ class REVTAF(nn.Module):
             if fvtaf.enabled
             else None
         )
-        self.reference_project = (
+        self.retrieved_project = (
             nn.Linear(text_width, self.encoder.width) if lre.enabled and not fvtaf.enabled else None
         )
         width = self.fvtaf.out_width if self.fvtaf else self.encoder.width
         self.decoder = Decoder(settings.decoder, tokenizer, width, categories)
 
     @property
-    def needs_reference(self) -> bool:
+    def retrieves(self) -> bool:
         """Whether a retrieved report enters at all."""
         return self.settings.retrieves
 
@@ -148,11 +148,11 @@ class REVTAF(nn.Module):
         vision = self.encoder(images)
         logits = self.classifier(vision.pooled, prompts.memory)
         if self.fvtaf is not None:
-            mask = prompts.reference_mask if self.settings.fvtaf.mask_sentences else None
-            fusion = self.fvtaf(vision.patches, prompts.reference, mask, prompts.local)
+            mask = prompts.retrieved_mask if self.settings.fvtaf.mask_sentences else None
+            fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local)
             return Features(fusion.features, None, logits, fusion)
-        if self.reference_project is not None:
-            return Features(*self._append_reference(vision, prompts), logits, None)
+        if self.retrieved_project is not None:
+            return Features(*self._append_retrieved(vision, prompts), logits, None)
         return Features(vision.patches, None, logits, None)
 
     @torch.no_grad()
@@ -186,12 +186,12 @@ class REVTAF(nn.Module):
 
     def _consistency(self, fusion: Fusion, prompts: Prompts) -> Tensor:
         fvtaf = self.settings.fvtaf
-        cosine = cosine_matrix(prompts.reference, prompts.local)
-        mask = prompts.reference_mask if fvtaf.mask_sentences else None
+        cosine = cosine_matrix(prompts.retrieved, prompts.local)
+        mask = prompts.retrieved_mask if fvtaf.mask_sentences else None
         return fcc_loss(fusion.global_map, fusion.local_map, cosine, mask, iou=fvtaf.iou, upsample=fvtaf.upsample)
 
-    def _append_reference(self, vision: Vision, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    def _append_retrieved(self, vision: Vision, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Patches and the projected sentences of the retrieved report, side by side, with their mask."""
-        text = self.reference_project(prompts.reference)
+        text = self.retrieved_project(prompts.retrieved)
         valid = torch.ones(vision.patches.shape[:2], dtype=torch.bool, device=text.device)
-        return torch.cat([vision.patches, text], 1), torch.cat([valid, prompts.reference_mask], 1)
+        return torch.cat([vision.patches, text], 1), torch.cat([valid, prompts.retrieved_mask], 1)

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from revtaf.config import ARCHITECTURE, Settings
 from revtaf.config_file import load_settings, save_settings
 from revtaf.errors import UserError
+from revtaf.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent != FOLDER / "ablations")  # those are grids
@@ -72,7 +72,7 @@ def test_a_broken_file_is_named(tmp_path, text, says):
 
 def test_saved_settings_read_back_equal(tmp_path):
     """The config.yaml of a run folder is the run's configuration, nothing lost."""
-    settings = Settings(name="x", encoder={"weights": None}, memory={"name": "m"})
+    settings = Settings(name="x", encoder={"weights": None}, trained_on={"name": "m"})
     save_settings(tmp_path / "config.yaml", settings)
     assert load_settings(tmp_path / "config.yaml") == settings
 
@@ -84,4 +84,4 @@ def test_the_paper_run_has_the_papers_values():
     assert (s.train.lr, s.train.weight_decay, s.train.epochs, s.train.batch_size) == (5e-5, 0.05, 6, 18)
     assert (s.loss.alpha, s.loss.beta, s.lre.width, s.knowledge.text_width) == (2, 0.5, 512, 768)
     assert s.lre.metric == "hyperbolic" and s.fvtaf.attention == "mpsa" and s.lre.grp_source == "batch_labels"
-    assert set(ARCHITECTURE) < set(Settings.model_fields)
+    assert set(Settings.architecture) < set(Settings.model_fields)

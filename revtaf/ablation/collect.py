@@ -21,7 +21,7 @@ from scipy import stats
 from revtaf.ablation.grid import Grid, GridRow, Run
 from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer, mean_of
-from revtaf.config import Settings
+from revtaf.config import RunSettings
 from revtaf.errors import UserError
 from revtaf.eval import nlg, published, statistics
 from revtaf.eval.evaluate import SELECTED_HERE, labeler_note
@@ -227,7 +227,7 @@ def _extra(row: GridRow, runs: Sequence[Run], scored: Mapping[int, Scored]) -> d
     }
 
 
-def _printed_on(settings: Settings) -> str | None:
+def _printed_on(settings: RunSettings) -> str | None:
     data = settings.data
     whole = data.max_samples is None and published.PAPER_SPLITS.get(data.name) == data.test_split
     return data.name if whole else None
@@ -249,7 +249,7 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
     return {name: "; ".join(sorted(values)) for name, values in found.items() if values}
 
 
-def _notes(grid: Grid, settings: Settings, runs: Sequence[Run], first: Scored, scorer: Scorer) -> list[str]:
+def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored, scorer: Scorer) -> list[str]:
     notes = list(dict.fromkeys(scorer.notes))
     if note := labeler_note(first.labeler):
         notes.append(note)

@@ -20,7 +20,7 @@ from revtaf.ablation import figures
 from revtaf.ablation.grid import Grid, Run
 from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer
-from revtaf.config import Settings
+from revtaf.config import RunSettings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image, resize_crop
 from revtaf.features.build import select
@@ -115,13 +115,13 @@ def _first_runs(runs: Sequence[Run]) -> list[Run]:
     return list(first.values())
 
 
-def _studies(settings: Settings) -> dict[str, Study]:
+def _studies(settings: RunSettings) -> dict[str, Study]:
     """The tested studies by id."""
     data = settings.data
     return {s.id: s for s in select(load_annotations(data.annotation), data.test_split, data)}
 
 
-def _crop(study: Study, settings: Settings) -> np.ndarray:
+def _crop(study: Study, settings: RunSettings) -> np.ndarray:
     """The grey image that the model saw."""
     image = read_image(settings.data.images / study.image_path[0])
     return np.asarray(resize_crop(image, settings.encoder.resize, settings.encoder.image_size))

@@ -28,12 +28,11 @@ from typing import Any
 
 import yaml
 
-from revtaf.config import FREE, Settings
+from revtaf.config import RunSettings
 from revtaf.config_file import changed_settings, differences, read_config
 from revtaf.errors import UserError
 from revtaf.eval import floors
 from revtaf.files import digest
-from revtaf.system.open import output_name
 
 VIEWS = ("scores", "classes", "counts", "curve", "alignment", "retrieval", "advanced", "examples")
 TAKEN = (floors.RETRIEVED, floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)
@@ -66,9 +65,9 @@ class Run:
 
     row: GridRow
     seed: int
-    settings: Settings  # of the training; its `run` is the folder
-    tested: Settings  # of the row's test
-    plain: Settings  # of a test on the same samples without the row's own test settings: what is analysed
+    settings: RunSettings  # of the training; its `run` is the folder
+    tested: RunSettings  # of the row's test
+    plain: RunSettings  # of a test on the same samples without the row's own test settings: what is analysed
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def load_grid(path: str | Path) -> Grid:
     )
 
 
-def _settings_of(path: Path) -> Callable[..., Settings]:
+def _settings_of(path: Path) -> Callable[..., RunSettings]:
     """Makes the settings of a file with any overrides, and reads it once."""
     content = read_config(path)
     return lambda *overrides: changed_settings(content, overrides, str(path))
@@ -182,14 +181,17 @@ def _settings_of(path: Path) -> Callable[..., Settings]:
 
 def _check_apart(path: Path, runs: list[Run]) -> None:
     """Rows that test one model in two ways need two result folders, or the last would be taken for all of them."""
-    seen: dict[tuple, Run] = {}
+    seen: dict[Path, Run] = {}
     for run in runs:
-        key = (run.tested.run, output_name(run.tested))
+        key = run.tested.output
         other = seen.setdefault(key, run)
-        if found := differences(run.tested.model_dump(mode="json"), other.tested.model_dump(mode="json"), FREE):
+        if found := differences(
+            run.tested.model_dump(mode="json"), other.tested.model_dump(mode="json"), run.tested.free
+        ):
             raise UserError(
-                f"{path}: rows '{other.row.name}' and '{run.row.name}' test one model with another {found[0][0]} into "
-                f"one folder, {output_name(run.tested)}; only prompts, references, split and max_samples get their own"
+                f"{path}: rows '{other.row.name}' and '{run.row.name}' test one model with another "
+                f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, retrieved, split and "
+                "max_samples get their own"
             )
 
 
@@ -211,9 +213,9 @@ def text(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
 
 
-def _folder(changed: Settings, plain: Settings) -> str:
+def _folder(changed: RunSettings, plain: RunSettings) -> str:
     """Named by what differs from the base, so that equal runs meet and a folder says what it is."""
-    found = differences(changed.model_dump(mode="json"), plain.model_dump(mode="json"), (*FREE, "seed"))
+    found = differences(changed.model_dump(mode="json"), plain.model_dump(mode="json"), (*plain.free, "seed"))
     changes = sorted(f"{key}={text(value)}" for key, value, _ in found)
     name = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", ",".join(changes))
     if not name:

@@ -18,15 +18,15 @@ import torch
 from tqdm import tqdm
 
 from revtaf.ablation.grid import Run
-from revtaf.config import ADVANCED_MODELS, FREE
+from revtaf.config import ADVANCED_MODELS, places
 from revtaf.config_file import differences, load_settings
-from revtaf.engine.checkpoint import find_last
+from revtaf.engine.checkpoint import find_last, read_progress
+from revtaf.engine.folder import is_model
 from revtaf.errors import UserError
 from revtaf.features.store import alone
 from revtaf.files import read_json
 from revtaf.process import INTERRUPTED, USER_ERROR, configure
 from revtaf.system.analyses import RETRIEVAL, VERSION
-from revtaf.system.open import output_name
 
 LOG = "ablate.log"
 FAILED = 1  # exit code of a run that no message was written for
@@ -65,7 +65,7 @@ class Job:
 
 def result_folder(run: Run, plain: bool = False) -> Path:
     """Where a run's test results are; `plain`: those of the model as it is, without the row's test settings."""
-    return Path(run.settings.run) / output_name(run.plain if plain else run.tested)
+    return (run.plain if plain else run.tested).output
 
 
 def is_tested(run: Run) -> bool:
@@ -76,7 +76,7 @@ def is_tested(run: Run) -> bool:
     if last is None or not all(path.is_file() for path in (*needed, best, run.tested.data.annotation)):
         return False
     report = read_json(needed[0])
-    if not read_json(last / "progress.json").get("finished"):
+    if not read_progress(checkpoints).get("finished") or not is_model(checkpoints / "best"):
         return False
     if report["run"].get("checkpoint_epoch") != read_json(best)["epoch"]:
         return False
@@ -87,7 +87,8 @@ def is_tested(run: Run) -> bool:
     for name in ADVANCED_MODELS:
         if now["eval"][name] is not None and now["eval"][name] != then["eval"][name]:
             return False
-    return not differences(then, now, tuple(key for key in FREE if key != "data.test_split"))
+    free = (*run.tested.free, *places(type(run.tested)))
+    return not differences(then, now, tuple(key for key in free if key != "data.test_split"))
 
 
 def jobs_of(runs: Sequence[Run], analysed: set[str]) -> list[Job]:
@@ -162,9 +163,9 @@ def _work(job: Job, quiet: bool, parent: int, place: int) -> None:
     if cards > 1 and job.runs[0].settings.device in ("auto", "cuda"):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(cards)))).split(",")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[place % cards]
-    from revtaf.commands import run as commands
+    from revtaf.commands.test import analyse, test
+    from revtaf.commands.train import train
     from revtaf.engine.train import Interrupted
-    from revtaf.system.analyses import analyse
 
     job.folder.mkdir(parents=True, exist_ok=True)
     with open(job.folder / LOG, "a", encoding="utf-8") as file:
@@ -177,11 +178,11 @@ def _work(job: Job, quiet: bool, parent: int, place: int) -> None:
         start = time.monotonic()
         try:
             with alone(job.folder, "runs"):
-                commands.train(job.runs[0].settings)
+                train(job.runs[0].settings)
                 _drop_training_state(job.folder)
                 for run in job.runs:
                     if not is_tested(run):
-                        commands.test(run.tested)
+                        test(run.tested)
                 if job.analysed and job.to_analyse():
                     analyse(job.runs[0].plain)
             log.info("%s: %.0f s", job.name, time.monotonic() - start)
@@ -199,7 +200,7 @@ def _work(job: Job, quiet: bool, parent: int, place: int) -> None:
 def _drop_training_state(folder: Path) -> None:
     """A finished run is never resumed: of its last state, three models in size, only the record is kept."""
     last = find_last(folder / "checkpoints")
-    if last is None or not read_json(last / "progress.json").get("finished"):
+    if last is None or not read_progress(folder / "checkpoints").get("finished"):
         return
     for path in last.iterdir():
         if path.name != "progress.json":

@@ -11,7 +11,7 @@ import torch
 
 from revtaf.ablation.grid import Run
 from revtaf.ablation.runs import result_folder
-from revtaf.config import Settings
+from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
@@ -132,14 +132,14 @@ class Scorer:
             self._constant[place] = floors.constant_rows(train)
         return [self._constant[place][run.row.take]] * len(samples)
 
-    def _train_reports(self, settings: Settings) -> list[str]:
+    def _train_reports(self, settings: RunSettings) -> list[str]:
         data = settings.training_data
         key = (data.annotation, data.max_samples)
         if key not in self._train:
             self._train[key] = [s.report for s in select(load_annotations(data.annotation), "train", data)]
         return self._train[key]
 
-    def _labeler(self, settings: Settings) -> Labeler:
+    def _labeler(self, settings: RunSettings) -> Labeler:
         key = str(settings.knowledge)
         if key not in self._labelers:
             device = torch.device("cuda" if torch.cuda.is_available() and settings.device != "cpu" else "cpu")

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from revtaf.audit.checks import LEAK, NOT_CHECKED, NOTE, Line, Part, overlaps, references, repeated_reports, retrieved
 from revtaf.audit.labels import memory_by_labels, prompts_from_report, sample_rows, scores_in_sample
-from revtaf.config import Settings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.text import clean_report
 from revtaf.engine.runtime import read_jsonl
@@ -25,6 +24,7 @@ from revtaf.errors import UserError
 from revtaf.features import build
 from revtaf.features.arrays import Features
 from revtaf.knowledge.mentions import entity_mentions
+from revtaf.settings import Settings
 
 WIDTH = 120
 _SHORTEST_DETAIL = 40

@@ -1,4 +1,4 @@
-"""Checkpoints: `last` resumes a run bit for bit, `best` is what is tested.
+"""Checkpoints: `last` resumes a run bit for bit, `best` becomes the model (`revtaf.engine.folder`).
 
 Written beside their final name and renamed, so that an interruption leaves the previous one whole. Tensors only
 (safetensors, or torch files read with `weights_only`), the rest is JSON: reading one runs no code.
@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from revtaf.config import ARCHITECTURE, Settings
-from revtaf.config_file import load_settings, save_settings
+from revtaf.config_file import save_settings
+from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, write_json
-from revtaf.lre.reference import TrainingReferences
-from revtaf.model import REVTAF
-from revtaf.tokenizer import ReportTokenizer
+
+WEIGHTS, SETTINGS, META = "model.safetensors", "config.yaml", "meta.json"
+STATE = "system.safetensors"
 
 
 @dataclass
@@ -38,9 +40,10 @@ class Progress:
     finished: bool = False
 
 
-def save_last(folder: Path, accelerator: Accelerator, progress: Progress, references: TrainingReferences) -> None:
-    """The full training state (weights, optimiser, random states, this epoch's reference reports) as
-    `folder`/last. All processes call it."""
+def save_last(folder: Path, system: System, progress: Progress) -> None:
+    """The full training state (weights, optimisers, random states, the system's own) as `folder`/last. All processes
+    call it."""
+    accelerator = system.accelerator
     partial, final, old = (folder / name for name in (".last.partial", "last", ".last.old"))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -49,9 +52,10 @@ def save_last(folder: Path, accelerator: Accelerator, progress: Progress, refere
     accelerator.save_state(str(partial), safe_serialization=True)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        if references.table is not None:
-            save_file({"rows": references.table}, partial / "references.safetensors")
-        write_json(partial / "progress.json", {**asdict(progress), "processes": accelerator.num_processes})
+        if state := system.state():
+            save_file({name: value.contiguous() for name, value in state.items()}, partial / STATE)
+        record = {**asdict(progress), "processes": accelerator.num_processes, "identity": system.identity()}
+        write_json(partial / "progress.json", record)
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
             os.replace(final, old)
@@ -65,61 +69,64 @@ def find_last(folder: Path) -> Path | None:
     return next((folder / name for name in ("last", ".last.old") if (folder / name).is_dir()), None)
 
 
-def load_last(folder: Path, accelerator: Accelerator, references: TrainingReferences) -> Progress | None:
-    """Restore the state saved by `save_last`; None where there is none."""
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What the saved state in `folder` says of its run; empty where there is none."""
+    last = find_last(folder)
+    return {} if last is None else read_json(last / "progress.json", "training progress")
+
+
+def load_last(folder: Path, system: System) -> Progress | None:
+    """Restore the state saved by `save_last`; None where there is none. UserError where it is another run's."""
     found = find_last(folder)
     if found is None:
         return None
-    saved = read_json(found / "progress.json", "training progress")
+    accelerator: Accelerator = system.accelerator
+    saved = read_progress(folder)
     if saved.pop("processes", 1) != accelerator.num_processes:
         raise UserError(
             f"{found} was saved by another number of processes than {accelerator.num_processes}; "
             "continue with the same number, or delete it to start anew"
         )
+    check_identity(found, saved.pop("identity", None), system)
     try:
         progress = Progress(**saved)
         accelerator.load_state(str(found))
-        if (found / "references.safetensors").is_file():
-            references.table = load_file(found / "references.safetensors")["rows"]
-    except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        system.load_state(load_file(found / STATE) if (found / STATE).is_file() else {})
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f"{found} cannot be resumed: {error}; delete it to start anew") from None
     return progress
 
 
-def save_best(folder: Path, model: REVTAF, tokenizer: ReportTokenizer, settings: Settings, meta: dict) -> None:
-    """Weights, tokenizer, settings and what they scored, as `folder`/best."""
+def check_identity(where: Path, saved: Mapping[str, Any] | None, system: System) -> None:
+    """UserError where `where` was trained on something else than the system now has."""
+    own = system.identity()
+    if saved is not None and dict(saved) != own:
+        changed = [key for key in own if saved.get(key) != own[key]]
+        raise UserError(
+            f"{where} was trained on other features than there are now ({', '.join(changed)} differ): training data, "
+            "weights or knowledge settings have changed since, or the features were deleted and made again; restore "
+            "them, or train again"
+        )
+
+
+def save_best(folder: Path, system: System, meta: Mapping[str, Any]) -> None:
+    """Weights, settings, what they scored, and what the system adds, as `folder`/best."""
     with atomic_folder(folder / "best") as partial:
-        state = model.state_dict()
-        kept = set(_stored_names(state).values())
-        save_file({name: state[name].detach().cpu().contiguous() for name in kept}, partial / "model.safetensors")
-        tokenizer.save(partial / "tokenizer.json")
-        save_settings(partial / "config.yaml", settings)
-        write_json(partial / "meta.json", meta)
+        write_weights(partial / WEIGHTS, system.accelerator.unwrap_model(system.model))
+        system.save(partial)
+        save_settings(partial / SETTINGS, system.settings)
+        write_json(partial / META, dict(meta))
 
 
-def open_best(run: Path, settings: Settings) -> tuple[Path, ReportTokenizer, dict]:
-    """Find the checkpoint of a run and check that its architecture is the configured one."""
-    folder = Path(run) / "checkpoints" / "best"
-    if not (folder / "model.safetensors").is_file():
-        raise UserError(
-            f"no checkpoint in {folder}; train first: python -m revtaf train --config FILE, "
-            "or name another run with run=FOLDER"
-        )
-    saved = load_settings(folder / "config.yaml")
-    differences = []
-    for section in ARCHITECTURE:
-        a, b = getattr(saved, section).model_dump(), getattr(settings, section).model_dump()
-        differences += [f"{section}.{key}: {a[key]} -> {b[key]}" for key in a if a[key] != b[key]]
-    if differences:
-        raise UserError(
-            f"{folder} is a checkpoint of another architecture (checkpoint -> configuration): " + "; ".join(differences)
-        )
-    return folder, ReportTokenizer.load(folder / "tokenizer.json"), read_json(folder / "meta.json")
+def write_weights(path: Path, model: nn.Module) -> None:
+    """The tensors of a model, tied ones once."""
+    state = model.state_dict()
+    kept = set(_stored_names(state).values())
+    save_file({name: state[name].detach().cpu().contiguous() for name in kept}, path)
 
 
-def load_weights(folder: Path, model: REVTAF) -> None:
+def load_weights(path: Path, model: nn.Module) -> None:
     """Strictly: every tensor of the model is in the file, with its shape, and nothing else."""
-    path = folder / "model.safetensors"
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -138,7 +145,7 @@ def load_weights(folder: Path, model: REVTAF) -> None:
 
 
 def _stored_names(state: dict[str, Tensor]) -> dict[str, str]:
-    """Every tensor's name -> the name it is stored under: tied tensors (the decoder's output layer is its word
-    embedding) share the first one's."""
+    """Every tensor's name -> the name it is stored under: tied tensors (an output layer that is its word embedding)
+    share the first one's."""
     first: dict[tuple, str] = {}
     return {name: first.setdefault((value.data_ptr(), value.shape), name) for name, value in state.items()}

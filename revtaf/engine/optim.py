@@ -1,8 +1,9 @@
-"""AdamW, linear warm-up and cosine decay (METHOD section 7)."""
+"""AdamW, linear warm-up and cosine decay (docs/method.md section 7)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -10,28 +11,19 @@ from torch import nn
 from revtaf.config import TrainSettings
 
 
-def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """Weight decay on matrices only; the image encoder may have a learning rate of its own.
+def adamw(parts: Mapping[str, tuple[Iterable[nn.Parameter], float]], settings: TrainSettings) -> torch.optim.AdamW:
+    """name -> (parameters, learning rate at its peak). Weight decay on matrices only; frozen parameters are left out.
 
-    Each group carries `relative`, its learning rate as a multiple of the schedule's.
+    Each group carries its part's `name` and `relative`, its learning rate as a multiple of the schedule's.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            key = (name.startswith("encoder."), parameter.ndim > 1)
-            groups.setdefault(key, []).append(parameter)
-    ratio = (settings.encoder_lr or settings.lr) / settings.lr
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "weight_decay": settings.weight_decay if matrix else 0.0,
-                "relative": ratio if encoder else 1.0,
-            }
-            for (encoder, matrix), parameters in groups.items()
-        ],
-        lr=settings.lr,
-    )
+    groups = []
+    for name, (parameters, rate) in parts.items():
+        trained = [p for p in parameters if p.requires_grad]
+        for matrix in (True, False):
+            if chosen := [p for p in trained if (p.ndim > 1) == matrix]:
+                decay = settings.weight_decay if matrix else 0.0
+                groups.append({"params": chosen, "weight_decay": decay, "name": name, "relative": rate / settings.lr})
+    return torch.optim.AdamW(groups, lr=settings.lr)
 
 
 def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
@@ -47,5 +39,6 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Every group at its own multiple of `rate`."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["relative"]
+        group["lr"] = rate * group.get("relative", 1.0)

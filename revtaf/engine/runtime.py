@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from revtaf import __version__
-from revtaf.config import Settings
+from revtaf.config import RunSettings
 from revtaf.config_file import save_settings
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, write_json
@@ -27,7 +27,7 @@ from revtaf.files import atomic_write, write_json
 log = logging.getLogger("revtaf")
 
 
-def make_accelerator(settings: Settings) -> Accelerator:
+def make_accelerator(settings: RunSettings) -> Accelerator:
     """Device, precision and processes. `device: auto` takes CUDA where there is one."""
     wanted = settings.device
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
@@ -56,7 +56,7 @@ def seed_everything(seed: int, process: int = 0) -> None:
     torch.manual_seed(seed + process)
 
 
-def open_run(settings: Settings) -> Path:
+def open_run(settings: RunSettings) -> Path:
     """Create the run folder and write what the run is: config.yaml, env.json."""
     folder = Path(settings.run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def log_to(folder: Path) -> None:
     log.addHandler(handler)
 
 
-def environment(settings: Settings) -> dict:
+def environment(settings: RunSettings) -> dict:
     packages = ("torch", "torchvision", "transformers", "accelerate", "geoopt", "pot", "numpy")
     cuda = torch.cuda.is_available()
     return {

@@ -1,4 +1,4 @@
-"""Training (paper section 4.1; METHOD section 7): the loop, validation after each epoch, the best checkpoint."""
+"""Training (paper section 4.1; docs/method.md section 7): loop, validation after each epoch, best checkpoint."""
 
 from __future__ import annotations
 
@@ -6,119 +6,114 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from revtaf.config import Settings
+from revtaf.engine.batches import EpochBatches, train_loader
 from revtaf.engine.checkpoint import Progress, load_last, save_best, save_last
-from revtaf.engine.optim import learning_rate, make_optimizer, set_learning_rate
+from revtaf.engine.optim import learning_rate, set_learning_rate
 from revtaf.engine.runtime import append_jsonl, read_jsonl, write_jsonl
+from revtaf.engine.system import System
 from revtaf.errors import UserError
-from revtaf.lre.reference import TrainingReferences
-from revtaf.model import Losses
-from revtaf.system.dataset import EpochBatches, train_loader
-from revtaf.system.session import Session
-from revtaf.system.write import retrieval_index
 
 log = logging.getLogger("revtaf")
-
-# Called after an epoch with (session, write reports?) -> {"score": .., "tie": .., anything worth logging}.
-Validate = Callable[[Session, bool], dict]
 
 
 class Interrupted(Exception):
     """The run was asked to stop, and has saved its state."""
 
 
-def total_loss(losses: Losses, settings: Settings) -> torch.Tensor:
-    """Eq. 15 and the baseline's classification term: L_lm + 4 L_cls + alpha L_rank + beta L_fcc."""
-    w = settings.loss
-    return losses.lm + w.classification * losses.disease + w.alpha * losses.rank + w.beta * losses.consistency
+def objective(losses: dict[str, Tensor], system: System) -> Tensor:
+    """The weighted sum of a system's losses (paper Eq. 15), in the order of its weights."""
+    first, *others = (system.weights[name] * losses[name] for name in system.weights)
+    return sum(others, first)
 
 
-def fit(session: Session, folder: Path, validate: Validate) -> Progress:
+def fit(system: System, folder: Path) -> Progress:
     """Train to the configured number of epochs, from the last saved state where there is one."""
-    settings, accelerator = session.settings, session.accelerator
-    dataset = session.train_set()
+    train, accelerator = system.settings.train, system.accelerator
+    dataset = system.train_set()
     if len(dataset) < 2:
         raise UserError("training needs at least two samples")
-    batches = EpochBatches(len(dataset), settings.train.batch_size, settings.seed, accelerator.num_processes)
-    optimizer = make_optimizer(session.model, settings.train)
-    loader = train_loader(dataset, batches, settings.train.workers)
-    references = _references(session)
-    session.model, optimizer, loader = accelerator.prepare(session.model, optimizer, loader)
+    batches = EpochBatches(len(dataset), train.batch_size, system.settings.seed, accelerator.num_processes)
+    loader = train_loader(dataset, batches, train.workers)
+    prepared = accelerator.prepare(system.model, loader, *system.optimizers())
+    system.model, loader, optimizers = prepared[0], prepared[1], list(prepared[2:])
 
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    progress = load_last(checkpoints, accelerator, references) or Progress()
+    progress = load_last(checkpoints, system) or Progress()
     if progress.step:
         log.info("resuming after %d epochs and %d batches", progress.epoch, progress.batch)
+    else:
+        system.before_training()
     if accelerator.is_main_process:  # lines behind the last saved state will be written again
         kept = [r for r in read_jsonl(folder / "metrics.jsonl") if r["step"] <= progress.step]
         write_jsonl(folder / "metrics.jsonl", kept)
 
     stop = _StopRequest()
     with stop:
-        while progress.epoch < settings.train.epochs:
+        while progress.epoch < train.epochs:
             batches.move_to(progress.epoch, progress.batch)
-            if progress.batch == 0:  # a resumed epoch goes on with the references that it began with
-                references.start_epoch(lambda: retrieval_index(session), fixed=not settings.lre.enabled)
-            train_one_epoch(session, loader, batches, optimizer, references, progress, folder, stop)
+            if progress.batch == 0:
+                system.start_epoch()
+            train_one_epoch(system, loader, batches, optimizers, progress, folder, dataset.ids, stop)
             progress.epoch, progress.batch = progress.epoch + 1, 0
-            _after_epoch(session, folder, progress, references, validate)
+            _after_epoch(system, folder, progress)
     return progress
 
 
 def train_one_epoch(
-    session: Session,
+    system: System,
     loader: DataLoader,
     batches: EpochBatches,
-    optimizer: torch.optim.Optimizer,
-    references: TrainingReferences,
+    optimizers: list[Optimizer],
     progress: Progress,
     folder: Path,
+    ids: list[str],
     stop: _StopRequest,
 ) -> None:
     """From `progress.batch` to the end of the epoch; saves and raises Interrupted when asked to stop."""
-    settings, accelerator, model = session.settings, session.accelerator, session.model
-    processes, accumulation = accelerator.num_processes, settings.train.accumulation
-    updates = math.ceil(batches.count // processes / accumulation) * settings.train.epochs
+    train, accelerator, model = system.settings.train, system.accelerator, system.model
+    processes = accelerator.num_processes
+    updates = math.ceil(batches.count // processes / train.accumulation) * train.epochs
     started = saved = time.monotonic()
     model.train()
-    title = f"epoch {progress.epoch + 1}/{settings.train.epochs}"
+    title = f"epoch {progress.epoch + 1}/{train.epochs}"
     bar = tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process)
     for batch in bar:
-        rate = learning_rate(progress.step, updates, settings.train)
-        set_learning_rate(optimizer, rate)
-        rows = references.rows(batch.rows.cpu(), progress.epoch * batches.count + progress.batch)
+        rate = learning_rate(progress.step, updates, train)
+        for optimizer in optimizers:
+            set_learning_rate(optimizer, rate)
         with accelerator.accumulate(model):
-            losses = model(batch.images, batch.scores, batch.statuses, batch.tokens, session.prompts(batch, rows))
-            loss = total_loss(losses, settings)
+            losses = system.losses(batch, progress.epoch * batches.count + progress.batch)
+            loss = objective(losses, system)
             if not torch.isfinite(loss):
-                _stop_on_non_finite(session, losses, batch.rows, progress)
+                _stop_on_non_finite(losses, [ids[row] for row in batch.rows.tolist()], progress)
             accelerator.backward(loss)
-            if accelerator.sync_gradients and settings.train.clip_value is not None:
-                accelerator.clip_grad_value_(model.parameters(), settings.train.clip_value)
-            optimizer.step()
-            optimizer.zero_grad()
+            if accelerator.sync_gradients and train.clip_value is not None:
+                accelerator.clip_grad_value_(model.parameters(), train.clip_value)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
         progress.batch += processes
         progress.step += accelerator.sync_gradients
-        values = {name: round(value.item(), 5) for name, value in losses._asdict().items()}
-        bar.set_postfix(loss=f"{loss.item():.3f}", lm=f"{values['lm']:.3f}")
+        values = {name: round(value.item(), 5) for name, value in losses.items()}
+        bar.set_postfix(loss=f"{loss.item():.3f}", **{name: f"{value:.3f}" for name, value in [*values.items()][:1]})
         if accelerator.is_main_process:
-            record = {"step": progress.step, "epoch": progress.epoch + 1, "lr": rate, **values}
+            record = {"step": progress.step, "epoch": progress.epoch + 1, "lr": rate, "losses": values}
             append_jsonl(folder / "metrics.jsonl", record)
         if accelerator.sync_gradients:
-            late = time.monotonic() - saved > 60 * settings.train.checkpoint_minutes
+            late = time.monotonic() - saved > 60 * train.checkpoint_minutes
             wanted, stopping = _agree(accelerator, late or stop.requested, stop.requested)
             if wanted:
-                save_last(folder / "checkpoints", accelerator, progress, references)
+                save_last(folder / "checkpoints", system, progress)
                 saved = time.monotonic()
             if stopping:
                 raise Interrupted(f"stopped in {title}; the same command continues from here")
@@ -126,7 +121,7 @@ def train_one_epoch(
 
 
 def is_better(results: dict, progress: Progress) -> bool:
-    """By "score"; equal scores by "tie". Early epochs often write the same statuses: the text then decides."""
+    """By "score"; equal scores by "tie". Early epochs often write the same: the tie then decides."""
     if "score" not in results:
         return False
     return (results["score"], results["tie"]) > (progress.best_score, progress.best_tie)
@@ -140,15 +135,12 @@ def _agree(accelerator: Accelerator, *wishes: bool) -> list[bool]:
     return [bool(v > 0) for v in accelerator.reduce(votes, reduction="sum")]
 
 
-def _after_epoch(
-    session: Session, folder: Path, progress: Progress, references: TrainingReferences, validate: Validate
-) -> None:
-    """Validate, keep the best by example-based CE F1, save the state."""
-    settings, accelerator = session.settings, session.accelerator
-    last = progress.epoch == settings.train.epochs
-    write = last or progress.epoch % settings.train.validate_every == 0
-    results = validate(session, write)
-    if accelerator.is_main_process:
+def _after_epoch(system: System, folder: Path, progress: Progress) -> None:
+    """Validate, keep the best by the system's score, save the state."""
+    train, main = system.settings.train, system.accelerator.is_main_process
+    last = progress.epoch == train.epochs
+    results = system.validate(last or progress.epoch % train.validate_every == 0)
+    if main:
         record = {"step": progress.step, "epoch": progress.epoch, "validation": results}
         append_jsonl(folder / "metrics.jsonl", record)
         shown = ", ".join(f"{k} {v:.4f}" for k, v in results.items() if isinstance(v, float))
@@ -156,36 +148,16 @@ def _after_epoch(
     if is_better(results, progress):
         progress.best_score, progress.best_tie = results["score"], results["tie"]
         progress.best_epoch = progress.epoch
-        if accelerator.is_main_process:
-            meta = {
-                "epoch": progress.epoch,
-                "step": progress.step,
-                "categories": session.categories,
-                "features": session.knowledge.key,
-                "fingerprint": session.knowledge.fingerprint,
-                "validation": results,
-                "sources": session.notes,
-            }
-            model = accelerator.unwrap_model(session.model)
-            save_best(folder / "checkpoints", model, session.tokenizer, settings, meta)
+        if main:
+            meta = {"epoch": progress.epoch, "step": progress.step, "validation": results}
+            meta |= {"identity": system.identity(), "sources": system.notes}
+            save_best(folder / "checkpoints", system, meta)
     progress.finished = last
-    save_last(folder / "checkpoints", accelerator, progress, references)
+    save_last(folder / "checkpoints", system, progress)
 
 
-def _references(session: Session) -> TrainingReferences:
-    train, lre = session.knowledge.train, session.settings.lre
-    # Without LRE, retrieval is by the raw entity scores, in training as at test.
-    source = lre.grp_source if lre.enabled else "learned"
-    if not session.model.needs_reference:
-        source = "none"
-    statuses = torch.from_numpy(np.array(train.statuses))
-    nearest = torch.from_numpy(session.knowledge.texts.nearest.astype(np.int64))
-    return TrainingReferences(source, statuses, train.patients, nearest, session.settings.seed)
-
-
-def _stop_on_non_finite(session: Session, losses: Losses, rows: torch.Tensor, progress: Progress) -> None:
-    ids = [session.knowledge.train.ids[row] for row in rows.tolist()]
-    values = ", ".join(f"{name} {value.item()}" for name, value in losses._asdict().items())
+def _stop_on_non_finite(losses: dict[str, Tensor], ids: list[str], progress: Progress) -> None:
+    values = ", ".join(f"{name} {value.item()}" for name, value in losses.items())
     raise UserError(
         f"the loss is not finite at step {progress.step} ({values}); batch: {', '.join(ids)}. "
         "Look at these samples, lower train.lr, or set train.precision=no"

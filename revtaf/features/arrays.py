@@ -20,7 +20,7 @@ from revtaf.files import atomic_folder, digest, read_json, sha256, write_json
 
 MANIFEST = "manifest.json"
 REMEDY = "delete the folder, it is made again"
-Record = TypeVar("Record", "Features", "ReferenceTexts")
+Record = TypeVar("Record", "Features", "TextTables")
 
 
 @dataclass
@@ -39,8 +39,8 @@ class Features:
 
 
 @dataclass
-class ReferenceTexts:
-    """The retrieval memory's texts. N training samples, R distinct reports, U distinct sentences, W text width."""
+class TextTables:
+    """The training set's texts. N training samples, R distinct reports, U distinct sentences, W text width."""
 
     report_ids: np.ndarray  # (N,) int32: the report of each training sample
     offsets: np.ndarray  # (R + 1,) int64: report r owns sentence_ids[offsets[r]:offsets[r + 1]]
@@ -55,7 +55,7 @@ class ReferenceTexts:
         return (self.reports if len(self.reports) else self.sentences).shape[1]
 
 
-def save_arrays(folder: str | Path, record: Features | ReferenceTexts, producer: dict) -> None:
+def save_arrays(folder: str | Path, record: Features | TextTables, producer: dict) -> None:
     """Write a record; `producer` says what made it."""
     values = {f.name: getattr(record, f.name) for f in fields(record)}
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}

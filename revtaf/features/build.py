@@ -6,20 +6,22 @@ stages and what each depends on: `revtaf.features.stages`.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from revtaf.config import DataSettings, Settings
+from revtaf.config import DataSettings
 from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations
 from revtaf.errors import UserError
 from revtaf.features import imported, stages
-from revtaf.features.arrays import Features, ReferenceTexts, fingerprint
+from revtaf.features.arrays import Features, TextTables, fingerprint
 from revtaf.features.blocks import WHOLE, Shard, Waiting
 from revtaf.features.label_cache import CachedLabeler
 from revtaf.features.store import FeatureStore, Missing
@@ -27,6 +29,7 @@ from revtaf.knowledge.base import EntityModel, Labeler
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.prompts.local import triplet_texts
+from revtaf.settings import Settings
 
 log = logging.getLogger("revtaf")
 
@@ -39,13 +42,14 @@ class Knowledge:
     scorer: EntityScorer | None  # where one was fitted
     scorer_mark: str  # changes with it
     train: Features
-    texts: ReferenceTexts
+    texts: TextTables
     triplets: list[str] | None  # the local prompts in words; imported ones are vectors only
-    studies: list[Study]  # of the training split, in the rows' order
+    studies: list[Study] | None  # of the training split, in the rows' order; None where a model was opened
     remembered: Path  # where a slow labeler's answers are kept
     key: str  # of what the features were made of
     fingerprint: str  # of the features themselves: another machine's refit differs
     notes: dict[str, str]  # for the run's report: what was used, and what was not there
+    kept_reports: Path | None = None  # of an opened model: its reports.jsonl
 
     @cached_property
     def labeler(self) -> Labeler:
@@ -53,7 +57,23 @@ class Knowledge:
 
     @property
     def entities(self) -> EntityModel:
+        """What gives the entity scores of an image that the features do not hold."""
+        if self.scorer is None and not self.components.medklip:
+            raise UserError(
+                f"knowledge.medklip: {self.components.settings.medklip} is not there; the model looks at images with "
+                "MedKLIP: put the file there, or name its place with knowledge.medklip=PATH"
+            )
         return self.scorer or self.components.image_model
+
+    @cached_property
+    def reports(self) -> list[str] | None:
+        """The raw training reports, in the rows' order; None where an opened model came without them."""
+        if self.studies is not None:
+            return [study.report for study in self.studies]
+        if self.kept_reports is None or not self.kept_reports.is_file():
+            return None
+        with open(self.kept_reports, encoding="utf-8") as file:
+            return [json.loads(line)["report"] for line in file]
 
 
 def select(annotations: Annotations, split: str, data: DataSettings) -> list[Study]:
@@ -132,7 +152,7 @@ def _training(settings: Settings, device: torch.device, store: FeatureStore) -> 
     if waiting:
         raise Waiting("; ".join(waiting))
 
-    texts = ReferenceTexts(**tables, reports=reports, nearest=np.zeros(0, np.int32))
+    texts = TextTables(**tables, reports=reports, nearest=np.zeros(0, np.int32))
     size = settings.classifier.memory_size
     memory = _memory(store, queries, scores["scores"], patients, scores["scores"], texts, patients, size, device)
     texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
@@ -165,17 +185,45 @@ def _split(
         if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
             raise Missing(f"{folder} has no {split}")
         return imported.load_split(folder, split, studies), studies
+    count = knowledge.train.statuses.shape[1]
+    statuses = stages.report_statuses(store, studies, knowledge.components, lambda: knowledge.labeler, count)
+    return _seen(knowledge, settings, data, studies, statuses, device, store), studies
+
+
+def image_features(
+    knowledge: Knowledge, settings: Settings, images: Sequence[Path], device: torch.device
+) -> tuple[Features, list[Study], DataSettings]:
+    """Features of images that belong to no data set, in their order; their statuses are blank, their reports empty."""
+    if settings.knowledge.imported:
+        raise UserError("the model was trained on imported features, whose makers alone can make those of new images")
+    studies = [Study(id=str(path), image_path=(str(Path(path).resolve()),), report="") for path in images]
+    statuses = np.zeros((len(studies), knowledge.train.statuses.shape[1]), dtype=np.uint8)
+    with tempfile.TemporaryDirectory(prefix="revtaf-") as place:
+        data = settings.data.model_copy(update={"images": Path(place), "features": Path(place), "packed": False})
+        features = _seen(knowledge, settings, data, studies, statuses, device, FeatureStore(Path(place)))
+        arrays = {name: np.array(getattr(features, name)) for name in ("scores", "codes", "memory")}  # off the disk
+    return replace(features, **arrays), studies, data
+
+
+def _seen(
+    knowledge: Knowledge,
+    settings: Settings,
+    data: DataSettings,
+    studies: list[Study],
+    statuses: np.ndarray,
+    device: torch.device,
+    store: FeatureStore,
+) -> Features:
+    """What the experts see in the images of `studies`, and the classifier's memory of each."""
     components, train, texts = knowledge.components, knowledge.train, knowledge.texts
     patients = [s.patient for s in studies]
-    count = train.statuses.shape[1]
-    statuses = stages.report_statuses(store, studies, components, lambda: knowledge.labeler, count)
     identity = components.identity["entities"] if components.medklip else ["fitted", knowledge.scorer_mark]
     scores = stages.model_scores(store, studies, data, lambda: knowledge.entities, identity, device)
     by_clip = settings.knowledge.memory == "clip"
     queries = stages.clip_images(store, studies, data, components) if by_clip else None
     k = train.memory.shape[1]
     memory = _memory(store, queries, scores["scores"], patients, train.scores, texts, train.patients, k, device)
-    return Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory), studies
+    return Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory)
 
 
 def _memory(
@@ -184,7 +232,7 @@ def _memory(
     scores: np.ndarray,
     patients: list[str],
     train_scores: np.ndarray,
-    texts: ReferenceTexts,
+    texts: TextTables,
     train_patients: list[str],
     size: int,
     device: torch.device,
@@ -195,7 +243,7 @@ def _memory(
     return stages.memory_rows(store, queries, patients, *space, train_patients, metric, size, device)
 
 
-def _memory_space(clip_queries, train_scores: np.ndarray, texts: ReferenceTexts, patients: list[str]):
+def _memory_space(clip_queries, train_scores: np.ndarray, texts: TextTables, patients: list[str]):
     """What the memory is searched in: vectors (M, D), and the training rows (M,) that they stand for.
 
     Of CLIP's reports, one of a kind for each patient, however many images show it.

@@ -10,10 +10,10 @@ import numpy as np
 
 from revtaf.data.annotations import Study
 from revtaf.errors import UserError
-from revtaf.features.arrays import Features, ReferenceTexts, load_arrays
+from revtaf.features.arrays import Features, TextTables, load_arrays
 
 
-def load_training(folder: Path, studies: Sequence[Study]) -> tuple[Features, ReferenceTexts]:
+def load_training(folder: Path, studies: Sequence[Study]) -> tuple[Features, TextTables]:
     """Features of the training split and the texts of the memory. UserError where the studies are others."""
     train = load_arrays(_part(folder, "train"), Features)
     if train.ids != [s.id for s in studies]:
@@ -21,7 +21,7 @@ def load_training(folder: Path, studies: Sequence[Study]) -> tuple[Features, Ref
             f"knowledge.imported: {folder}/train has {len(train):,} samples, the annotation {len(studies):,} or in "
             "another order; use the annotation that `prepare import` wrote, without data.max_samples"
         )
-    return train, load_arrays(_part(folder, "texts"), ReferenceTexts)
+    return train, load_arrays(_part(folder, "texts"), TextTables)
 
 
 def load_split(folder: Path, split: str, studies: Sequence[Study]) -> Features:

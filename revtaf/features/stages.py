@@ -161,7 +161,7 @@ class DistinctTexts:
 def text_tables(
     store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components, seed: int
 ) -> Arrays:
-    """Sentences and triplets as vectors, and which report has which: fields of `ReferenceTexts`."""
+    """Sentences and triplets as vectors, and which report has which: fields of `TextTables`."""
     texts, triplets = DistinctTexts(studies, data), triplet_texts()
     width = components.settings.text_width
 
@@ -172,9 +172,8 @@ def text_tables(
             work.compute(lambda rows: {"vectors": _half(components.text.encode(everything[rows]))}, shard)
             vectors = work.read()["vectors"]
         else:
-            with threadpool_limits(1):  # the last digits of a decomposition depend on the number of threads
-                encoder = TfidfEncoder(width).fit(texts.sentences, triplets, seed)
-                vectors = _half(encoder.encode(everything))
+            with threadpool_limits(1):
+                vectors = _half(fit_text_encoder(texts.sentences, width, seed).encode(everything))
         arrays = {name: getattr(texts, name) for name in ("report_ids", "offsets", "sentence_ids")}
         return arrays | {"triplets": vectors[: len(triplets)], "sentences": vectors[len(triplets) :]}, None
 
@@ -182,6 +181,12 @@ def text_tables(
     producer = {"version": VERSION, "encoder": components.identity["text"], **fitted}
     producer |= {"texts": digest(texts.reports, texts.report_ids.tolist())}
     return store.get("texts", producer, build)
+
+
+def fit_text_encoder(distinct: Sequence[str], width: int, seed: int) -> TfidfEncoder:
+    """The stand-in of Bio_ClinicalBERT, fitted on the distinct training sentences and the triplets."""
+    with threadpool_limits(1):  # the last digits of a decomposition depend on the number of threads
+        return TfidfEncoder(width).fit(distinct, triplet_texts(), seed)
 
 
 def clip_reports(

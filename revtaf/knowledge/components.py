@@ -69,6 +69,19 @@ class Components:
         return result
 
     @property
+    def files(self) -> dict[str, list[Path]]:
+        """The files of the experts in use, by the key that says where they are; those that label or look at images,
+        which an opened model still needs."""
+        s, found = self.settings, {}
+        if s.labeler == "chexbert":
+            found |= {"knowledge.chexbert": [s.chexbert], "knowledge.chexbert_vocabulary": [s.chexbert_vocabulary]}
+        if s.entities == "medklip":
+            found |= {"knowledge.medklip": [s.medklip], "knowledge.bio_clinicalbert": [*bert_files(s.bio_clinicalbert)]}
+        if s.memory == "clip":
+            found["knowledge.clip"] = [s.clip]
+        return {key: [path for path in paths if path.is_file()] for key, paths in found.items()}
+
+    @property
     def notes(self) -> dict[str, str]:
         s = self.settings
         words = "the given explanations" if s.explanations else "our own explanations, not those it was trained with"

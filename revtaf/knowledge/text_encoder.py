@@ -8,11 +8,17 @@ part in the fit, so that sentences (GRP) and triplets (LRP) lie in one space, wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
 from scipy.sparse import hstack
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
+
+from revtaf.errors import UserError
+from revtaf.files import read_json, write_json
 
 FIT_LIMIT = 60_000  # texts in the SVD: more do not change the leading directions, only the time
 
@@ -58,6 +64,28 @@ class TfidfEncoder:
         vectors /= np.maximum(norms, 1e-6)  # a text without a known word stays the zero vector
         missing = self.width - vectors.shape[1]
         return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
+
+    def save(self, folder: Path) -> None:
+        """Into a folder, as JSON (terms) and safetensors; `load` gives the same vectors to the last bit."""
+        folder.mkdir(parents=True, exist_ok=True)
+        terms = [[str(term) for term in v.get_feature_names_out()] for v in self.vectorizers]
+        write_json(folder / "terms.json", {"name": self.name, "width": self.width, "terms": terms}, indent=None)
+        idf = {f"idf.{i}": torch.from_numpy(np.array(v.idf_)) for i, v in enumerate(self.vectorizers)}
+        save_file(idf | {"components": torch.from_numpy(self.components)}, folder / "tfidf.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> TfidfEncoder:
+        """What `save` wrote; UserError where it is of another kind."""
+        content = read_json(folder / "terms.json", "text encoder")
+        if content.get("name") != cls.name:
+            raise UserError(f"{folder} is a text encoder of kind {content.get('name')}, expected {cls.name}")
+        tensors = load_file(folder / "tfidf.safetensors")
+        encoder = cls(content["width"])
+        for i, (vectorizer, terms) in enumerate(zip(encoder.vectorizers, content["terms"], strict=True)):
+            vectorizer.vocabulary = {term: column for column, term in enumerate(terms)}
+            vectorizer.idf_ = tensors[f"idf.{i}"].numpy()
+        encoder.components = tensors["components"].numpy()
+        return encoder
 
     def _matrix(self, texts: Sequence[str]):
         return hstack([v.transform(texts) for v in self.vectorizers], format="csr")

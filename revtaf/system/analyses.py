@@ -1,4 +1,4 @@
-"""`revtaf analyse`: what a trained model's scores do not say. Where its maps look, and what its retriever finds.
+"""What a trained REVTAF's scores do not say: where its maps look, and what its retriever finds (`revtaf analyse`).
 
 Into the folder of the tested split go `alignment.json` (where the split has boxes and the model has maps), and
 `retrieval.json` and `ball.png` (where anything is retrieved). Statistics are kept by sample, so that several runs are
@@ -18,19 +18,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from revtaf.config import Settings
+from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import crop_box, image_size
 from revtaf.data.text import clean_report, sentences
+from revtaf.engine.batches import eval_loader
 from revtaf.eval import alignment, retrieval
 from revtaf.eval.alignment import FINDINGS, Tally
+from revtaf.features.build import select
 from revtaf.files import write_json
 from revtaf.labels import CATEGORIES, ENTITIES, POSITIVE
 from revtaf.lre.ball import METRICS
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.labels import nearest_by_status
-from revtaf.lre.reference import fixed_references
-from revtaf.system.dataset import ReportDataset, eval_loader
-from revtaf.system.open import Trained, open_trained
+from revtaf.lre.retrieved import fixed_retrieved
+from revtaf.system.dataset import ReportDataset
+from revtaf.system.session import Session
 from revtaf.system.write import embed_all
 
 ALIGNMENT, RETRIEVAL, BALL = "alignment.json", "retrieval.json", "ball.png"
@@ -40,23 +42,21 @@ ORACLE_ROW = "nearest by true statuses (oracle)"
 log = logging.getLogger("revtaf")
 
 
-def analyse(settings: Settings) -> list[Path]:
-    """Both analyses of a trained run on `data.test_split`; returns the files written. Raises UserError as `test`."""
-    trained = open_trained(settings)
-    trained.folder.mkdir(parents=True, exist_ok=True)
+def analyse(session: Session, folder: Path) -> list[Path]:
+    """Both analyses of a trained model on its tested split, into `folder`; returns the files written."""
     written = []
-    if trained.session.model.fvtaf is not None:
-        if content := align(trained):
-            written.append(trained.folder / ALIGNMENT)
+    if session.model.fvtaf is not None:
+        if content := align(session):
+            written.append(folder / ALIGNMENT)
             write_json(written[-1], content, indent=None)
         else:
-            log.info("no alignment: no study of %s has boxes", settings.data.name)
-    if trained.session.model.needs_reference:
-        content, points = judge_retrieval(trained)
+            log.info("no alignment: no study of %s has boxes", session.settings.data.name)
+    if session.model.retrieves:
+        content, points = judge_retrieval(session)
         if points is not None:
-            written.append(trained.folder / BALL)
-            draw_ball(points, trained, written[-1])
-        written.append(trained.folder / RETRIEVAL)  # last: where it is, the others are
+            written.append(folder / BALL)
+            draw_ball(points, session, written[-1])
+        written.append(folder / RETRIEVAL)  # last: where it is, the others are
         write_json(written[-1], content, indent=None)
     return written
 
@@ -67,13 +67,13 @@ def _identity(dataset: ReportDataset) -> dict:
 
 
 @torch.no_grad()
-def align(trained: Trained) -> dict | None:
+def align(session: Session) -> dict | None:
     """Scores of local maps (entities) and global maps (sentences) against the boxes; None where there are none.
 
-    The reference reports are those nearest by the true statuses, the same for every model: which report is retrieved is
-    another question. A sentence stands for a finding where the labeler reads it as positive.
+    The retrieved reports are those nearest by the true statuses, the same for every model: who is retrieved is another
+    question. A sentence stands for a finding where the labeler reads it as positive.
     """
-    session, dataset = trained.session, trained.dataset
+    dataset = session.tested_set
     rows = [i for i, study in enumerate(dataset.studies) if study.findings_boxes]
     if not rows:
         return None
@@ -81,24 +81,24 @@ def align(trained: Trained) -> dict | None:
     train = session.knowledge.train
     known = torch.from_numpy(train.statuses.astype(np.int64))
     asked = torch.from_numpy(dataset.features.statuses.astype(np.int64))
-    _, references = fixed_references("oracle", asked, dataset.features.patients, known, train.patients, 0)
-    stated = _stated_findings(trained, sorted(set(references[rows].tolist())))
-    constants = {UNIFORM: dict.fromkeys(FINDINGS, np.ones(grid**2)), MEAN_BOX: _mean_boxes(trained, grid)}
+    _, retrieved = fixed_retrieved("oracle", asked, dataset.features.patients, known, train.patients, 0)
+    stated = _stated_findings(session, sorted(set(retrieved[rows].tolist())))
+    constants = {UNIFORM: dict.fromkeys(FINDINGS, np.ones(grid**2)), MEAN_BOX: _mean_boxes(session, grid)}
     local = {name: Tally(len(dataset)) for name in (MODEL_ROW, *constants)}
     sentence = {name: Tally(len(dataset)) for name in (MODEL_ROW, *constants)}
     agreed = {name: Tally(len(dataset)) for name in (MODEL_ROW,)}
     examples: dict[str, dict] = {}  # the first image of each finding, whatever its map looks like
 
-    model = session.accelerator.unwrap_model(session.model).eval()
+    model = session.plain_model.eval()
     loader = eval_loader(dataset, rows, session.settings.generation.batch_size, session.settings.train.workers)
     for batch in tqdm(loader, desc="alignment", leave=False):
-        chosen = references[batch.rows]
+        chosen = retrieved[batch.rows]
         batch = batch.to(session.device)
         with session.accelerator.autocast():
             fusion = model.features(batch.images, session.prompts(batch, chosen)).fusion
         global_map, local_map = (m.float().cpu().numpy() for m in (fusion.global_map, fusion.local_map))
         for i, row in enumerate(batch.rows.tolist()):
-            for finding, (boxes, cover, hit) in _targets(trained, row, grid).items():
+            for finding, (boxes, cover, hit) in _targets(session, row, grid).items():
                 entity = alignment.entity_of(finding, dataset.features.scores[row])
                 local[MODEL_ROW].add(row, finding, alignment.score_map(local_map[i, entity], cover, hit))
                 if finding not in examples:
@@ -139,19 +139,20 @@ class Target(NamedTuple):
     hit: np.ndarray
 
 
-def _targets(trained: Trained, row: int, grid: int, train: bool = False) -> dict[str, Target]:
-    """Of the positive findings of FINDINGS that have a box within the crop."""
-    session, dataset = trained.session, trained.dataset
-    studies, features = (session.knowledge.studies, session.knowledge.train) if train else (dataset.studies, None)
-    features = features or dataset.features
-    data = session.settings.training_data if train else session.settings.data
-    study, encoder = studies[row], session.settings.encoder
-    size = image_size(data.images / study.image_path[0])
+def _targets(session: Session, row: int, grid: int) -> dict[str, Target]:
+    """Of the positive findings of FINDINGS that have a box within the crop, in a row of the tested split."""
+    dataset = session.tested_set
+    return _boxed(session, dataset.studies[row], dataset.features.statuses[row], dataset.images, grid)
+
+
+def _boxed(session: Session, study: Study, statuses: np.ndarray, images: Path, grid: int) -> dict[str, Target]:
+    encoder = session.settings.encoder
+    size = image_size(images / study.image_path[0])
     found: dict[str, list] = {}
     for box in study.findings_boxes:
         column = CATEGORIES.index(box.category)
-        known = column < features.statuses.shape[1]
-        if box.category in FINDINGS and (not known or features.statuses[row, column] == POSITIVE):
+        known = column < len(statuses)
+        if box.category in FINDINGS and (not known or statuses[column] == POSITIVE):
             found.setdefault(box.category, []).append(crop_box(box.xyxy, size, encoder.resize, encoder.image_size))
     targets = {}
     for finding, boxes in found.items():
@@ -162,21 +163,32 @@ def _targets(trained: Trained, row: int, grid: int, train: bool = False) -> dict
     return targets
 
 
-def _mean_boxes(trained: Trained, grid: int) -> dict[str, np.ndarray]:
-    """The best map that looks at no image: the mean cover of each finding in the training set."""
+def _mean_boxes(session: Session, grid: int) -> dict[str, np.ndarray]:
+    """The best map that looks at no image: the mean cover of each finding in the training set; empty where that set is
+    not there."""
+    data = session.settings.training_data
+    if not Path(data.annotation).is_file():
+        log.warning("no row '%s': %s is not there", MEAN_BOX, data.annotation)
+        return {}
+    by_id = {study.id: study for study in select(load_annotations(data.annotation), "train", data)}
+    train = session.knowledge.train
     sums: dict[str, list[np.ndarray]] = {}
-    for row, study in enumerate(trained.session.knowledge.studies):
-        if study.findings_boxes:
-            for finding, target in _targets(trained, row, grid, train=True).items():
+    for row, sample in enumerate(train.ids):
+        study = by_id.get(sample)
+        if study is not None and study.findings_boxes:
+            for finding, target in _boxed(session, study, train.statuses[row], Path(data.images), grid).items():
                 sums.setdefault(finding, []).append(target.cover)
     return {finding: np.mean(covers, axis=0) for finding, covers in sums.items()}
 
 
-def _stated_findings(trained: Trained, rows: list[int]) -> dict[int, dict[str, list[int]]]:
+def _stated_findings(session: Session, rows: list[int]) -> dict[int, dict[str, list[int]]]:
     """Training row -> finding -> the numbers of the sentences that state it, as the prompts hold them."""
-    session = trained.session
     words, longest = session.settings.training_data.max_words, session.settings.lre.max_sentences
-    split = {row: sentences(clean_report(session.knowledge.studies[row].report, words))[:longest] for row in rows}
+    reports = session.knowledge.reports
+    if reports is None:
+        log.warning("no alignment of sentences: the model came without its training reports")
+        return {row: {} for row in rows}
+    split = {row: sentences(clean_report(reports[row], words))[:longest] for row in rows}
     texts = sorted({text for parts in split.values() for text in parts})
     statuses = dict(zip(texts, np.asarray(session.knowledge.labeler.label(texts)), strict=True))
     result: dict[int, dict[str, list[int]]] = {}
@@ -189,13 +201,13 @@ def _stated_findings(trained: Trained, rows: list[int]) -> dict[int, dict[str, l
 
 
 @torch.no_grad()
-def judge_retrieval(trained: Trained) -> tuple[dict, np.ndarray | None]:
+def judge_retrieval(session: Session) -> tuple[dict, np.ndarray | None]:
     """The first neighbours of every test image under each distance, in the learned space and by raw entity scores.
 
     Returns the record and the training points (N, D) where the space is hyperbolic.
     """
-    session, dataset = trained.session, trained.dataset
-    model = session.accelerator.unwrap_model(session.model).eval()
+    dataset = session.tested_set
+    model = session.plain_model.eval()
     train, asked = session.knowledge.train, dataset.features
     scores = [torch.from_numpy(f.scores.astype(np.float32)).to(session.device) for f in (train, asked)]
     spaces: dict[str, tuple[Tensor, Tensor, str]] = {
@@ -219,7 +231,7 @@ def judge_retrieval(trained: Trained) -> tuple[dict, np.ndarray | None]:
     best = nearest_by_status(*statuses, retrieval.DEPTH, **own)[1].numpy()
     record[ORACLE_ROW] = database.judge(best)
     drawn = [
-        fixed_references("random", statuses[0], asked.patients, statuses[1], train.patients, seed)[1]
+        fixed_retrieved("random", statuses[0], asked.patients, statuses[1], train.patients, seed)[1]
         for seed in range(own["seed"], own["seed"] + retrieval.DEPTH)
     ]
     record["random"] = database.judge(torch.stack(drawn, 1).numpy())
@@ -243,7 +255,7 @@ def _findings(statuses: np.ndarray) -> np.ndarray:
     return (statuses[:, columns] == POSITIVE).sum(1)
 
 
-def draw_ball(points: np.ndarray, trained: Trained, path: Path) -> None:
+def draw_ball(points: np.ndarray, session: Session, path: Path) -> None:
     """The training embeddings as a disc: direction by their two main components, radius the true one (sqrt(c)|h|)."""
     import matplotlib
 
@@ -252,8 +264,8 @@ def draw_ball(points: np.ndarray, trained: Trained, path: Path) -> None:
 
     from revtaf.files import atomic_write
 
-    statuses = trained.session.knowledge.train.statuses
-    model = trained.session.accelerator.unwrap_model(trained.session.model)
+    statuses = session.knowledge.train.statuses
+    model = session.plain_model
     centred = points - points.mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     flat = centred @ axes[:2].T
@@ -281,7 +293,7 @@ def draw_ball(points: np.ndarray, trained: Trained, path: Path) -> None:
     panels[2].set(
         xlabel="positive findings", ylabel="radius, 1 = edge of the ball", title="does depth encode how much?"
     )
-    figure.suptitle(f"{len(points)} training embeddings, {trained.session.settings.data.name}; c = {model.curvature:g}")
+    figure.suptitle(f"{len(points)} training embeddings, {session.settings.data.name}; c = {model.curvature:g}")
     figure.tight_layout()
     with atomic_write(path) as partial:
         figure.savefig(partial, dpi=110, format="png")

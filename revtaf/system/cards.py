@@ -1,22 +1,22 @@
-"""What a run's page shows besides its scores: chosen samples with their attention maps, and the curves."""
+"""What REVTAF shows of itself on a page: chosen samples with their attention maps."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from revtaf.data.text import clean_report, sentences
-from revtaf.engine.runtime import read_jsonl
 from revtaf.fvtaf.fcc import cosine_matrix
 from revtaf.labels import BLANK, CATEGORIES, ENTITIES, NORMAL_ENTITIES, POSITIVE, STATUSES
 from revtaf.pages.report import Sample
 from revtaf.prompts.local import table_rows
 from revtaf.system.dataset import ReportDataset
-from revtaf.system.session import Session
 from revtaf.system.write import Prediction
+
+if TYPE_CHECKING:
+    from revtaf.system.session import Session
 
 
 def sample_rows(statuses: np.ndarray, count: int) -> list[int]:
@@ -32,7 +32,7 @@ def sample_rows(statuses: np.ndarray, count: int) -> list[int]:
     return chosen
 
 
-def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Sample:
+def make_card(session: Session, dataset: ReportDataset, p: Prediction) -> Sample:
     """What the page shows of a prediction: the image, and one matching pair of attention maps.
 
     The entity is the abnormal one that the local prompts state most confidently; the sentence is the one of the
@@ -47,9 +47,10 @@ def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Samp
         hypothesis=p.text,
         prompts={c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True) if s != BLANK},
     )
-    if p.reference >= 0:
-        sample.retrieved_report = session.knowledge.studies[p.reference].report
-        sample.retrieved_id = session.knowledge.studies[p.reference].id
+    reports = session.knowledge.reports
+    if p.retrieved >= 0:
+        sample.retrieved_report = reports[p.retrieved] if reports else ""
+        sample.retrieved_id = session.knowledge.train.ids[p.retrieved]
         sample.retrieval_distance = p.distance
     if p.local_map is not None:
         codes = torch.from_numpy(features.codes[p.row : p.row + 1].astype(np.int64))
@@ -63,7 +64,7 @@ def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Samp
         stated = ENTITIES[entity] if texts is None else texts[prompts[entity]]
         sample.entity = f"{stated} (P {scores[entity]:.2f})"
         sample.entity_map = _grid(p.local_map[entity])
-        rows = session.bank.sentence_rows(p.reference)
+        rows = session.bank.sentence_rows(p.retrieved)
         if p.global_map is not None and len(rows):
             text = session.bank.sentences[torch.tensor(rows.tolist())].float().cpu()
             local = session.bank.triplets[prompts[entity]].float().cpu()
@@ -71,26 +72,10 @@ def make_sample(session: Session, dataset: ReportDataset, p: Prediction) -> Samp
             words = session.settings.training_data.max_words
             split = sentences(clean_report(sample.retrieved_report, words))
             # Imported sentences are vectors; how their makers split the report is not known.
-            sample.sentence = f"sentence {sentence + 1}" if texts is None else split[sentence]
+            known = texts is not None and reports
+            sample.sentence = split[sentence] if known else f"sentence {sentence + 1}"
             sample.sentence_map = _grid(p.global_map[sentence])
     return sample
-
-
-def epoch_curves(metrics: Path) -> list[dict]:
-    """Mean losses and the validation of each epoch, from metrics.jsonl."""
-    sums: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    validation: dict[int, dict] = {}
-    for record in read_jsonl(metrics):
-        epoch = record["epoch"]
-        if "validation" in record:
-            validation[epoch] = record["validation"]
-            continue
-        for name in ("lm", "disease", "rank", "consistency"):
-            sums[epoch][name].append(record[name])
-    return [
-        {"epoch": e, "losses": {k: float(np.mean(v)) for k, v in sums[e].items()}, "validation": validation.get(e, {})}
-        for e in sorted(sums)
-    ]
 
 
 def _grid(weights: torch.Tensor) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from revtaf.config import EncoderSettings
 from revtaf.data.annotations import Study
 from revtaf.data.images import augment, read_image, resize_crop, to_tensor
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features
+from revtaf.settings import EncoderSettings
 from revtaf.tokenizer import ReportTokenizer
 
 TOKENISED_AT_ONCE = 8192  # reports
@@ -64,7 +63,8 @@ class ReportDataset(Dataset):
         """packed: (N, R, R) uint8, the images at `settings.resize`, in place of their files."""
         if [s.id for s in studies] != features.ids:
             raise UserError("features and annotation list different samples; delete the features folder")
-        self.studies, self.features, self.images, self.packed = studies, features, Path(images), packed
+        self.ids, self.studies, self.features = features.ids, studies, features
+        self.images, self.packed = Path(images), packed
         self.settings, self.train, self.seed = settings, train, seed
         self.pad = tokenizer.pad
         self.tokens, self.offsets = _tokens(reports, tokenizer, max_tokens)
@@ -116,54 +116,3 @@ def _tokens(reports: list[str], tokenizer: ReportTokenizer, longest: int) -> tup
             pieces.append(np.array(ids[: longest - 1] + [tokenizer.end], dtype=np.int32))
             lengths.append(len(pieces[-1]))
     return np.concatenate(pieces), np.cumsum(lengths)
-
-
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Shuffled batches of (epoch, row), a function of (seed, epoch); may start in the middle of an epoch."""
-
-    def __init__(self, samples: int, batch_size: int, seed: int, processes: int = 1):
-        self.samples, self.batch_size, self.seed = samples, batch_size, seed
-        self.drop_last = False
-        self.epoch, self.start = 0, 0
-        # A last batch of a single sample has no neighbour to rank and no batch statistics: leave it out.
-        # Several processes get the same number of batches, so that nobody waits for a batch that never comes.
-        self.count = (samples // batch_size + (samples % batch_size > 1)) // processes * processes
-        if not self.count:
-            raise UserError(
-                f"{samples} training samples give no batch of {batch_size} for each of {processes} processes"
-            )
-
-    def move_to(self, epoch: int, start: int) -> None:  # not "set_epoch", which accelerate calls by itself
-        self.epoch, self.start = epoch, start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
-        for batch in range(self.start, self.count):
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(self.epoch, int(row)) for row in chosen]
-
-    def __len__(self) -> int:
-        return self.count - self.start
-
-
-def train_loader(dataset: ReportDataset, batches: EpochBatches, workers: int) -> DataLoader:
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=dataset.collate,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        # Starting to iterate draws a number. From the global stream, a resumed epoch would draw one too many.
-        generator=torch.Generator().manual_seed(batches.seed),
-    )
-
-
-def eval_loader(dataset: ReportDataset, rows: list[int], batch_size: int, workers: int) -> DataLoader:
-    return DataLoader(
-        dataset,
-        sampler=rows,
-        batch_size=batch_size,
-        collate_fn=dataset.collate,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-    )

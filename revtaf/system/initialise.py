@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from revtaf.config import Settings
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
 from revtaf.errors import UserError
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.pretrained.bert import current_names, find_weights, read_tensors
 from revtaf.pretrained.resnet import imagenet_file, load_imagenet
+from revtaf.settings import Settings
 
 # Of BERT, not of a causal decoder with cross-attention: the pooler, the next-sentence head, token types.
 _UNUSED = ("pooler.", "cls.seq_relationship.", "embeddings.token_type_embeddings.")

@@ -1,25 +1,34 @@
-"""Everything that training and testing share: knowledge, tokenizer, data, model, and who is retrieved."""
+"""REVTAF as a system of the engine: its parts, its losses and their weights, its validation, what a folder keeps."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from revtaf.config import DataSettings, Settings
+from revtaf.config import DataSettings
 from revtaf.data.annotations import Study
 from revtaf.data.text import clean_report
+from revtaf.engine.optim import adamw
 from revtaf.engine.runtime import seed_everything
-from revtaf.errors import UserError
+from revtaf.engine.system import Written
 from revtaf.features.arrays import Features
-from revtaf.features.build import Knowledge, find_knowledge, prepare_knowledge, split_features
+from revtaf.features.build import Knowledge, prepare_knowledge, split_features
 from revtaf.features.packed import packed_images
 from revtaf.labels import POSITIVE
+from revtaf.lre.index import RetrievalIndex
+from revtaf.lre.retrieved import TrainingRetrieved
 from revtaf.model import REVTAF, Prompts
-from revtaf.prompts.reference import PromptBank
+from revtaf.prompts.bank import PromptBank
+from revtaf.settings import Settings
 from revtaf.system.dataset import Batch, ReportDataset
 from revtaf.system.initialise import bert_vocabulary, initialise_decoder, initialise_encoder
 from revtaf.tokenizer import ReportTokenizer
@@ -29,7 +38,7 @@ log = logging.getLogger("revtaf")
 
 @dataclass
 class Session:
-    """The parts of a run. `notes` says where knowledge and weights came from; it goes into the report."""
+    """The parts of a run (`revtaf.engine.system.System`). `notes` says where knowledge and weights came from."""
 
     settings: Settings
     accelerator: Accelerator
@@ -38,30 +47,161 @@ class Session:
     model: REVTAF
     bank: PromptBank
     notes: dict[str, str] = field(default_factory=dict)
+    points: Tensor | None = None  # the training set in the retrieval space (N, D), where it no longer changes
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return self.accelerator.device
 
     @property
     def categories(self) -> int:
+        """How many categories have a status: 14 or 18."""
         return self.knowledge.train.statuses.shape[1]
 
-    def prompts(self, batch: Batch, reference_rows: Tensor) -> Prompts:
-        """Texts of a batch: memory, local prompts, and the sentences of training reports `reference_rows`."""
+    @property
+    def plain_model(self) -> REVTAF:
+        """The model without the engine's wrapping."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def prompts(self, batch: Batch, retrieved: Tensor) -> Prompts:
+        """Texts of a batch: memory, local prompts, and the sentences of the training reports in rows `retrieved`
+        (B,)."""
         text, mask = (None, None)
-        if self.accelerator.unwrap_model(self.model).needs_reference:
-            text, mask = self.bank.reference(reference_rows)
+        if self.plain_model.retrieves:
+            text, mask = self.bank.retrieved(retrieved)
         memory = self.bank.memory(batch.memory) if self.settings.classifier.memory else None
         return Prompts(memory, self.bank.local(batch.codes), text, mask)
 
+    def index(self) -> RetrievalIndex:
+        """The training set as the model now embeds it."""
+        from revtaf.system.write import embed_all
+
+        points = embed_all(self.plain_model, self.knowledge.train, self.device) if self.points is None else self.points
+        model = self.plain_model
+        return RetrievalIndex(points, model.curvature, groups=self.knowledge.train.patients, metric=model.metric)
+
+    # Training
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Eq. 15 and the baseline's classification term: L_lm + 4 L_cls + alpha L_rank + beta L_fcc."""
+        w = self.settings.loss
+        return {"lm": 1.0, "disease": w.classification, "rank": w.alpha, "consistency": w.beta}
+
     def train_set(self) -> ReportDataset:
+        """The training split, with augmentation."""
         data, knowledge = self.settings.training_data, self.knowledge
         return self._dataset(knowledge.studies, knowledge.train, data, train=True)
 
     def evaluation_set(self, data: DataSettings, split: str) -> ReportDataset:
+        """A split as it is written for; its features are made where they are missing."""
         with self.accelerator.main_process_first():
             features, studies = split_features(self.knowledge, self.settings, data, split, self.device)
+        return self._dataset(studies, features, data, train=False)
+
+    @cached_property
+    def validation_set(self) -> ReportDataset:
+        """The split that chooses the checkpoint."""
+        data = self.settings.training_data
+        return self.evaluation_set(data, data.validation_split)
+
+    @cached_property
+    def tested_set(self) -> ReportDataset:
+        """The split that `test` writes for."""
+        return self.evaluation_set(self.settings.data, self.settings.data.test_split)
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """AdamW; the image encoder may have a learning rate of its own."""
+        train = self.settings.train
+        named = dict(self.model.named_parameters())
+        encoder = {name: p for name, p in named.items() if name.startswith("encoder.")}
+        others = [p for name, p in named.items() if name not in encoder]
+        return [
+            adamw({"encoder": (encoder.values(), train.encoder_lr or train.lr), "other": (others, train.lr)}, train)
+        ]
+
+    @cached_property
+    def training_retrieved(self) -> TrainingRetrieved:
+        """Which reports the training samples are given."""
+        s, train = self.settings, self.knowledge.train
+        nearest = torch.from_numpy(self.knowledge.texts.nearest.astype(np.int64))
+        statuses = torch.from_numpy(np.array(train.statuses))
+        source = s.lre.grp_source if s.retrieves else None
+        return TrainingRetrieved(source, statuses, train.patients, nearest, s.seed, space_learns=s.lre.enabled)
+
+    def before_training(self) -> None:
+        """Nothing: all parts are trained together."""
+
+    def start_epoch(self) -> None:
+        """Retrieve anew for the training set, where the retriever itself is asked."""
+        self.training_retrieved.start_epoch(self.index)
+
+    def losses(self, batch: Batch, draw: int) -> dict[str, Tensor]:
+        """The four losses of a batch (`revtaf.model.Losses`)."""
+        retrieved = self.training_retrieved.rows(batch.rows.cpu(), draw)
+        prompts = self.prompts(batch, retrieved)
+        return self.model(batch.images, batch.scores, batch.statuses, batch.tokens, prompts)._asdict()
+
+    def validate(self, write: bool) -> dict[str, Any]:
+        """See `revtaf.system.evaluate`."""
+        from revtaf.system.evaluate import validate
+
+        return validate(self, self.validation_set, write)
+
+    def state(self) -> dict[str, Tensor]:
+        """The reports that this epoch began with."""
+        table = self.training_retrieved.table
+        return {} if table is None else {"retrieved": table}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """A continued epoch goes on with the reports that it began with."""
+        if "retrieved" in state:
+            self.training_retrieved.table = state["retrieved"]
+
+    # The folder
+
+    def identity(self) -> dict[str, Any]:
+        """The features that it was trained on: what they were made of, and their bytes."""
+        knowledge = self.knowledge
+        return {"features": knowledge.key, "fingerprint": knowledge.fingerprint, "categories": self.categories}
+
+    def save(self, folder: Path) -> None:
+        """The tokenizer."""
+        self.tokenizer.save(folder / "tokenizer.json")
+
+    def finish(self, folder: Path) -> None:
+        """See `revtaf.system.folder`."""
+        from revtaf.system.folder import write_parts
+
+        write_parts(self, folder)
+
+    def external(self) -> dict[str, list[Path]]:
+        """The experts' files."""
+        return self.knowledge.components.files
+
+    # Testing
+
+    def evaluate(self) -> Written:
+        """See `revtaf.system.evaluate`."""
+        from revtaf.system.evaluate import evaluate
+
+        return evaluate(self)
+
+    def write(self, images: Sequence[Path]) -> list[dict[str, Any]]:
+        """See `revtaf.system.evaluate`."""
+        from revtaf.system.evaluate import write
+
+        return write(self, images)
+
+    def analyse(self, folder: Path) -> list[Path]:
+        """See `revtaf.system.analyses`."""
+        from revtaf.system.analyses import analyse
+
+        return analyse(self, folder)
+
+    def dataset(self, studies: list[Study], features: Features, data: DataSettings) -> ReportDataset:
+        """Any samples whose features are known, as they are written for."""
         return self._dataset(studies, features, data, train=False)
 
     def _dataset(self, studies: list[Study], features: Features, data: DataSettings, train: bool) -> ReportDataset:
@@ -85,39 +225,35 @@ class Session:
         )
 
 
-def open_session(settings: Settings, accelerator: Accelerator, tokenizer: ReportTokenizer | None = None) -> Session:
-    """Fit or load the knowledge, then build the model. A given tokenizer (a checkpoint's) is kept as it is,
-    and its weights are expected to be loaded next; without one the model starts as configured."""
-    fresh = tokenizer is None
+def start_session(settings: Settings, accelerator: Accelerator) -> Session:
+    """Fit or find the knowledge, then build the model as configured, for training."""
     with accelerator.main_process_first():
-        prepare = prepare_knowledge if fresh else find_knowledge
-        knowledge = prepare(settings, accelerator.device)
-    if knowledge is None:  # made anew they would be other features
-        raise UserError(
-            f"the features that {settings.run} was trained with are not in {settings.training_data.features}: the "
-            "folder was deleted, or training data, weights or knowledge settings have changed since; restore them, or "
-            "train again"
-        )
+        knowledge = prepare_knowledge(settings, accelerator.device)
     # Fitting the knowledge draws random numbers, finding it again does not: the model starts the same.
     seed_everything(settings.seed, accelerator.process_index)
-    if tokenizer is None:
-        tokenizer = make_tokenizer(settings, knowledge.studies)
-    categories = knowledge.train.statuses.shape[1]
+    session = make_session(settings, accelerator, knowledge, make_tokenizer(settings, knowledge.studies))
+    model, notes = session.model, session.notes
+    notes["image encoder"] = initialise_encoder(model.encoder, settings, knowledge.scorer)
+    notes["report decoder"] = initialise_decoder(model.decoder, settings)
+    model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
+    for what, source in notes.items():
+        log.info("%s: %s", what, source)
+    return session
+
+
+def make_session(
+    settings: Settings, accelerator: Accelerator, knowledge: Knowledge, tokenizer: ReportTokenizer
+) -> Session:
+    """A model of the configured size on its knowledge, with random weights."""
     texts = knowledge.texts
+    categories = knowledge.train.statuses.shape[1]
     model = REVTAF(settings, categories, tokenizer, texts.triplets.shape[1], texts.memory_width)
-    notes = dict(knowledge.notes)
-    if fresh:
-        notes["image encoder"] = initialise_encoder(model.encoder, settings, knowledge.scorer)
-        notes["report decoder"] = initialise_decoder(model.decoder, settings)
-        positives = torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0))
-        model.classifier.set_prior(positives)
-        for what, source in notes.items():
-            log.info("%s: %s", what, source)
-    bank = PromptBank(knowledge.texts, settings.lre.max_sentences, accelerator.device)
-    return Session(settings, accelerator, knowledge, tokenizer, model, bank, notes)
+    bank = PromptBank(texts, settings.lre.max_sentences, accelerator.device)
+    return Session(settings, accelerator, knowledge, tokenizer, model, bank, dict(knowledge.notes))
 
 
 def make_tokenizer(settings: Settings, studies: list[Study]) -> ReportTokenizer:
+    """BERT's vocabulary where its weights are used, else one fitted on the training reports."""
     vocabulary = bert_vocabulary(settings)
     if vocabulary != "train":
         return ReportTokenizer.from_vocabulary(vocabulary)

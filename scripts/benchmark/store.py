@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from revtaf.features.arrays import Features, ReferenceTexts, load_arrays, save_arrays
+from revtaf.features.arrays import Features, TextTables, load_arrays, save_arrays
 from revtaf.labels import CATEGORIES, ENTITIES
+from revtaf.prompts.bank import PromptBank
 from revtaf.prompts.local import PER_ENTITY
-from revtaf.prompts.reference import PromptBank
 
 BATCH = 18
 CPU = torch.device("cpu")
 
 
-def invent(rows: int, reports: int, sentences: int, width: int) -> tuple[Features, ReferenceTexts]:
+def invent(rows: int, reports: int, sentences: int, width: int) -> tuple[Features, TextTables]:
     draw = np.random.default_rng(0)
 
     def vectors(n: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def invent(rows: int, reports: int, sentences: int, width: int) -> tuple[Feature
         memory=below(rows, (rows, 21), np.int32),
     )
     lengths = draw.integers(1, 12, reports)
-    texts = ReferenceTexts(
+    texts = TextTables(
         report_ids=below(reports, rows, np.int32),
         offsets=np.r_[0, np.cumsum(lengths)],
         sentence_ids=below(sentences, int(lengths.sum()), np.int32),
@@ -58,8 +58,8 @@ def invent(rows: int, reports: int, sentences: int, width: int) -> tuple[Feature
     return features, texts
 
 
-def open_store(folder: Path) -> tuple[Features, ReferenceTexts, PromptBank]:
-    features, texts = load_arrays(folder / "train", Features), load_arrays(folder / "texts", ReferenceTexts)
+def open_store(folder: Path) -> tuple[Features, TextTables, PromptBank]:
+    features, texts = load_arrays(folder / "train", Features), load_arrays(folder / "texts", TextTables)
     return features, texts, PromptBank(texts, 20, CPU)
 
 

@@ -15,7 +15,7 @@ from revtaf.audit import audit as audit_module
 from revtaf.audit.audit import audit, conclusion, table
 from revtaf.audit.checks import LEAK, NOT_CHECKED, NOTE, OK, Line, references
 from revtaf.audit.labels import _auc, memory_by_labels, prompts_from_report, scores_in_sample
-from revtaf.config import DataSettings, Settings
+from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, save_annotations
 from revtaf.features.arrays import Features
 from revtaf.knowledge.mentions import PRESENT, entity_mentions
@@ -23,6 +23,7 @@ from revtaf.labels import ENTITIES
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.labels import nearest_by_status
 from revtaf.prompts.local import PER_ENTITY
+from revtaf.settings import Settings
 
 SIZES = {"train": 300, "val": 90, "test": 90}
 K_M = 7

@@ -11,7 +11,7 @@ from revtaf.data.sources.imported import artefacts
 from revtaf.data.sources.imported import prepare as imported
 from revtaf.data.sources.imported.prepare import prepare_import
 from revtaf.errors import UserError
-from revtaf.features.arrays import Features, ReferenceTexts, load_arrays
+from revtaf.features.arrays import Features, TextTables, load_arrays
 from revtaf.labels import ENTITIES
 
 WIDTH, MEMORY = 16, 3
@@ -89,7 +89,7 @@ class Family:
         return prepare_import(self.root / out, self.root / "annotation.json", **{**arguments, **changes})
 
     def texts(self, out="out"):
-        return load_arrays(self.root / out / "imported/texts", ReferenceTexts)
+        return load_arrays(self.root / out / "imported/texts", TextTables)
 
     def features(self, split, out="out"):
         return load_arrays(self.root / out / "imported" / split, Features)
@@ -504,7 +504,7 @@ def test_an_interrupted_import_keeps_the_finished_one(family, monkeypatch):
     def fails(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("revtaf.data.sources.imported.prepare.ReferenceTexts", fails)
+    monkeypatch.setattr("revtaf.data.sources.imported.prepare.TextTables", fails)
     with pytest.raises(KeyboardInterrupt):
         family.convert()
     assert folder_bytes(family.root / "out/imported") == before

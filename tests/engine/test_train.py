@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import make_session
 
-from revtaf.commands import run as commands
+from revtaf.commands.test import test as run_test
+from revtaf.commands.train import train
 from revtaf.config_file import load_settings
 from revtaf.engine import train as engine
-from revtaf.engine.checkpoint import load_weights, open_best
-from revtaf.engine.optim import learning_rate, make_optimizer
+from revtaf.engine.checkpoint import load_weights
+from revtaf.engine.optim import learning_rate
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
 
@@ -23,7 +24,7 @@ def trained(tiny_config, tmp_path_factory):
     """A finished run of two epochs."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     settings = load_settings(tiny_config, [f"run={folder}"])
-    commands.train(settings)
+    train(settings)
     return settings
 
 
@@ -41,18 +42,19 @@ def test_the_run_folder_says_everything(trained):
     assert load_settings(run / "config.yaml") == trained
     assert {"git", "packages", "seed", "device"} <= json.loads((run / "env.json").read_text()).keys()
     records = read_jsonl(run / "metrics.jsonl")
-    steps = [r for r in records if "lm" in r]
+    steps = [r for r in records if "losses" in r]
     assert [r["step"] for r in steps] == list(range(1, 17))
     assert [r["epoch"] for r in records if "validation" in r] == [1, 2]
-    assert steps[-1]["lm"] < steps[0]["lm"]
+    assert steps[-1]["losses"]["lm"] < steps[0]["losses"]["lm"]
 
 
 def test_a_loaded_checkpoint_is_the_saved_model(trained, tiny_config):
     """Every tensor of the best checkpoint arrives in the model, tied and channels-last ones included."""
-    folder, _, meta = open_best(trained.run, trained)
+    folder = Path(trained.run) / "checkpoints" / "best"
+    meta = json.loads((folder / "meta.json").read_text())
     session = make_session(tiny_config)
     before = {k: v.clone() for k, v in session.model.state_dict().items()}
-    load_weights(folder, session.model)
+    load_weights(folder / "model.safetensors", session.model)
     stored = weights(Path(trained.run), "best")
     loaded = session.model.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in stored.items())
@@ -64,7 +66,7 @@ def test_a_loaded_checkpoint_is_the_saved_model(trained, tiny_config):
 def test_testing_scores_what_validation_saw(trained, capsys, tiny_config):
     """The best checkpoint, read back from disk, repeats its validation scores exactly."""
     settings = load_settings(tiny_config, [f"run={trained.run}", "data.test_split=val", "generation.beams=1"])
-    out = commands.test(settings)
+    out = run_test(settings)
     meta = json.loads((Path(trained.run) / "checkpoints/best/meta.json").read_text())
     report = json.loads((out / "report.json").read_text())
     row = report["metrics"]["REVTAF"]
@@ -87,7 +89,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(source, trained, tiny_config, tm
     """Stopped in the middle of an epoch and continued: the same weights, optimiser steps and losses."""
     if source != "batch_labels":
         trained = load_settings(tiny_config, [f"run={tmp_path / 'whole'}", f"lre.grp_source={source}"])
-        commands.train(trained)
+        train(trained)
     settings = load_settings(tiny_config, [f"run={tmp_path / 'run'}", f"lre.grp_source={source}"])
     real, calls = engine.append_jsonl, []
 
@@ -99,10 +101,10 @@ def test_an_interrupted_run_resumes_bit_for_bit(source, trained, tiny_config, tm
 
     monkeypatch.setattr(engine, "append_jsonl", stop_after_eleven)
     with pytest.raises(engine.Interrupted, match="continues from here"):
-        commands.train(settings)
+        train(settings)
     monkeypatch.setattr(engine, "append_jsonl", real)
     torch.rand(7)  # whatever the random state is in between
-    commands.train(settings)
+    train(settings)
     run = Path(settings.run)
     assert equal(weights(run), weights(Path(trained.run)))
     assert equal(weights(run, "best"), weights(Path(trained.run), "best"))
@@ -112,18 +114,18 @@ def test_an_interrupted_run_resumes_bit_for_bit(source, trained, tiny_config, tm
 def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(trained, caplog):
     """The same command twice costs nothing; another learning rate may not continue in the same folder."""
     before = (Path(trained.run) / "metrics.jsonl").read_bytes()
-    commands.train(trained)
+    train(trained)
     assert (Path(trained.run) / "metrics.jsonl").read_bytes() == before
     other = trained.model_copy(update={"train": trained.train.model_copy(update={"lr": 0.5})})
     with pytest.raises(UserError, match=r"train.lr: 0.001 -> 0.5"):
-        commands.train(other)
+        train(other)
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_by_key(trained, tiny_config):
     """The message names the setting that differs."""
     settings = load_settings(tiny_config, [f"run={trained.run}", "decoder.layers=1"])
     with pytest.raises(UserError, match=r"another architecture.*decoder.layers: 2 -> 1"):
-        commands.test(settings)
+        run_test(settings)
 
 
 def test_a_checkpoint_with_a_missing_tensor_is_refused(trained, tiny_config, tmp_path):
@@ -132,12 +134,12 @@ def test_a_checkpoint_with_a_missing_tensor_is_refused(trained, tiny_config, tmp
     state.pop("classifier.head.bias")
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="classifier.head.bias"):
-        load_weights(tmp_path, make_session(tiny_config).model)
+        load_weights(tmp_path / "model.safetensors", make_session(tiny_config).model)
 
 
 def test_testing_before_training_says_so(tiny_config, tmp_path):
     with pytest.raises(UserError, match="train first"):
-        commands.test(load_settings(tiny_config, [f"run={tmp_path / 'nothing'}"]))
+        run_test(load_settings(tiny_config, [f"run={tmp_path / 'nothing'}"]))
 
 
 def test_a_non_finite_loss_stops_with_the_ids(tiny_config, tmp_path, monkeypatch):
@@ -146,7 +148,7 @@ def test_a_non_finite_loss_stops_with_the_ids(tiny_config, tmp_path, monkeypatch
 
     monkeypatch.setattr(Decoder, "loss", lambda self, *a: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(UserError, match=r"not finite at step 0.*batch: p\d+x3_s\d+"):
-        commands.train(load_settings(tiny_config, [f"run={tmp_path / 'run'}"]))
+        train(load_settings(tiny_config, [f"run={tmp_path / 'run'}"]))
 
 
 def test_the_schedule_warms_up_and_decays(tiny_config):
@@ -171,7 +173,7 @@ def test_equal_clinical_scores_are_decided_by_the_text():
 
 def test_weight_decay_is_on_matrices_only(session):
     """Biases, norms and the like are not pulled to zero; every trainable parameter is optimised once."""
-    optimizer = make_optimizer(session.model, session.settings.train)
+    optimizer = session.optimizers()[0]
     for group in optimizer.param_groups:
         assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
     optimised = [id(p) for group in optimizer.param_groups for p in group["params"]]
@@ -181,22 +183,20 @@ def test_weight_decay_is_on_matrices_only(session):
 @pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "learned"])
 def test_no_training_sample_gets_its_own_patients_report(session, source):
     """Whatever the source of the GRP, the reference report is another patient's."""
-    from revtaf.engine.train import _references
-    from revtaf.system.write import retrieval_index
-
-    settings = session.settings.model_copy(deep=True)
-    settings.lre.grp_source = source
-    session.settings, kept = settings, session.settings
+    session.settings, kept = session.settings.model_copy(deep=True), session.settings
+    session.settings.lre.grp_source = source
     try:
-        references = _references(session)
+        session.__dict__.pop("training_retrieved", None)
+        chooser = session.training_retrieved
     finally:
         session.settings = kept
+        session.__dict__.pop("training_retrieved")
     train = session.knowledge.train
-    references.start_epoch(lambda: retrieval_index(session), fixed=False)
+    chooser.start_epoch(session.index)
     rows = torch.arange(12)
-    chosen = references.rows(rows, draw=3)
+    chosen = chooser.rows(rows, draw=3)
     assert all(c < 0 or train.patients[c] != train.patients[r] for r, c in zip(rows, chosen, strict=True))
     if source == "batch_labels":
         assert set(chosen.tolist()) <= set(rows.tolist()) | {-1}
     if source == "learned":
-        assert torch.equal(chosen, references.table[rows])
+        assert torch.equal(chosen, chooser.table[rows])

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from revtaf.errors import UserError
-from revtaf.features.arrays import ReferenceTexts, fingerprint, load_arrays, read_store, save_arrays, write_store
+from revtaf.features.arrays import TextTables, fingerprint, load_arrays, read_store, save_arrays, write_store
 from revtaf.files import atomic_folder, atomic_write, read_json
 
 
 @pytest.fixture
 def texts():
     rng = np.random.default_rng(0)
-    return ReferenceTexts(
+    return TextTables(
         report_ids=np.array([0, 1, 1], dtype=np.int32),
         offsets=np.array([0, 2, 6]),
         sentence_ids=np.arange(6, dtype=np.int32),
@@ -25,7 +25,7 @@ def texts():
 
 def test_features_come_back_as_they_were(tmp_path, texts):
     save_arrays(tmp_path / "f", texts, {"made": "here"})
-    again = load_arrays(tmp_path / "f", ReferenceTexts)
+    again = load_arrays(tmp_path / "f", TextTables)
     assert all(np.array_equal(getattr(again, n), getattr(texts, n)) for n in vars(texts))
 
 
@@ -55,7 +55,7 @@ def test_damaged_features_are_refused(tmp_path, texts, damage):
         del manifest["arrays"]["sentences"]
     (tmp_path / "f" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="sentences.*delete the folder"):
-        load_arrays(tmp_path / "f", ReferenceTexts)
+        load_arrays(tmp_path / "f", TextTables)
 
 
 def test_files_beside_the_arrays_are_checked_too(tmp_path):

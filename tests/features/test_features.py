@@ -14,8 +14,8 @@ from revtaf.knowledge.entity_scorer import EntityScorer, assign_folds, fit_entit
 from revtaf.knowledge.mentions import Mentions
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
+from revtaf.prompts.bank import PromptBank
 from revtaf.prompts.local import PER_ENTITY, table_rows, triplet_codes, triplet_texts
-from revtaf.prompts.reference import PromptBank
 
 CPU = torch.device("cpu")
 EFFUSION = ENTITIES.index("effusion")

@@ -8,11 +8,11 @@ from safetensors.torch import save_file
 from tiny import make_session
 from transformers import BertConfig
 
-from revtaf.config import DecoderSettings
 from revtaf.config_file import load_settings
 from revtaf.decoder import Decoder
 from revtaf.errors import UserError
 from revtaf.pretrained.resnet import Backbone, imagenet_file, load_imagenet
+from revtaf.settings import DecoderSettings
 from revtaf.system.initialise import load_bert
 from revtaf.tokenizer import BERT_TOKENS, ReportTokenizer
 

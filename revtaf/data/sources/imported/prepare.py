@@ -34,7 +34,7 @@ from revtaf.data.sources.imported.texts import stored_local_texts, stored_report
 from revtaf.data.sources.iu_xray.open_i import inside
 from revtaf.data.sources.placing import check_out, check_place, place_images
 from revtaf.errors import UserError
-from revtaf.features.arrays import Features, ReferenceTexts, save_arrays
+from revtaf.features.arrays import Features, TextTables, save_arrays
 from revtaf.files import atomic_folder
 from revtaf.labels import ENTITIES
 from revtaf.lre.labels import nearest_by_status
@@ -120,7 +120,7 @@ def prepare_import(
             ids, patients = [s.id for s in studies], [s.patient for s in studies]
             record = Features(ids, patients, statuses[split], scored[split], part, memory[split])
             save_arrays(partial / split, record, {"imported": artefacts, "split": split})
-        record = ReferenceTexts(**texts, triplets=triplets, nearest=nearest)
+        record = TextTables(**texts, triplets=triplets, nearest=nearest)
         save_arrays(partial / "texts", record, {"imported": artefacts, "split": "texts"})
         # Gone first, written last: after an interruption, an old one never stands beside new features or images.
         (out / "annotation.json").unlink(missing_ok=True)

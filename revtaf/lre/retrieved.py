@@ -1,8 +1,8 @@
-"""Which training report becomes the GRP (paper section 3.3; METHOD section 3).
+"""Which training report becomes the GRP (paper section 3.3; docs/method.md section 3). Decided here, and nowhere else.
 
 Training: `batch_labels` takes the batch neighbour nearest by ground-truth statuses, as the paper prints;
 `dataset_labels` searches the whole training set by statuses; `learned` asks the retriever itself, as at test.
-Inference: always the retriever, but for the ceilings of `fixed_references`. A sample never gets a report of its own
+Inference: always the retriever, but for the ceilings of `fixed_retrieved`. A sample never gets a report of its own
 patient.
 """
 
@@ -20,28 +20,36 @@ from revtaf.lre.labels import Grouping, nearest_by_status
 NO_REPORT = -1
 
 
-class TrainingReferences:
-    """Training rows (B,) -> rows of their reference reports (B,), -1 where a batch offers none."""
+class TrainingRetrieved:
+    """Training rows (B,) -> rows of their retrieved reports (B,), -1 where there is none."""
 
-    def __init__(self, source: str, statuses: Tensor, patients: Sequence[str], nearest: Tensor, seed: int):
+    def __init__(
+        self,
+        grp_source: str | None,
+        statuses: Tensor,
+        patients: Sequence[str],
+        nearest: Tensor,
+        seed: int,
+        space_learns: bool = True,
+    ):
         """statuses (N, K), on the CPU, and patients (N,) of the training set; nearest (N,): `nearest_by_status` over
-        the whole of it. source "none": no report."""
-        self.source, self.statuses, self.patients, self.seed = source, statuses, patients, seed
+        the whole of it. grp_source None: no report enters. Where the space does not learn (no LRE), the retriever
+        itself is asked, in training as at test."""
+        self.source = None if grp_source is None else grp_source if space_learns else "learned"
+        self.statuses, self.patients, self.seed, self.space_learns = statuses, patients, seed, space_learns
         self.patient_codes = torch.from_numpy(np.unique(patients, return_inverse=True)[1])
-        self.table: Tensor | None = nearest if source == "dataset_labels" else None
+        self.table: Tensor | None = nearest if self.source == "dataset_labels" else None
 
-    def start_epoch(self, make_index: Callable[[], RetrievalIndex], fixed: bool) -> None:
-        """`make_index` embeds the training set as the model is now; called only where it is needed.
-
-        fixed: the space does not learn, so that one search serves the whole run.
-        """
-        if self.source == "learned" and not (fixed and self.table is not None):
+    def start_epoch(self, make_index: Callable[[], RetrievalIndex]) -> None:
+        """`make_index` embeds the training set as the model is now; called only where it is needed. In a space that
+        does not learn one search serves the whole run."""
+        if self.source == "learned" and (self.space_learns or self.table is None):
             index = make_index()
             self.table = search_rows(index, index.embeddings, self.patients)
 
     def rows(self, batch_rows: Tensor, draw: int) -> Tensor:
         """`draw` numbers the step: ties within the batch are broken anew at every step, repeatably."""
-        if self.source == "none":
+        if self.source is None:
             return torch.full_like(batch_rows, NO_REPORT)
         if self.source != "batch_labels":
             return self.table[batch_rows]
@@ -63,10 +71,30 @@ class TrainingReferences:
         return result
 
 
-def fixed_references(
+class QueryRetrieved:
+    """Rows of a split -> the training report of each, and its distance: the retriever's, or one of the ceilings'."""
+
+    def __init__(self, *, index: RetrievalIndex | None = None, fixed: tuple[Tensor, Tensor] | None = None, patients=()):
+        """index: where the retriever is asked; patients (S,) of the split. fixed: `fixed_retrieved` of the whole
+        split. Neither: no report enters."""
+        self.index, self.fixed, self.patients = index, fixed, patients
+
+    def of(self, rows: Tensor, points: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        """rows (B,) of the split -> distance (B,) and training row (B,), -1 for none; on the CPU. `points()` gives the
+        queries in the retrieval space (B, D), where they are needed."""
+        if self.fixed is not None:
+            distance, retrieved = (values[rows] for values in self.fixed)
+            return distance, retrieved
+        if self.index is None:
+            return torch.zeros(len(rows)), torch.full((len(rows),), NO_REPORT)
+        found = self.index.search(points(), 1, query_groups=[self.patients[row] for row in rows.tolist()])
+        return found[0][:, 0].cpu(), found[1][:, 0].cpu()
+
+
+def fixed_retrieved(
     source: str, statuses: Tensor, patients: Sequence[str], train: Tensor, train_patients: Sequence[str], seed: int
 ) -> tuple[Tensor, Tensor]:
-    """References that no retriever chose, for the ceilings: status distance (Q,) and training row (Q,), int64.
+    """Reports that no retriever chose, for the ceilings: status distance (Q,) and training row (Q,), int64.
 
     statuses (Q, K) and patients (Q,) of the queries, train (N, K) and train_patients (N,). source "oracle": nearest by
     the queries' own statuses, which a test image does not show; ties are drawn with `seed`. "random": any other

@@ -1,4 +1,4 @@
-"""Global reference prompts (paper section 3.3; METHOD section 4) and the other texts of the retrieval memory.
+"""Global reference prompts (paper section 3.3; docs/method.md section 4) and the other texts of the training set.
 
 The tables live on the model's device where they are small; a batch gathers rows from them.
 """
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from revtaf.features.arrays import ReferenceTexts
+from revtaf.features.arrays import TextTables
 from revtaf.prompts.local import table_rows
 
 DEVICE_TABLE_BYTES = 512 * 2**20  # larger tables stay on disk and are gathered there
 
 
 class PromptBank:
-    """Rows of the retrieval memory -> embeddings."""
+    """Rows of the training set -> embeddings of their texts."""
 
-    def __init__(self, texts: ReferenceTexts, max_sentences: int, device: torch.device):
+    def __init__(self, texts: TextTables, max_sentences: int, device: torch.device):
         self.device = device
         self.max_sentences = max_sentences
         self.sentence_ids, self.offsets, self.report_ids = texts.sentence_ids, texts.offsets, texts.report_ids
@@ -30,7 +30,7 @@ class PromptBank:
         self.triplets = self._table(texts.triplets)
         self.width = texts.triplets.shape[1]
 
-    def reference(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def retrieved(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Training rows (B,), -1 for "none" -> sentence embeddings of their reports (B, N, W) and their mask (B, N).
 
         N is the largest sentence count of the batch, at least 1; padded sentences are zero and masked.

@@ -1,0 +1,29 @@
+"""`revtaf prepare features`: make everything that `train` and `test` would make before they start."""
+
+from __future__ import annotations
+
+from revtaf import systems
+from revtaf.check import require
+from revtaf.config import RunSettings
+from revtaf.engine.runtime import make_accelerator
+from revtaf.errors import UserError
+from revtaf.features.blocks import WHOLE, Shard
+
+
+def prepare_features(settings: RunSettings, shard: Shard = WHOLE) -> None:
+    """For all splits that a run uses. `shard`: compute this part only; the command without it puts all parts together.
+    Under `accelerate launch` every process takes its part."""
+    declaration = systems.find(settings.system)
+    if not hasattr(declaration, "prepare_features"):
+        raise UserError(f"system '{settings.system}' has no features to prepare")
+    require(settings, training=True)
+    accelerator = make_accelerator(settings)
+    processes = accelerator.num_processes
+    if processes > 1 and shard.count > 1:
+        raise UserError("--shard and accelerate launch both divide the work; use one of them")
+    if processes > 1:
+        declaration.prepare_features(settings, accelerator.device, Shard(accelerator.process_index, processes))
+        accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        declaration.prepare_features(settings, accelerator.device, shard)
+    accelerator.wait_for_everyone()

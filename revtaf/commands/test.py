@@ -1,0 +1,110 @@
+"""`revtaf test` and `analyse`: a trained run's best checkpoint on the tested split, scored and shown."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from revtaf import systems
+from revtaf.check import require
+from revtaf.commands.score import paper_rows
+from revtaf.config import RunSettings
+from revtaf.config_file import save_settings
+from revtaf.engine import folder as model_folder
+from revtaf.engine.checkpoint import META, WEIGHTS
+from revtaf.engine.metrics import epoch_curves
+from revtaf.engine.runtime import environment, make_accelerator, write_jsonl
+from revtaf.engine.system import System, Written
+from revtaf.errors import UserError
+from revtaf.eval import published
+from revtaf.eval.evaluate import SELECTED_HERE, evaluate
+from revtaf.eval.records import read_samples
+from revtaf.files import read_json
+from revtaf.pages.report import table_text, write_report
+
+log = logging.getLogger("revtaf")
+
+
+def test(settings: RunSettings) -> Path:
+    """Write and score the reports of `data.test_split` with the best checkpoint; returns the output folder."""
+    system = open_trained(settings)
+    outcome = system.evaluate()
+    if system.accelerator.is_main_process:
+        _score(system, outcome)
+    system.accelerator.wait_for_everyone()
+    return settings.output
+
+
+def analyse(settings: RunSettings) -> list[Path]:
+    """What a system's scores do not say, of a trained run on `data.test_split`; returns the files written."""
+    system = open_trained(settings)
+    if not hasattr(system, "analyse"):
+        raise UserError(f"system '{settings.system}' has no analyses")
+    settings.output.mkdir(parents=True, exist_ok=True)
+    return system.analyse(settings.output)
+
+
+def open_trained(settings: RunSettings) -> System:
+    """The model of a run. UserError where it is not there, or has another architecture than the settings."""
+    best = Path(settings.run) / model_folder.BEST
+    if not (best / WEIGHTS).is_file():
+        raise UserError(
+            f"no checkpoint in {best}; train first: python -m revtaf train --config FILE, "
+            "or name another run with run=FOLDER"
+        )
+    model_folder.check_architecture(best, settings)
+    require(settings, training=False)
+    accelerator = make_accelerator(settings)
+    if not model_folder.is_model(best):  # its training was stopped, or is still going on
+        system = systems.find(settings.system).start(settings, accelerator)
+        if accelerator.is_main_process:
+            model_folder.finish(best, system)
+        accelerator.wait_for_everyone()
+    return model_folder.open_model(best, accelerator, settings)
+
+
+def _score(system: System, written: Written) -> None:
+    settings, folder = system.settings, system.settings.output
+    folder.mkdir(parents=True, exist_ok=True)
+    save_settings(folder / "config.yaml", settings)
+    write_jsonl(folder / "predictions.jsonl", written.records)
+    samples = read_samples(folder / "predictions.jsonl")  # what `revtaf score` would read
+    log.info("scoring %d reports", len(samples))
+    evaluation = evaluate(
+        samples,
+        written.labeler,
+        written.train_reports,
+        sources=written.sources,
+        copies=written.copies,
+        java=settings.eval.java,
+        resamples=settings.eval.resamples,
+        seed=settings.seed,
+    )
+    if settings.data.test_split == published.PAPER_SPLITS.get(settings.data.name):
+        evaluation.published = paper_rows(settings.data.name)
+    if settings.tests_on_validation:
+        evaluation.notes.append(SELECTED_HERE)
+    write_report(folder, evaluation, run_record(system, written.facts), written.cards, curves(settings))
+    print(table_text(evaluation))
+    print(f"\npredictions: {folder / 'predictions.jsonl'}\npage: {folder / 'report.html'}")
+
+
+def run_record(system: System, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a report says of its run."""
+    settings = system.settings
+    return {
+        "name": settings.name,
+        "dataset": settings.data.name,
+        "split": settings.data.test_split,
+        "trained on": settings.training_data.name,
+        "checkpoint_epoch": read_json(Path(settings.run) / model_folder.BEST / META)["epoch"],
+        **system.notes,
+        **facts,
+        **environment(settings),
+    }
+
+
+def curves(settings: RunSettings) -> list[dict]:
+    """Losses and validation of each epoch."""
+    return epoch_curves(Path(settings.run) / "metrics.jsonl")

@@ -1,0 +1,58 @@
+"""`revtaf train`: any system, from its settings to a model's folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from revtaf import systems
+from revtaf.check import require
+from revtaf.config import RunSettings, places
+from revtaf.config_file import differences, load_settings
+from revtaf.engine import folder as model_folder
+from revtaf.engine.checkpoint import read_progress
+from revtaf.engine.runtime import log_to, make_accelerator, open_run
+from revtaf.engine.train import fit
+from revtaf.errors import UserError
+
+log = logging.getLogger("revtaf")
+
+
+def train(settings: RunSettings) -> None:
+    """Train, or continue, or say that it is done. Raises UserError before anything is written."""
+    folder = Path(settings.run)
+    progress = _earlier_progress(folder, settings)
+    best = folder / model_folder.BEST
+    if progress.get("finished") and model_folder.is_model(best):
+        log.info("%s is already trained (%d epochs); next: revtaf test", folder, progress["epoch"])
+        return
+    require(settings, training=True)
+    accelerator = make_accelerator(settings)
+    if accelerator.is_main_process:
+        open_run(settings)
+        log_to(folder)
+    system = systems.find(settings.system).start(settings, accelerator)
+    count = sum(p.numel() for p in system.model.parameters())
+    log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)
+    done = fit(system, folder)
+    if accelerator.is_main_process:
+        model_folder.finish(best, system)
+    accelerator.wait_for_everyone()
+    log.info("finished: best epoch %d, validation score %.4f; next: revtaf test", done.best_epoch, done.best_score)
+
+
+def _earlier_progress(folder: Path, settings: RunSettings) -> dict:
+    """The state of an earlier run in this folder; UserError where that run had other settings."""
+    progress = read_progress(folder / "checkpoints")
+    if not progress:
+        return {}
+    earlier = load_settings(folder / "config.yaml")
+    free = (*settings.free, *places(type(settings)))
+    found = differences(earlier.model_dump(), settings.model_dump(), free)
+    changed = [f"{key}: {before} -> {now}" for key, before, now in found]
+    if changed:
+        raise UserError(
+            f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); "
+            "name another folder with run=FOLDER, or delete this one"
+        )
+    return progress

@@ -1,0 +1,65 @@
+"""Batches of a data set: shuffled as a function of (seed, epoch), continued in the middle of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from revtaf.engine.system import TrainSet
+from revtaf.errors import UserError
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Shuffled batches of (epoch, row), a function of (seed, epoch); may start in the middle of an epoch."""
+
+    def __init__(self, samples: int, batch_size: int, seed: int, processes: int = 1):
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.drop_last = False
+        self.epoch, self.start = 0, 0
+        # A last batch of a single sample has no neighbour to rank and no batch statistics: leave it out.
+        # Several processes get the same number of batches, so that nobody waits for a batch that never comes.
+        self.count = (samples // batch_size + (samples % batch_size > 1)) // processes * processes
+        if not self.count:
+            raise UserError(
+                f"{samples} training samples give no batch of {batch_size} for each of {processes} processes"
+            )
+
+    def move_to(self, epoch: int, start: int) -> None:  # not "set_epoch", which accelerate calls by itself
+        self.epoch, self.start = epoch, start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
+        for batch in range(self.start, self.count):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(self.epoch, int(row)) for row in chosen]
+
+    def __len__(self) -> int:
+        return self.count - self.start
+
+
+def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int) -> DataLoader:
+    """Batches in the order of `batches`, collated by the data set."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=dataset.collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        # Starting to iterate draws a number. From the global stream, a resumed epoch would draw one too many.
+        generator=torch.Generator().manual_seed(batches.seed),
+    )
+
+
+def eval_loader(dataset: TrainSet, rows: list[int], batch_size: int, workers: int) -> DataLoader:
+    """The samples `rows` in their order."""
+    return DataLoader(
+        dataset,
+        sampler=rows,
+        batch_size=batch_size,
+        collate_fn=dataset.collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,124 @@
+"""What the engine asks of a system: one small protocol, and no knowledge of any.
+
+A package names its `Declaration` in an entry point of the group `revtaf.systems`. `start` gives a `System` that trains,
+`open` one from a finished model's folder. The engine knows batches, optimisers, checkpoints and processes; whatever
+has a name of its own (sections of the settings, losses, modules, retrieval) stays with the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from revtaf.config import RunSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from revtaf.check import CheckLine
+    from revtaf.eval.advanced import AdvancedSources
+    from revtaf.eval.rankings import Rankings
+    from revtaf.knowledge.base import Labeler
+
+
+class Declaration(Protocol):
+    """What an entry point names. Importing it loads no model code, so that settings are read quickly."""
+
+    settings: ClassVar[type[RunSettings]]
+
+    def requirements(self, settings: RunSettings) -> Iterable[CheckLine]:
+        """What must be there beside the data, and what of it is."""
+
+    def start(self, settings: RunSettings, accelerator: Accelerator) -> System:
+        """A system as configured, for training; makes whatever features it needs."""
+
+    def open(self, folder: Path, settings: RunSettings, accelerator: Accelerator) -> System:
+        """A trained one, from the folder that `System.save` and `System.finish` wrote; nothing else is needed."""
+
+
+class TrainSet(Protocol):
+    """Training samples. Items are asked for by (epoch, row)."""
+
+    ids: list[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: tuple[int, int]) -> Any: ...
+
+    def collate(self, samples: list) -> Any:
+        """A batch: an object with `rows` (B,), the samples' positions, and `to(device)`."""
+
+
+class System(Protocol):
+    """A model in its surroundings. `notes` say where knowledge and weights came from; they go into every report."""
+
+    settings: RunSettings
+    accelerator: Accelerator
+    model: nn.Module  # trained; the engine wraps it for precision and processes
+    notes: dict[str, str]
+    weights: Mapping[str, float]  # of the losses: the objective is their weighted sum, in this order
+
+    def train_set(self) -> TrainSet:
+        """The samples to train on."""
+
+    def optimizers(self) -> list[Optimizer]:
+        """Over the parameters that train (see `revtaf.engine.optim.adamw`)."""
+
+    def before_training(self) -> None:
+        """Whatever is fitted before the first epoch; called once, not when a run is continued."""
+
+    def start_epoch(self) -> None:
+        """Called before an epoch's first batch; not where an interrupted epoch is continued."""
+
+    def losses(self, batch: Any, draw: int) -> dict[str, Tensor]:
+        """The losses of a batch by name, those of `weights`. `draw` numbers the batch over the whole run."""
+
+    def validate(self, write: bool) -> dict[str, Any]:
+        """Validation after an epoch, and what follows from it. `write`: also reports, or rankings, with "score", by
+        which the best epoch is chosen, and "tie", which decides between equal ones; all else is logged."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a continued run needs beside weights, optimisers and random numbers."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The opposite of `state`."""
+
+    def identity(self) -> dict[str, Any]:
+        """What it was trained on, as JSON; a run is continued, and its best epoch finished, only on the same."""
+
+    def save(self, folder: Path) -> None:
+        """Into the folder of a new best epoch: what `open` needs and may change from epoch to epoch, weights aside."""
+
+    def finish(self, folder: Path) -> None:
+        """Into the same folder, once, after training, with the best weights loaded: the rest of what `open` needs."""
+
+    def external(self) -> dict[str, list[Path]]:
+        """Files that an opened model needs and its folder does not hold, by the key that says where they are."""
+
+    def evaluate(self) -> Written | Rankings:
+        """Write, or rank, the tested split; on several processes, all take part and each returns the whole."""
+
+    def write(self, images: Sequence[Path]) -> list[dict[str, Any]]:
+        """One record for each image, `prediction` among its entries; of images that no data set knows."""
+
+    def analyse(self, folder: Path) -> list[Path]:
+        """Further analyses of the tested split into `folder`; UserError where the system has none."""
+
+
+@dataclass
+class Written:
+    """Reports of a split: what they are scored with and shown beside."""
+
+    records: list[dict[str, Any]]  # lines of predictions.jsonl: id, reference, prediction, and whatever else
+    labeler: Labeler
+    train_reports: Sequence[str] = ()  # for the rows that look at no image; may be empty
+    copies: Mapping[str, Sequence[str]] = field(default_factory=dict)  # rows of reports that people wrote
+    sources: AdvancedSources | None = None
+    cards: Sequence[Any] = ()  # `revtaf.pages.cards.Card`
+    sections: Sequence[Any] = ()  # `revtaf.pages` sections that the system draws itself
+    facts: Mapping[str, Any] = field(default_factory=dict)  # further lines of the report's "run"

@@ -1,0 +1,166 @@
+"""REVTAF's settings: every key of its modules, type, bounds and default. What all systems share: `revtaf.config`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from revtaf.config import BackboneName, RunSettings, Section, TrainSettings
+
+POSITIONS_OF_BERT = 512  # the decoder's longest input, the prompt's 19 tokens included
+
+
+class EncoderSettings(Section):
+    backbone: BackboneName = "resnet101"
+    weights: str | None = "imagenet"  # "imagenet", a file of a torchvision state dict, "scorer", or null
+    image_size: int = Field(224, ge=64)
+    resize: int = Field(256, ge=64)
+    rotation: float = Field(5.0, ge=0)  # degrees, training only
+    blind: bool = False  # a control: every image is the same mean grey, and what is left is the language
+
+
+class ClassifierSettings(Section):
+    memory: bool = True
+    memory_size: int = Field(21, ge=1)
+    width: int = Field(512, ge=8)
+    heads: int = Field(8, ge=1)
+    layers: int = Field(2, ge=1)
+    feed_forward: int = Field(2048, ge=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    balanced_logits: bool = True  # self-adaptive disease-balanced learning
+
+
+class LRESettings(Section):
+    enabled: bool = True
+    metric: Literal["hyperbolic", "euclidean", "cosine"] = "hyperbolic"
+    width: int = Field(512, ge=2)
+    curvature: float = Field(0.01, gt=0)
+    learnable_curvature: bool = False
+    score_space: Literal["prob", "logit"] = "prob"
+    temperature: float = Field(1.0, gt=0)
+    ties: Literal["soft", "first"] = "soft"
+    grp_source: Literal["batch_labels", "dataset_labels", "learned"] = "batch_labels"
+    max_sentences: int = Field(20, ge=1)
+
+
+class FVTAFSettings(Section):
+    enabled: bool = True
+    attention: Literal["mpsa", "softmax"] = "mpsa"
+    axis: Literal["joint", "per_text"] = "joint"
+    shared: bool = False
+    projection: Literal["linear", "feed_forward"] = "linear"
+    width: int = Field(1024, ge=8)
+    heads: int = Field(8, ge=1)
+    epsilon: float = Field(0.05, gt=0)
+    max_iterations: int = Field(200, ge=1)
+    tolerance: float = Field(1e-4, gt=0)
+    iou: Literal["soft", "hard"] = "soft"
+    upsample: int | None = Field(None, ge=7)
+    mask_sentences: bool = True
+
+
+class DecoderSettings(Section):
+    weights: str | None = "bert-base-uncased"  # a folder with that model's files; null: random
+    vocabulary: str = "train"  # "train" fits a WordPiece vocabulary on the training reports, or a vocab.txt
+    vocabulary_size: int = Field(4000, ge=100)
+    layers: int = Field(12, ge=1)
+    width: int = Field(768, ge=8)
+    heads: int = Field(12, ge=1)
+    feed_forward: int = Field(3072, ge=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    max_tokens: int = Field(150, ge=8)  # of a training report, end token included
+
+
+class GenerationSettings(Section):
+    beams: int = Field(3, ge=1)
+    min_new_tokens: int = Field(81, ge=0)
+    max_new_tokens: int = Field(150, ge=1)
+    length_penalty: float = 1.0
+    repetition_penalty: float = Field(1.0, gt=0)
+    no_repeat_ngram: int = Field(0, ge=0)
+    batch_size: int = Field(16, ge=1)
+    statuses: Literal["predicted", "oracle"] = "predicted"  # of the prompt; oracle: the reference's
+    retrieved: Literal["learned", "oracle", "random"] = "learned"  # by the retriever, or nearest by the true statuses
+
+    @field_validator("retrieved", mode="before")
+    @classmethod
+    def _earlier_name(cls, value: object) -> object:
+        """`generation.references: retrieved` was the name of an earlier version."""
+        return "learned" if value == "retrieved" else value
+
+
+class LossSettings(Section):
+    classification: float = Field(4.0, ge=0)
+    alpha: float = Field(2.0, ge=0)  # rank loss
+    beta: float = Field(0.5, ge=0)  # fine-grained cross-modal consistency
+
+
+class REVTAFTrainSettings(TrainSettings):
+    encoder_lr: float | None = Field(None, gt=0)  # of the image encoder, where it differs
+
+
+class Settings(RunSettings):
+    """A run of REVTAF."""
+
+    architecture: ClassVar[tuple[str, ...]] = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
+
+    encoder: EncoderSettings = EncoderSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
+    lre: LRESettings = LRESettings()
+    fvtaf: FVTAFSettings = FVTAFSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    generation: GenerationSettings = GenerationSettings()
+    loss: LossSettings = LossSettings()
+    train: REVTAFTrainSettings = REVTAFTrainSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Settings:
+        for name in ("classifier", "fvtaf", "decoder"):
+            part = getattr(self, name)
+            if part.width % part.heads:
+                raise ValueError(f"{name}.width {part.width} does not divide into {name}.heads {part.heads}")
+        if self.encoder.image_size > self.encoder.resize:
+            raise ValueError(
+                f"encoder.image_size {self.encoder.image_size} exceeds encoder.resize {self.encoder.resize}"
+            )
+        if self.encoder.blind and (self.retrieves or self.classifier.memory):
+            raise ValueError(
+                "encoder.blind hides the image, but retrieved reports and entity prompts come from it too: it needs "
+                "lre.enabled=false fvtaf.enabled=false classifier.memory=false"
+            )
+        if self.generation.retrieved != "learned" and not self.retrieves:
+            raise ValueError(
+                f"generation.retrieved={self.generation.retrieved}, but without lre and fvtaf no report is retrieved"
+            )
+        scorer = self.knowledge.entities == "scorer" and self.knowledge.imported is None
+        if self.encoder.weights == "scorer" and not scorer:
+            raise ValueError("encoder.weights=scorer needs knowledge.entities=scorer, whose network it takes")
+        if self.encoder.weights == "scorer" and self.encoder.backbone != self.knowledge.scorer_backbone:
+            raise ValueError(
+                f"encoder.weights: scorer is a {self.knowledge.scorer_backbone}, encoder.backbone is "
+                f"{self.encoder.backbone}; make knowledge.scorer_backbone equal"
+            )
+        room = POSITIONS_OF_BERT - 19
+        for name, tokens in (
+            ("decoder.max_tokens", self.decoder.max_tokens),
+            ("generation.max_new_tokens", self.generation.max_new_tokens),
+        ):
+            if tokens > room:
+                raise ValueError(f"{name} is {tokens}, the decoder has room for {room}")
+        if self.generation.min_new_tokens > self.generation.max_new_tokens:
+            raise ValueError("generation.min_new_tokens exceeds generation.max_new_tokens")
+        return self
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether a retrieved report enters the model at all."""
+        return self.lre.enabled or self.fvtaf.enabled
+
+    @property
+    def variant(self) -> str:
+        """True statuses give "-oracle", reports that no retriever chose "-oracle_retrieved" or "-random_retrieved"."""
+        chosen = self.generation.retrieved
+        statuses = "-oracle" if self.generation.statuses == "oracle" else ""
+        return statuses + (f"-{chosen}_retrieved" if chosen != "learned" else "")

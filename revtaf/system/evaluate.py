@@ -1,0 +1,135 @@
+"""REVTAF on a split: the validation after each epoch, the reports of a test, reports of images that no set knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from revtaf.config import ADVANCED_MODELS
+from revtaf.engine.system import Written
+from revtaf.eval import advanced, floors, nlg
+from revtaf.eval.advanced import AdvancedSources
+from revtaf.eval.evaluate import quick_clinical
+from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.features.build import image_features
+from revtaf.labels import CATEGORIES, POSITIVE, STATUSES
+from revtaf.settings import Settings
+from revtaf.system.cards import make_card, sample_rows
+from revtaf.system.dataset import ReportDataset
+from revtaf.system.write import Prediction, predict, predict_probabilities
+
+if TYPE_CHECKING:
+    from revtaf.system.session import Session
+
+
+def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str, Any]:
+    """Update the disease-balanced prior; every so often write the validation reports and score them.
+
+    "score", the selection criterion, is the example-based CE F1; CIDEr ("tie") decides between equal ones. Every image
+    is encoded once.
+    """
+    train = session.settings.train
+    rows = list(range(len(dataset)))
+    chosen = rows[: train.validation_samples] if write else []
+    written: list[Prediction] = []
+    if chosen:
+        options = {"beams": train.validation_beams, "rows": chosen, "title": "validating"}
+        written = predict(session, dataset, session.settings.generation, **options)
+    parts = [p.probabilities[None] for p in written]
+    if rows[len(chosen) :]:
+        parts.append(predict_probabilities(session, dataset, rows[len(chosen) :]))
+    probabilities = torch.cat(parts)
+    truth = torch.from_numpy(dataset.features.statuses.astype(np.int64))
+    session.plain_model.classifier.update_prior(probabilities[:, POSITIVE], truth)
+    results: dict[str, Any] = {"status_accuracy": float((probabilities.argmax(1) == truth).float().mean())}
+    if not write:
+        return results
+    references, hypotheses = [dataset.studies[row].report for row in chosen], [p.text for p in written]
+    clinical = quick_clinical(references, hypotheses, session.knowledge.labeler)
+    text = nlg.compute([reference_text(r) for r in references], [postprocess(h) for h in hypotheses], meteor=False)
+    return results | {
+        "score": clinical["example_f1"],
+        "tie": text["CIDEr"],
+        "example_f1": clinical["example_f1"],
+        "micro_f1": clinical["micro_f1"],
+        "macro_f1": clinical["macro_f1"],
+        **{name: text[name] for name in ("BLEU_1", "BLEU_4", "ROUGE_L", "CIDEr")},
+        "distinct_reports": len(set(hypotheses)),
+    }
+
+
+def evaluate(session: Session) -> Written:
+    """Reports of the tested split, the retrieved ones beside them, and some of them with their attention maps."""
+    settings, knowledge, dataset = session.settings, session.knowledge, session.tested_set
+    shown = sample_rows(dataset.features.statuses, settings.eval.samples)
+    predictions = predict(session, dataset, settings.generation, keep_maps=frozenset(shown))
+    main = session.accelerator.is_main_process
+    reports = knowledge.reports
+    copies = [reports[p.retrieved] for p in predictions if p.retrieved >= 0] if reports else []
+    return Written(
+        records=[_record(session, dataset, p) for p in predictions],
+        labeler=knowledge.labeler,
+        train_reports=reports or (),
+        copies={floors.RETRIEVED: copies} if copies else {},
+        sources=_advanced_sources(session) if main else None,
+        cards=[make_card(session, dataset, predictions[row]) for row in shown] if main else (),
+        facts={"features": knowledge.fingerprint, "ablation flags": _flags(settings)},
+    )
+
+
+def write(session: Session, images: Sequence[Path]) -> list[dict[str, Any]]:
+    """One record for each image: prediction, statuses, P(positive), and which report was retrieved."""
+    if not images:
+        return []
+    features, studies, data = image_features(session.knowledge, session.settings, images, session.device)
+    dataset = session.dataset(studies, features, data)
+    generation = session.settings.generation.model_copy(update={"statuses": "predicted", "retrieved": "learned"})
+    records = [_record(session, dataset, p) for p in predict(session, dataset, generation)]
+    return [{key: value for key, value in record.items() if key not in _OF_A_STUDY} for record in records]
+
+
+_OF_A_STUDY = ("subject_id", "study_id", "reference")  # entries of a record that an image alone has not
+
+
+def _record(session: Session, dataset: ReportDataset, p: Prediction) -> dict[str, Any]:
+    """One line of predictions.jsonl."""
+    study, knowledge = dataset.studies[p.row], session.knowledge
+    names = CATEGORIES[: session.categories]
+    there = p.retrieved >= 0
+    return {
+        "id": study.id,
+        "subject_id": study.subject_id,
+        "study_id": study.study_id,
+        "reference": study.report,
+        "prediction": p.text,
+        "statuses": {c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True)},
+        "positive": {c: round(v, 4) for c, v in zip(names, p.positive, strict=True)},
+        "retrieved_id": knowledge.train.ids[p.retrieved] if there else None,
+        "retrieved_report": knowledge.reports[p.retrieved] if there and knowledge.reports else None,
+        "retrieval_distance": round(p.distance, 4) if there else None,
+    }
+
+
+def _advanced_sources(session: Session) -> AdvancedSources | None:
+    """The models of the advanced metrics that are configured; CheXbert, where it labels, also gives its vectors."""
+    given = {name: getattr(session.settings.eval, name) for name in ADVANCED_MODELS}
+    if not any(given.values()):
+        return None
+    components = session.knowledge.components
+    sources = AdvancedSources(**given, chexbert=components.labeler if components.chexbert else None)
+    advanced.check(sources)
+    return sources
+
+
+def _flags(settings: Settings) -> str:
+    lre, fvtaf, loss = settings.lre, settings.fvtaf, settings.loss
+    return (
+        f"lre {'on' if lre.enabled else 'off'} ({lre.metric}, grp {lre.grp_source}), "
+        f"fvtaf {'on' if fvtaf.enabled else 'off'} ({fvtaf.attention}, {fvtaf.axis}), "
+        f"alpha {loss.alpha}, beta {loss.beta}, statuses {settings.generation.statuses}, "
+        f"retrieved {settings.generation.retrieved}"
+    )

@@ -1,0 +1,100 @@
+"""What REVTAF keeps in a model's folder, so that it is opened without the set that it was trained on.
+
+    tokenizer.json
+    knowledge/train, texts     features of the training samples; sentences, triplets and the memory's reports as vectors
+    knowledge/scorer, tfidf    the fitted experts, where they were fitted
+    knowledge/about.json       what the features were made of
+    points.safetensors         the training set in the retrieval space (N, D): 555 MB at MIMIC-CXR's size
+    reports.jsonl              the training reports. Optional: without it retrieved reports are known by id only
+
+External weights (MedKLIP, CheXbert, ...) stay where they are; `model.json` names them by hash.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from revtaf.engine.checkpoint import META
+from revtaf.errors import UserError
+from revtaf.features.arrays import Features, TextTables, load_arrays, save_arrays
+from revtaf.features.build import Knowledge
+from revtaf.features.stages import DistinctTexts, fit_text_encoder
+from revtaf.files import atomic_folder, atomic_write, read_json, write_json
+from revtaf.knowledge.components import Components
+from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.prompts.local import triplet_texts
+from revtaf.settings import Settings
+from revtaf.system.session import Session, make_session
+from revtaf.system.write import embed_all
+from revtaf.tokenizer import ReportTokenizer
+
+KNOWLEDGE, POINTS, REPORTS = "knowledge", "points.safetensors", "reports.jsonl"
+
+
+def write_parts(session: Session, folder: Path) -> None:
+    """Everything beside the tokenizer, of a session whose model has its final weights."""
+    knowledge, settings = session.knowledge, session.settings
+    about = {name: getattr(knowledge, name) for name in ("key", "fingerprint", "scorer_mark")}
+    about["triplets"] = knowledge.triplets is not None  # in words: ours are known, imported ones are vectors
+    made = {"of": knowledge.key}
+    with atomic_folder(folder / KNOWLEDGE) as partial:
+        save_arrays(partial / "train", knowledge.train, made)
+        save_arrays(partial / "texts", knowledge.texts, made)
+        if knowledge.scorer is not None:
+            (partial / "scorer").mkdir()
+            knowledge.scorer.save(partial / "scorer")
+        if not (settings.knowledge.imported or knowledge.components.clinical_bert):
+            distinct = DistinctTexts(knowledge.studies, settings.training_data)
+            fit_text_encoder(distinct.sentences, settings.knowledge.text_width, settings.seed).save(partial / "tfidf")
+        write_json(partial / "about.json", about)
+    if session.plain_model.retrieves:
+        points = embed_all(session.plain_model.eval(), knowledge.train, session.device)
+        with atomic_write(folder / POINTS) as partial:
+            save_file({"points": points.contiguous().cpu()}, partial)
+    with atomic_write(folder / REPORTS) as partial, open(partial, "w", encoding="utf-8") as file:
+        for sample, report in zip(knowledge.train.ids, knowledge.reports, strict=True):
+            file.write(json.dumps({"id": sample, "report": report}, ensure_ascii=False) + "\n")
+
+
+def open_session(folder: Path, settings: Settings, accelerator: Accelerator) -> Session:
+    """The session of a model's folder, its weights not yet loaded. UserError where a part is damaged."""
+    knowledge = read_knowledge(folder, settings, accelerator.device)
+    session = make_session(settings, accelerator, knowledge, ReportTokenizer.load(folder / "tokenizer.json"))
+    session.notes = read_json(folder / META, "model")["sources"]
+    if session.plain_model.retrieves:
+        try:
+            session.points = load_file(folder / POINTS)["points"].to(accelerator.device)
+        except (OSError, KeyError, SafetensorError) as error:
+            raise UserError(f"{folder / POINTS} is damaged: {error}; copy the folder again") from None
+    return session
+
+
+def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Knowledge:
+    """The knowledge that `write_parts` kept."""
+    place = folder / KNOWLEDGE
+    about = read_json(place / "about.json", "model")
+    scorer = EntityScorer.load(place / "scorer") if (place / "scorer").is_dir() else None
+    options = settings.knowledge
+    if scorer is not None:  # whatever has been put into checkpoints/ since: the model knows these scores
+        options = options.model_copy(update={"entities": "scorer"})
+    components = Components(options, device)
+    return Knowledge(
+        components=components,
+        scorer=scorer,
+        scorer_mark=about["scorer_mark"],
+        train=load_arrays(place / "train", Features),
+        texts=load_arrays(place / "texts", TextTables),
+        triplets=triplet_texts() if about["triplets"] else None,
+        studies=None,
+        remembered=Path(settings.data.features) / "labels.sqlite",
+        key=about["key"],
+        fingerprint=about["fingerprint"],
+        notes=components.notes,
+        kept_reports=folder / REPORTS,
+    )
