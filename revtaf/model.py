@@ -42,6 +42,12 @@ class Losses(NamedTuple):
     consistency: Tensor
 
 
+def loss_weights(settings: Settings) -> dict[str, float]:
+    """Eq. 15 and the baseline's classification term: L_lm + 4 L_cls + alpha L_rank + beta L_fcc."""
+    w = settings.loss
+    return {"lm": 1.0, "disease": w.classification, "rank": w.alpha, "consistency": w.beta}
+
+
 class Prompts(NamedTuple):
     """Texts for a batch. W text width, V the memory's, N sentences of the retrieved report, mask True where real."""
 

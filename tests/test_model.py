@@ -313,10 +313,10 @@ def test_padding_matters_to_the_release_alone(session, model, masked):
     """fvtaf.mask_sentences=false: two sentences of padding change the features; masked, they do not."""
     batch, rows = training_batch(session, 2)
     prompts = session.prompts(batch, rows)
-    text, mask = prompts.reference, prompts.reference_mask
+    text, mask = prompts.retrieved, prompts.retrieved_mask
     longer = prompts._replace(
-        reference=torch.cat([text, torch.zeros_like(text[:, :2])], 1),
-        reference_mask=torch.cat([mask, torch.zeros_like(mask[:, :2])], 1),
+        retrieved=torch.cat([text, torch.zeros_like(text[:, :2])], 1),
+        retrieved_mask=torch.cat([mask, torch.zeros_like(mask[:, :2])], 1),
     )
     model.eval()
     model.settings.fvtaf.mask_sentences, kept = masked, model.settings.fvtaf.mask_sentences

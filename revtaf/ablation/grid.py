@@ -8,7 +8,7 @@
     compare: [[full, lre]]                     # further pairs to be tested
     rows:
       baseline: {label: baseline, set: {lre.enabled: false, fvtaf.enabled: false}, paper: its row in that table}
-      oracle:   {label: true prompts, test: {generation.prompts: oracle}}
+      oracle:   {label: true prompts, test: {generation.statuses: oracle}}
       copy:     {label: retrieval only, take: retrieved report}
 
 `set` changes training, `test` only how a trained model is tested, `take` names another row of the test's own table (the

@@ -14,8 +14,6 @@ def prepare_features(settings: RunSettings, shard: Shard = WHOLE) -> None:
     """For all splits that a run uses. `shard`: compute this part only; the command without it puts all parts together.
     Under `accelerate launch` every process takes its part."""
     declaration = systems.find(settings.system)
-    if not hasattr(declaration, "prepare_features"):
-        raise UserError(f"system '{settings.system}' has no features to prepare")
     require(settings, training=True)
     accelerator = make_accelerator(settings)
     processes = accelerator.num_processes

@@ -10,35 +10,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from revtaf.config import RunSettings
+from revtaf.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
     from revtaf.check import CheckLine
     from revtaf.eval.advanced import AdvancedSources
     from revtaf.eval.rankings import Rankings
+    from revtaf.features.blocks import Shard
     from revtaf.knowledge.base import Labeler
 
 
 class Declaration(Protocol):
     """What an entry point names. Importing it loads no model code, so that settings are read quickly."""
 
-    settings: ClassVar[type[RunSettings]]
-
-    def requirements(self, settings: RunSettings) -> Iterable[CheckLine]:
-        """What must be there beside the data, and what of it is."""
+    settings: type[RunSettings]
+    title: str  # of its row in tables
 
     def start(self, settings: RunSettings, accelerator: Accelerator) -> System:
         """A system as configured, for training; makes whatever features it needs."""
 
     def open(self, folder: Path, settings: RunSettings, accelerator: Accelerator) -> System:
         """A trained one, from the folder that `System.save` and `System.finish` wrote; nothing else is needed."""
+
+    def requirements(self, settings: RunSettings) -> Iterable[CheckLine]:
+        """What must be there beside the data, and what of it is."""
+        return ()
+
+    def prepare_features(self, settings: RunSettings, device: torch.device, shard: Shard) -> None:
+        """One part, or all, of what `start` and a test would make before they begin."""
+        raise UserError(f"system '{settings.system}' has no features to prepare")
 
 
 class TrainSet(Protocol):
@@ -55,13 +64,15 @@ class TrainSet(Protocol):
 
 
 class System(Protocol):
-    """A model in its surroundings. `notes` say where knowledge and weights came from; they go into every report."""
+    """A model in its surroundings. A subclass writes what has no default here."""
 
     settings: RunSettings
     accelerator: Accelerator
     model: nn.Module  # trained; the engine wraps it for precision and processes
-    notes: dict[str, str]
+    notes: dict[str, str]  # where knowledge and weights came from; they go into every report
     weights: Mapping[str, float]  # of the losses: the objective is their weighted sum, in this order
+
+    # Training
 
     def train_set(self) -> TrainSet:
         """The samples to train on."""
@@ -70,12 +81,12 @@ class System(Protocol):
         """Over the parameters that train (see `revtaf.engine.optim.adamw`)."""
 
     def before_training(self) -> None:
-        """Whatever is fitted before the first epoch; called once, not when a run is continued."""
+        """Whatever is fitted before the first epoch; called once, not when a run is continued, by every process."""
 
     def start_epoch(self) -> None:
         """Called before an epoch's first batch; not where an interrupted epoch is continued."""
 
-    def losses(self, batch: Any, draw: int) -> dict[str, Tensor]:
+    def losses(self, batch: Any, draw: int) -> Mapping[str, Tensor]:
         """The losses of a batch by name, those of `weights`. `draw` numbers the batch over the whole run."""
 
     def validate(self, write: bool) -> dict[str, Any]:
@@ -84,12 +95,16 @@ class System(Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """What a continued run needs beside weights, optimisers and random numbers."""
+        return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The opposite of `state`."""
 
+    # The folder
+
     def identity(self) -> dict[str, Any]:
         """What it was trained on, as JSON; a run is continued, and its best epoch finished, only on the same."""
+        return {}
 
     def save(self, folder: Path) -> None:
         """Into the folder of a new best epoch: what `open` needs and may change from epoch to epoch, weights aside."""
@@ -99,15 +114,20 @@ class System(Protocol):
 
     def external(self) -> dict[str, list[Path]]:
         """Files that an opened model needs and its folder does not hold, by the key that says where they are."""
+        return {}
+
+    # Testing
 
     def evaluate(self) -> Written | Rankings:
         """Write, or rank, the tested split; on several processes, all take part and each returns the whole."""
 
     def write(self, images: Sequence[Path]) -> list[dict[str, Any]]:
         """One record for each image, `prediction` among its entries; of images that no data set knows."""
+        raise UserError(f"system '{self.settings.system}' writes no reports of single images")
 
     def analyse(self, folder: Path) -> list[Path]:
-        """Further analyses of the tested split into `folder`; UserError where the system has none."""
+        """Further analyses of the tested split into `folder`; the files written."""
+        raise UserError(f"system '{self.settings.system}' has no analyses")
 
 
 @dataclass

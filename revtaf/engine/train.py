@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,9 +30,9 @@ class Interrupted(Exception):
     """The run was asked to stop, and has saved its state."""
 
 
-def objective(losses: dict[str, Tensor], system: System) -> Tensor:
+def objective(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """The weighted sum of a system's losses (paper Eq. 15), in the order of its weights."""
-    first, *others = (system.weights[name] * losses[name] for name in system.weights)
+    first, *others = (weight * losses[name] for name, weight in weights.items())
     return sum(others, first)
 
 
@@ -93,7 +94,7 @@ def train_one_epoch(
             set_learning_rate(optimizer, rate)
         with accelerator.accumulate(model):
             losses = system.losses(batch, progress.epoch * batches.count + progress.batch)
-            loss = objective(losses, system)
+            loss = objective(losses, system.weights)
             if not torch.isfinite(loss):
                 _stop_on_non_finite(losses, [ids[row] for row in batch.rows.tolist()], progress)
             accelerator.backward(loss)

@@ -21,6 +21,7 @@ class REVTAFSystem:
     """See `revtaf.engine.system.Declaration`."""
 
     settings = Settings
+    title = "REVTAF"
 
     def requirements(self, settings: Settings) -> Iterable[Finding]:
         """The paper's components and weights, and what stands in for those whose files are not there."""

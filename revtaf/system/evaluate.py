@@ -42,6 +42,8 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     parts = [p.probabilities[None] for p in written]
     if rows[len(chosen) :]:
         parts.append(predict_probabilities(session, dataset, rows[len(chosen) :]))
+    else:  # a loader's pass draws a number; a validation has always drawn two, and training goes on from there
+        torch.empty((), dtype=torch.int64).random_()
     probabilities = torch.cat(parts)
     truth = torch.from_numpy(dataset.features.statuses.astype(np.int64))
     session.plain_model.classifier.update_prior(probabilities[:, POSITIVE], truth)

@@ -26,7 +26,7 @@ from revtaf.features.packed import packed_images
 from revtaf.labels import POSITIVE
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
-from revtaf.model import REVTAF, Prompts
+from revtaf.model import REVTAF, Prompts, loss_weights
 from revtaf.prompts.bank import PromptBank
 from revtaf.settings import Settings
 from revtaf.system.dataset import Batch, ReportDataset
@@ -85,9 +85,8 @@ class Session:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Eq. 15 and the baseline's classification term: L_lm + 4 L_cls + alpha L_rank + beta L_fcc."""
-        w = self.settings.loss
-        return {"lm": 1.0, "disease": w.classification, "rank": w.alpha, "consistency": w.beta}
+        """Of the four losses (`revtaf.model.loss_weights`)."""
+        return loss_weights(self.settings)
 
     def train_set(self) -> ReportDataset:
         """The training split, with augmentation."""

@@ -15,11 +15,11 @@ from collections.abc import Callable
 import torch
 
 from revtaf.config_file import load_settings
-from revtaf.engine.train import total_loss
+from revtaf.engine.train import objective
 from revtaf.labels import CATEGORIES, ENTITIES
 from revtaf.lre.ball import pairwise
 from revtaf.lre.rank_loss import rank_loss
-from revtaf.model import REVTAF, Prompts
+from revtaf.model import REVTAF, Prompts, loss_weights
 from revtaf.tokenizer import ReportTokenizer
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     patches = vision.patches.clone().requires_grad_()
 
     def fuse() -> None:
-        fusion = model.fvtaf(patches, prompts.reference, prompts.reference_mask, prompts.local)
+        fusion = model.fvtaf(patches, prompts.retrieved, prompts.retrieved_mask, prompts.local)
         (fusion.features.sum() + model._consistency(fusion, prompts)).backward()
 
     def rank() -> None:
@@ -83,7 +83,8 @@ def main() -> None:
         "FVTAF: two MPSA and FCC": fuse,
         "decoder": lambda: model.decoder.loss(tokens, statuses, features.decoder).backward(),
     }
-    step = timed(lambda: total_loss(model(images, scores, statuses, tokens, prompts), settings).backward())
+    weights = loss_weights(settings)
+    step = timed(lambda: objective(model(images, scores, statuses, tokens, prompts)._asdict(), weights).backward())
     count = sum(p.numel() for p in model.parameters())
     print(f"{options.config}: {count / 1e6:.1f} M parameters, batch {b}, {options.device}")
     print(f"{'whole step, forward and backward':34s} {step:8.3f} s   1.00")

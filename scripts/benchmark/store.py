@@ -69,7 +69,7 @@ def batch(features: Features, bank: PromptBank, rows: np.ndarray) -> float:
     features.scores[rows].astype(np.float32), features.statuses[rows]
     bank.local(torch.from_numpy(features.codes[rows].astype(np.int64)))
     bank.memory(torch.from_numpy(features.memory[rows].astype(np.int64)))
-    bank.reference(torch.from_numpy(rows))
+    bank.retrieved(torch.from_numpy(rows))
     return time.process_time() - start
 
 

@@ -78,7 +78,7 @@ def test_a_row_is_named_by_what_it_changes_and_equal_rows_share_a_run(make):
         rows={
             "plain": None,
             "spelt": {"label": "x", "set": {"lre.metric": "hyperbolic"}},
-            "oracle": {"test": {"generation.prompts": "oracle"}},
+            "oracle": {"test": {"generation.statuses": "oracle"}},
             "flat": {"set": {"lre.metric": "euclidean"}},
         }
     )
@@ -159,7 +159,7 @@ def test_two_tests_that_would_share_a_folder_are_refused(make):
         UserError, match="rows 'a' and 'b' test one model with another generation.beams into one folder"
     ):
         grid.runs("phantom", Path("r"), [])
-    make(rows={"a": None, "b": {"test": {"generation.prompts": "oracle"}}}).runs("phantom", Path("r"), [])
+    make(rows={"a": None, "b": {"test": {"generation.statuses": "oracle"}}}).runs("phantom", Path("r"), [])
 
 
 def test_settings_of_a_row_are_checked_like_typed_ones(make):

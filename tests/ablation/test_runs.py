@@ -17,7 +17,7 @@ from revtaf.errors import UserError
 ROWS = {
     "baseline": {"set": {"lre.enabled": False, "fvtaf.enabled": False}},
     "full": None,
-    "oracle": {"test": {"generation.prompts": "oracle", "generation.references": "oracle"}},
+    "oracle": {"test": {"generation.statuses": "oracle", "generation.retrieved": "oracle"}},
     "copy": {"take": "retrieved report"},
 }
 VIEWS = ["scores", "classes", "counts", "alignment", "retrieval", "advanced", "examples"]
@@ -64,7 +64,7 @@ def test_equal_trainings_are_one_and_every_row_is_in_the_table(done):
     runs = sorted(p.name for p in (folder / "runs/phantom").iterdir() if p.is_dir())
     assert runs == ["base", "fvtaf.enabled=false,lre.enabled=false"]
     tested = sorted(p.name for p in (folder / "runs/phantom/base/seed0").iterdir() if p.name.startswith("phantom-"))
-    assert tested == ["phantom-test", "phantom-test-oracle-oracle_references"]
+    assert tested == ["phantom-test", "phantom-test-oracle-oracle_retrieved"]
     assert [p.name for p in (folder / "runs/phantom/base/seed0/checkpoints/last").iterdir()] == ["progress.json"]
     content = json.loads((folder / "tables/phantom/grid/summary.json").read_text())
     assert list(content["rows"]) == list(ROWS)
@@ -75,14 +75,14 @@ def test_equal_trainings_are_one_and_every_row_is_in_the_table(done):
 
 
 def test_the_oracle_row_is_another_test_of_the_same_model(done):
-    """Prompts and references of the oracle row are the true ones."""
+    """Statuses and retrieved reports of the oracle row are the true ones."""
     folder, _ = done
     run = folder / "runs/phantom/base/seed0"
     plain, oracle = (
         [json.loads(line) for line in (run / name / "predictions.jsonl").read_text().splitlines()]
-        for name in ("phantom-test", "phantom-test-oracle-oracle_references")
+        for name in ("phantom-test", "phantom-test-oracle-oracle_retrieved")
     )
-    assert [p["prompts"] for p in plain] != [p["prompts"] for p in oracle]
+    assert [p["statuses"] for p in plain] != [p["statuses"] for p in oracle]
     found = [sum(p["retrieval_distance"] for p in side) for side in (plain, oracle)]
     assert all(p["retrieval_distance"] == int(p["retrieval_distance"]) for p in oracle) and found[0] != found[1]
 

@@ -120,7 +120,7 @@ def test_no_memory_text_is_of_the_own_patient(session):
 def test_reference_rows_are_the_reports_sentences(session):
     """The GRP of a report is its sentences in order; padding is zero and masked; no report is all masked."""
     bank, knowledge = session.bank, session.knowledge
-    text, mask = bank.reference(torch.tensor([3, -1, 4]))
+    text, mask = bank.retrieved(torch.tensor([3, -1, 4]))
     expected = sentences(clean_report(knowledge.studies[3].report))
     assert int(mask[0].sum()) == len(expected) and not mask[1].any()
     every = DistinctTexts(knowledge.studies, session.settings.data).sentences
