@@ -1,7 +1,8 @@
 """The Hyperbolic Neural Network that turns entity scores into retrieval embeddings: paper section 3.3.
 
-H = HNN(F_logit), after Ganea et al. 2018 (the paper's [39]). The paper names neither widths nor curvature:
-two layers, 75 -> 512 -> 512, and c = .01 are the released values. geoopt supplies the manifold operations.
+H = HNN(F_logit), with the layers of Ganea et al. 2018. The paper cites its [39] and names neither layers nor
+curvature: 75 -> 512 -> 512 and c = .01 are the released values (docs/method.md section 3.3). geoopt supplies the
+manifold operations.
 """
 
 import math
