@@ -58,6 +58,7 @@ class ReferenceMemory(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, pooled: Tensor, memory: Tensor) -> Tensor:
+        """pooled (B, visual), memory (B, K_m, text) -> what the memory says to the image, (B, width)."""
         memory = self.encoder(self.project(memory))
         query = self.query(pooled).unsqueeze(1)
         content = torch.zeros_like(query)

@@ -19,6 +19,8 @@ IGNORED = -100  # label of positions that carry no loss
 
 
 class Decoder(nn.Module):
+    """A causal BERT with cross-attention to features (B, L, feature_width); its prompt has one token a category."""
+
     def __init__(self, settings: DecoderSettings, tokenizer: ReportTokenizer, feature_width: int, categories: int):
         super().__init__()
         self.label_smoothing = settings.label_smoothing

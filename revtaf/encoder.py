@@ -14,6 +14,8 @@ from revtaf.pretrained.resnet import Backbone
 
 
 class Vision(NamedTuple):
+    """An image's features, as they are (F_v) and on average."""
+
     patches: Tensor  # (B, P, width)
     pooled: Tensor  # (B, width)
 

@@ -39,6 +39,7 @@ class HyperbolicLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor, ball: PoincareBall) -> Tensor:
+        """Points x (B, in) of `ball` -> points (B, out) of it."""
         product = _into_ball(ball.mobius_matvec(self.weight.to(x.dtype), x, project=False), ball)
         bias = _into_ball(ball.expmap0(self.bias.to(x.dtype), project=False), ball)
         return _into_ball(ball.mobius_add(product, bias, project=False), ball)
@@ -91,6 +92,7 @@ class HNN(nn.Module):
         return self.ball.c
 
     def forward(self, scores: Tensor) -> Tensor:
+        """scores (B, in_features) -> points (B, widths[-1]), see above. ValueError for another width."""
         if scores.shape[-1] != self.in_features:
             raise ValueError(f"expected {self.in_features} entity scores, got {scores.shape[-1]}")
         dtype = torch.promote_types(self.layers[0].weight.dtype, torch.float32)
