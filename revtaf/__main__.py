@@ -1,3 +1,5 @@
+"""`python -m revtaf`: the command line of `revtaf.cli`."""
+
 import sys
 
 from revtaf.cli import main

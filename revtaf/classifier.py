@@ -1,4 +1,4 @@
-"""Disease classifier with reference memory (paper section 3.2, after its [13]; METHOD section 2).
+"""Disease classifier with reference memory (paper section 3.2, after its [13]; docs/method.md section 2).
 
 The pooled image asks a small transformer about the texts of its nearest training images; its answer and the
 pooled image give the status of every category. Self-adaptive disease-balanced learning adjusts the logits in
@@ -58,6 +58,7 @@ class ReferenceMemory(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, pooled: Tensor, memory: Tensor) -> Tensor:
+        """pooled (B, visual), memory (B, K_m, text) -> what the memory says to the image, (B, width)."""
         memory = self.encoder(self.project(memory))
         query = self.query(pooled).unsqueeze(1)
         content = torch.zeros_like(query)

@@ -1,4 +1,4 @@
-"""Disease-prompted report decoder (paper Eq. 1-2, section 3.2; METHOD section 6).
+"""Disease-prompted report decoder (paper Eq. 1-2, section 3.2; docs/method.md section 6.2).
 
 A causal BERT decoder with cross-attention on the fused features. Its input is `[DEC] s_1 .. s_K report [SEP]`,
 s_k the status token of category k; the prompt carries no loss. Ground-truth statuses in training, predicted ones
@@ -19,6 +19,8 @@ IGNORED = -100  # label of positions that carry no loss
 
 
 class Decoder(nn.Module):
+    """A causal BERT with cross-attention to features (B, L, feature_width); its prompt has one token a category."""
+
     def __init__(self, settings: DecoderSettings, tokenizer: ReportTokenizer, feature_width: int, categories: int):
         super().__init__()
         self.label_smoothing = settings.label_smoothing

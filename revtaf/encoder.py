@@ -1,4 +1,4 @@
-"""Image encoder (paper section 3.2; METHOD section 1): a ResNet's patch features and their mean.
+"""Image encoder (paper section 3.2; docs/method.md section 1): a ResNet's patch features and their mean.
 
 At 224 px: patches (B, 49, 2048), row-major over the 7 x 7 grid, and pooled (B, 2048).
 """
@@ -14,6 +14,8 @@ from revtaf.pretrained.resnet import Backbone
 
 
 class Vision(NamedTuple):
+    """An image's features, as they are (F_v) and on average."""
+
     patches: Tensor  # (B, P, width)
     pooled: Tensor  # (B, width)
 

@@ -36,6 +36,7 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
+    """Write `content` as UTF-8 JSON in one step. UserError where the disk is full or the folder not writable."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 

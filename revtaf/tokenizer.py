@@ -30,6 +30,7 @@ class ReportTokenizer:
 
     @property
     def size(self) -> int:
+        """Number of tokens, the prompt tokens included."""
         return self.tokenizer.get_vocab_size()
 
     @classmethod
@@ -69,11 +70,13 @@ class ReportTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> ReportTokenizer:
+        """Read what `save` wrote. UserError where the file is not there."""
         if not Path(path).is_file():
             raise UserError(f"tokenizer not found: {path}; the checkpoint is incomplete")
         return cls(Tokenizer.from_file(str(path)))
 
     def save(self, path: str | Path) -> None:
+        """Write tokenizer.json, in `tokenizers`' own format."""
         with atomic_write(path) as partial:
             self.tokenizer.save(str(partial))
 

@@ -184,7 +184,7 @@ def test_oracle_prompts_are_used_as_given(session, model):
     ],
 )
 def test_every_ablation_trains_and_writes(tiny_config, flags):
-    """Each flag of METHOD section 8 gives a model with finite losses, gradients and reports."""
+    """Each flag of docs/method.md section 8 gives a model with finite losses, gradients and reports."""
     session = make_session(tiny_config, *flags)
     batch, rows = training_batch(session)
     losses = losses_of(session, session.model.train(), batch, rows)

@@ -87,6 +87,7 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def conclusion(lines: Sequence[Line]) -> str:
+    """The last line of the audit: the checks that found a leak, and how many could not be made."""
     unknown = sum(line.verdict == NOT_CHECKED for line in lines)
     leaks = [f"{line.check} ({line.split})" for line in lines if line.verdict == LEAK]
     if leaks:

@@ -1,8 +1,8 @@
 """Leakage checks on samples: does anything of a split stand in another, or retrieve itself?
 
 Pure functions over annotations and row arrays; `revtaf.audit.audit` runs them. Whether labels were used is another
-question: `revtaf.audit.labels`. Terms: a query is the sample that a report is written for; references are the training
-samples that it may see, as classifier memory, as training reference or as retrieved report (METHOD section 9).
+question: `revtaf.audit.labels`. Terms (docs/method.md section 9.1): a query is the sample that a report is written for;
+references are the training samples that it may see, as classifier memory, as training reference or as retrieved report.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def sample_rows(n: int, seed: int) -> np.ndarray:
 
 
 def memory_by_labels(split: str, queries: Features, train: Features, by_scores: bool = True, seed: int = 0) -> Line:
-    """Do the classifier's references know the query's labels? (KNOWLEDGE B5)
+    """Do the classifier's references know the query's labels? (docs/method.md section 2.1)
 
     Four mean distances, in differing categories of K (half of Eq. 6), to training samples: (a) of the references
     `queries.memory`; and of other patients' samples, (b) as many, chosen by entity scores (Euclidean), (c) drawn at
@@ -123,7 +123,7 @@ def scores_in_sample(
 
 
 def prompts_from_report(split: str, codes: np.ndarray, presence: np.ndarray) -> Line:
-    """Do the local prompts say what the report says? Then they were read from it (KNOWLEDGE B2e).
+    """Do the local prompts say what the report says? Then they were read from it (docs/method.md section 4.3).
 
     codes (N, 75) as in `Features`, presence (N, 75) as in `Mentions`. F1 of "exist" against the report's assertions,
     pooled over images and entities. LEAK above COPIED_F1 with at least COPIED_MENTIONS assertions. count: assertions

@@ -1,4 +1,4 @@
-"""Reading radiographs, and the paper's transforms (METHOD section 1).
+"""Reading radiographs, and the paper's transforms (docs/method.md section 1).
 
 Training: Resize(256), RandomCrop(224), RandomRotation(5). Evaluation: Resize(256), CenterCrop(224). ImageNet
 normalisation. No horizontal flip: left and right matter. The random draws of a sample depend on (seed, epoch,

@@ -1,7 +1,7 @@
 """Report text: cleaning as the protocol prescribes, and splitting in sentences.
 
-The cleaning is the field's protocol (METHOD section 6, EVALUATION section 0): lower case, numbered lists and
-de-identification underscores removed, punctuation stripped, sentences joined by " . ", the first 100 words.
+The cleaning is the field's protocol (docs/method.md section 6.1; docs/evaluation.md, "Protocols"): lower case, numbered
+lists and de-identification underscores removed, punctuation stripped, sentences joined by " . ", the first 100 words.
 Its quirks ("2.5 cm" becomes "25 cm", a missing blank after a full stop glues two words) are part of every
 published number and are kept; tests pin them.
 """

@@ -1,4 +1,4 @@
-"""AdamW, linear warm-up and cosine decay (docs/method.md section 7)."""
+"""AdamW, linear warm-up and cosine decay (docs/method.md section 7.2)."""
 
 from __future__ import annotations
 

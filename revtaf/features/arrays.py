@@ -52,6 +52,7 @@ class TextTables:
 
     @property
     def memory_width(self) -> int:
+        """V, the width of a report's vector in the classifier's memory: CLIP's, or W."""
         return (self.reports if len(self.reports) else self.sentences).shape[1]
 
 

@@ -48,6 +48,7 @@ class Shard:
         return cls(index, count)
 
     def takes(self, block: int) -> bool:
+        """Whether block number `block` is this part's."""
         return block % self.count == self.index
 
 

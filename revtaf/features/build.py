@@ -53,6 +53,7 @@ class Knowledge:
 
     @cached_property
     def labeler(self) -> Labeler:
+        """Reports -> statuses, for training and for CE alike."""
         return _labeler(self.components, self.remembered)
 
     @property

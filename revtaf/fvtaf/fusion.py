@@ -74,6 +74,7 @@ class FVTAF(nn.Module):
 
     @property
     def out_width(self) -> int:
+        """Width of the fused features: `width` for each source, 2,048 at the paper's size."""
         return self.width * len(self.sources)
 
     def forward(
@@ -83,6 +84,7 @@ class FVTAF(nn.Module):
         global_mask: Tensor | None = None,
         local_text: Tensor | None = None,
     ) -> Fusion:
+        """Eq. 11 for each source; ValueError where the text of one is missing. Shapes as above."""
         residual = self.residual(visual)
         texts = {"global": (global_text, global_mask), "local": (local_text, None)}
         features, maps = [], {}

@@ -63,6 +63,7 @@ class MPSA(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, visual: Tensor, text: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Eq. 10: output (B, P, width) and maps (B, N, P), shapes as above. ValueError for a mask of another shape."""
         if mask is None:
             mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
         if mask.shape != text.shape[:2]:

@@ -37,6 +37,8 @@ class ImageReader(Protocol):
 
 
 class EntityModel(ImageReader, Protocol):
+    """Image -> the 75 entities: MedKLIP, or the scorer fitted on the training set."""
+
     def score(self, images: np.ndarray, device: torch.device, progress: bool = False) -> EntityScores:
         """images (N, S, S) uint8 from `pixels` -> scores, computed on the device."""
         ...
@@ -57,6 +59,8 @@ class ImageTextPair(ImageReader, Protocol):
 
 
 class TextEncoder(Protocol):
+    """Text -> vector: Bio_ClinicalBERT, or TF-IDF fitted on the training reports. Fixed once it is made."""
+
     name: str
     width: int
 
@@ -66,6 +70,8 @@ class TextEncoder(Protocol):
 
 
 class Labeler(Protocol):
+    """Report -> statuses: CheXbert, or phrase rules. `name` stands in the signature of every table."""
+
     name: str
 
     def label(self, reports: Sequence[str]) -> np.ndarray:

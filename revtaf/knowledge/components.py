@@ -35,14 +35,17 @@ class Components:
 
     @cached_property
     def chexbert(self) -> bool:
+        """Whether CheXbert labels: it is asked for and its file is there."""
         return self.settings.labeler == "chexbert" and self.settings.chexbert.is_file()
 
     @cached_property
     def medklip(self) -> bool:
+        """Whether MedKLIP scores the entities: it is asked for and its file is there."""
         return self.settings.entities == "medklip" and self.settings.medklip.is_file()
 
     @cached_property
     def clinical_bert(self) -> bool:
+        """Whether Bio_ClinicalBERT embeds the texts: it is asked for and its files are there."""
         return self.settings.text == "bio_clinicalbert" and find_weights(self.settings.bio_clinicalbert) is not None
 
     @cached_property
@@ -83,6 +86,7 @@ class Components:
 
     @property
     def notes(self) -> dict[str, str]:
+        """What was used for each part, what was asked for and not found: lines of the run's report."""
         s = self.settings
         words = "the given explanations" if s.explanations else "our own explanations, not those it was trained with"
         return {
@@ -112,6 +116,7 @@ class Components:
 
     @cached_property
     def labeler(self) -> Labeler:
+        """CheXbert where `chexbert` is true (UserError where its file does not fit), else the phrase rules."""
         rules = RuleLabeler()
         if not self.chexbert:
             return rules

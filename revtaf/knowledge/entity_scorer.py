@@ -46,6 +46,7 @@ class EntityNet(nn.Module):
         self.usual_position = nn.Parameter(torch.zeros(len(ENTITIES), len(POSITIONS)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (B, 3, S, S), normalised -> logits of presence (B, 75) and of position (B, 75, 51)."""
         pooled = self.backbone(images).mean((2, 3))
         return self.presence(pooled), self.position(pooled).unsqueeze(1) + self.usual_position
 
@@ -65,6 +66,7 @@ class EntityScorer:
         self.threshold = threshold  # (75,) P above which the local prompt says "exist"
 
     def pixels(self, image: Image.Image) -> np.ndarray:
+        """8-bit grey image -> (S, S) uint8, see `scorer_pixels`."""
         return scorer_pixels(image, self.image_size)
 
     def score(self, images: np.ndarray, device: torch.device, progress: bool = False) -> EntityScores:
@@ -77,6 +79,7 @@ class EntityScorer:
         return EntityScores(probability, np.where(present, position, UNSPECIFIED_POSITION).astype(np.uint8), present)
 
     def save(self, folder: Path) -> None:
+        """Write scorer.safetensors and scorer.json into a folder."""
         tensors = {f"{i}.{k}": v for i, net in enumerate(self.nets) for k, v in net.state_dict().items()}
         tensors |= {
             "frequency": torch.from_numpy(self.frequency),
@@ -94,6 +97,7 @@ class EntityScorer:
 
     @classmethod
     def load(cls, folder: Path) -> EntityScorer:
+        """Read what `save` wrote, strictly; UserError where scorer.json is missing or damaged."""
         meta = read_json(folder / "scorer.json", "entity scorer")
         tensors = load_file(folder / "scorer.safetensors")
         nets = []

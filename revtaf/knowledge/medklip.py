@@ -1,4 +1,4 @@
-"""MedKLIP as the source of entity scores and triplets: the paper's F_logit (section 3.1) and LRP (Eq. 8).
+"""MedKLIP as the source of entity scores and triplets: the paper's F_logit (section 3.3) and LRP (Eq. 8).
 
 Needs the published checkpoint, and the two books that the checkpoint does not hold: Bio_ClinicalBERT's [CLS] of an
 explanation of each entity, which becomes its query, and of "It is located at ..." for each position.

@@ -56,6 +56,7 @@ class MedKLIPNet(nn.Module):
         self.classifier = nn.Linear(WIDTH, 2)
 
     def forward(self, images: Tensor) -> MedKLIPOutput:
+        """images (B, 3, 224, 224), normalised -> presence, position and attention of the 75 entities."""
         queries = self.disease_embedding_layer(self.disease_book)  # (75, 256)
         found, attention = self.decode(queries.expand(len(images), -1, -1), self.patches(images))
         position = self.cl_fc(found) @ self.anatomy_book.T  # not normalised, no temperature: as it was trained

@@ -1,4 +1,4 @@
-"""Which entities a report mentions, whether it asserts them, and where (sections 3.1 and 3.2).
+"""Which entities a report mentions, whether it asserts them, and where (paper sections 3.3 and 3.4).
 
 The paper takes entities and positions from AGXNet and MedKLIP, which read them out of RadGraph's graphs.
 DIFFERS: a lexicon (phrases/entities.yaml, phrases/positions.yaml) and the scope rules of the rule labeler stand

@@ -1,6 +1,6 @@
 """Rule labeler `rules-v1`: a report -> 18 categories x {blank, positive, negative, uncertain}.
 
-The paper labels reports with CheXbert (section 3.3, [48]). DIFFERS: this is a CheXpert-like labeler without
+The paper labels reports with CheXbert (section 3.3, [27]). DIFFERS: this is a CheXpert-like labeler without
 weights and without a parser, for use where CheXbert is not at hand. Clinical-efficacy numbers that rest on it
 are not comparable with CheXbert's. The rules and the measured agreement are in docs/labeler.md.
 """

@@ -99,6 +99,8 @@ _TRIGGERS = _compile_triggers()
 
 @dataclass(frozen=True)
 class Trigger:
+    """What changes the meaning of words nearby: characters [start, end) of the sentence, its kind in scope.yaml."""
+
     start: int
     end: int
     kind: str

@@ -57,6 +57,7 @@ class TfidfEncoder:
         return self
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """(N,) texts -> (N, width) float32 of length 1; zero for a text without a known word."""
         if not len(texts):
             return np.zeros((0, self.width), dtype=np.float32)
         vectors = np.asarray(self._matrix(texts) @ self.components.T, dtype=np.float32)

@@ -1,7 +1,8 @@
 """The Hyperbolic Neural Network that turns entity scores into retrieval embeddings: paper section 3.3.
 
-H = HNN(F_logit), after Ganea et al. 2018 (the paper's [39]). The paper names neither widths nor curvature:
-two layers, 75 -> 512 -> 512, and c = .01 are the released values. geoopt supplies the manifold operations.
+H = HNN(F_logit), with the layers of Ganea et al. 2018. The paper cites its [39] and names neither layers nor
+curvature: 75 -> 512 -> 512 and c = .01 are the released values (docs/method.md section 3.3). geoopt supplies the
+manifold operations.
 """
 
 import math
@@ -38,6 +39,7 @@ class HyperbolicLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor, ball: PoincareBall) -> Tensor:
+        """Points x (B, in) of `ball` -> points (B, out) of it."""
         product = _into_ball(ball.mobius_matvec(self.weight.to(x.dtype), x, project=False), ball)
         bias = _into_ball(ball.expmap0(self.bias.to(x.dtype), project=False), ball)
         return _into_ball(ball.mobius_add(product, bias, project=False), ball)
@@ -90,6 +92,7 @@ class HNN(nn.Module):
         return self.ball.c
 
     def forward(self, scores: Tensor) -> Tensor:
+        """scores (B, in_features) -> points (B, widths[-1]), see above. ValueError for another width."""
         if scores.shape[-1] != self.in_features:
             raise ValueError(f"expected {self.in_features} entity scores, got {scores.shape[-1]}")
         dtype = torch.promote_types(self.layers[0].weight.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Which training report becomes the GRP (paper section 3.3; docs/method.md section 3). Decided here, and nowhere else.
+"""Which training report becomes the GRP (paper section 3.3; docs/method.md section 3.7). Decided here and nowhere else.
 
 Training: `batch_labels` takes the batch neighbour nearest by ground-truth statuses, as the paper prints;
 `dataset_labels` searches the whole training set by statuses; `learned` asks the retriever itself, as at test.

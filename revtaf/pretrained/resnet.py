@@ -25,6 +25,7 @@ class Backbone(nn.Module):
         self.net = net.to(memory_format=torch.channels_last)  # a fifth faster on CPUs, and on GPUs in bf16
 
     def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W), normalised -> the last feature map (B, width, H/32, W/32)."""
         net = self.net
         images = images.contiguous(memory_format=torch.channels_last)
         x = net.maxpool(net.relu(net.bn1(net.conv1(images))))

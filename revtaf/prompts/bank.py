@@ -1,4 +1,4 @@
-"""Global reference prompts (paper section 3.3; docs/method.md section 4) and the other texts of the training set.
+"""Global reference prompts (paper section 3.3; docs/method.md section 4.2) and the other texts of the training set.
 
 The tables live on the model's device where they are small; a batch gathers rows from them.
 """

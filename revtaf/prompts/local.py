@@ -1,4 +1,4 @@
-"""Local reference prompts (paper Eq. 8-9; METHOD section 4): one triplet text per entity.
+"""Local reference prompts (paper Eq. 8-9; docs/method.md section 4.3): one triplet text per entity.
 
 Only 75 x 51 triplets of present entities and 75 of absent ones exist, so an image needs one small integer per
 entity and the texts are embedded once, as a table of 3,900 rows.

@@ -102,6 +102,18 @@ def test_maps_are_plans(settings):
         torch.testing.assert_close(maps.sum(2), mask / mask.sum(1, keepdim=True), rtol=1e-4, atol=1e-7)
 
 
+def test_transport_decides_where_a_text_goes_never_whether():
+    """The mean over patches is the mean of all values, whatever the image asks for; softmax is not bound so."""
+    visual, text, mask = inputs()
+    for settings, bound in (({}, True), ({"attention": "softmax"}, False)):
+        mpsa = module(**settings)
+        values = mpsa.output(mpsa.value(text))
+        expected = (values * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        for image in (visual, 3 * visual.flip(0)):
+            mean = mpsa(image, text, mask)[0].mean(1)
+            assert torch.allclose(mean, expected, rtol=1e-4, atol=1e-5) == bound
+
+
 def test_heads_are_real():
     """By hand, head by head, from the module's own weights."""
     visual, text, mask = inputs()

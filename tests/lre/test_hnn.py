@@ -53,6 +53,16 @@ def test_one_layer_by_hand():
     torch.testing.assert_close(hnn(x), expected)
 
 
+def test_without_biases_it_is_a_flat_network_mapped_into_the_ball_once():
+    """exp_0(ReLU(W_2 ReLU(W_1 x))): each layer's log_0 undoes the exp_0 before it."""
+    torch.manual_seed(0)
+    hnn, x = HNN(), scores()
+    v = x
+    for layer in hnn.layers:
+        v = (v @ layer.weight.T).relu()
+    torch.testing.assert_close(hnn(x), hnn.ball.expmap0(v), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("learnable", (True, False))
 def test_curvature(learnable):
     hnn = HNN(curvature=0.01, learnable_curvature=learnable)

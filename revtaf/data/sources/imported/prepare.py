@@ -1,8 +1,9 @@
 """Artefacts of the REVTAF authors or of PromptMRG -> our store, each one checked.
 
 For a researcher who has them: entity scores, the classifier's memory and its indices, local texts, sentences of the
-training reports, nearest training samples (METHOD sections 1 to 4). What repeats is stored once: 230 kB of local texts
-an image become 75 bytes, as they come from a finite set of triplets, and a report is kept once for all its images.
+training reports, nearest training samples (docs/method.md sections 2 to 4). What repeats is stored once: 230 kB of
+local texts an image become 75 bytes, as they come from a finite set of triplets, and a report is kept once for all its
+images.
 What the files cannot say (were memory or local texts made from the answer?) no import can find out.
 """
 

@@ -48,12 +48,15 @@ _EXTENSIONS = (".png", ".jpg", ".jpeg")  # the first that exists is used
 
 
 class OpenIImage(NamedTuple):
+    """One image of a report: its name, what its caption says, and the visual words that tell frontal from lateral."""
+
     name: str  # such as "CXR1_1_IM-0001-3001"
     caption: str
     edges: str  # visual word of the edge histogram, such as "f0p0k338"
 
     @property
     def key(self) -> str:
+        """The name that this image has in every edition of the set (Open-i's, R2Gen's, Kaggle's)."""
         return image_key(self.name)
 
 

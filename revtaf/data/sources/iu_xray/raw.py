@@ -37,6 +37,8 @@ _REMOVED_WORD = re.compile(r"\s+XXXX(?=[\s.,;:)]|$)|XXXX")
 
 
 class RawStudy(NamedTuple):
+    """A study that is kept: split, report as published, and the texts and images that the annotation takes."""
+
     split: str
     original: OpenIReport
     report: str
@@ -170,6 +172,7 @@ def drop_blanks(text: str) -> str:
 
 
 def raw_annotations(studies: list[RawStudy]) -> Annotations:
+    """The annotation, by split; the number of a report stands for its patient. Empty splits are left out."""
     annotations: Annotations = {split: [] for split in SPLITS}
     for study in studies:
         sample, number = study.original.study_id, study.original.number

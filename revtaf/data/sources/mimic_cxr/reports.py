@@ -54,6 +54,7 @@ class Reports(AbstractContextManager):
         return self.place.stat().st_size if self._zip else None
 
     def has(self, subject_id: str, study_id: str) -> bool:
+        """Whether the report of a study is there; it is not read."""
         name = report_name(subject_id, study_id)
         return self._prefix + name in self._zip.NameToInfo if self._zip else is_file(self._root / name)
 

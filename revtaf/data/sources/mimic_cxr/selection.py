@@ -23,10 +23,12 @@ class Sample:
 
     @property
     def study_id(self) -> str:
+        """The study that all its images belong to."""
         return self.images[0].study_id
 
     @property
     def subject_id(self) -> str:
+        """The patient, as in subject_id of the tables."""
         return self.images[0].subject_id
 
 

@@ -46,10 +46,12 @@ class Image:
 
     @property
     def path(self) -> str:
+        """The file below `files/`: pNN/pNNNNNNNN/sNNNNNNNN/DICOM_ID.jpg."""
         return f"{self.folder}/{self.dicom_id}.jpg"
 
     @property
     def frontal(self) -> bool:
+        """Whether the view begins with AP or PA; False where none is known."""
         return bool(_FRONTAL.match(self.view))
 
 

@@ -106,9 +106,11 @@ class Case:
 
     @property
     def id(self) -> str:
+        """The study's id: the patient's and the number of the visit, from 1."""
         return f"{self.subject_id}_s{self.visit + 1:02d}"
 
     def finding(self, category: str) -> Finding | None:
+        """The first finding of a category, or None."""
         return next((f for f in self.findings if f.category == category), None)
 
 

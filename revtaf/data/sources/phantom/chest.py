@@ -38,6 +38,7 @@ class Chest:
 
     @property
     def size(self) -> int:
+        """Pixels along a side, S."""
         return len(self.x)
 
 

@@ -15,6 +15,7 @@ FORKS = 4  # of a vessel from the hilum to the periphery
 
 
 def canvas(size: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """An empty grey image, SUPERSAMPLING times `size` along a side, and what draws on it."""
     image = Image.new("L", (size * SUPERSAMPLING,) * 2)
     return image, ImageDraw.Draw(image)
 

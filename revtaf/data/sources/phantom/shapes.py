@@ -19,6 +19,7 @@ Regions = dict[str, np.ndarray]  # side ("" for the midline) -> map (S, S), wher
 
 
 def sides(finding: Finding) -> tuple[str, ...]:
+    """The sides that a finding is on; ("",) for one of the midline."""
     return ("right", "left") if finding.side == "bilateral" else (finding.side,)
 
 
@@ -71,6 +72,7 @@ def fracture(chest: Chest, finding: Finding, rng: np.random.Generator) -> Region
 
 
 def aorta(chest: Chest, finding: Finding, rng: np.random.Generator) -> Regions:
+    """The knob where it is calcified, else the whole arch; the calcium, a bright arc, is added here."""
     a = chest.anatomy
     x, y = a.knob_position
     off = np.hypot(chest.x - x, chest.y - y)
@@ -97,19 +99,23 @@ def spine(chest: Chest, finding: Finding, rng: np.random.Generator) -> Regions:
 
 
 def heart(chest: Chest, finding: Finding, rng: np.random.Generator) -> Regions:
+    """The whole heart: its size is one of the measures (see `reshape`)."""
     return {"": chest.heart}
 
 
 def wide_mediastinum(chest: Chest, finding: Finding, rng: np.random.Generator) -> Regions:
+    """The upper half of the mediastinum, whose width is one of the measures."""
     a = chest.anatomy
     return {"": chest.mediastinum * (chest.y > a.apex) * (chest.y < a.apex + 0.5 * a.height)}
 
 
 def diaphragm(chest: Chest, finding: Finding, rng: np.random.Generator) -> Regions:
+    """The raised dome of one side, down to the base of the lungs."""
     a, u = chest.anatomy, chest.u[finding.side]
     dome = a.domes[finding.side]
     return {finding.side: (u > 0.15) * (u < 1.0) * (chest.y > dome - 0.02) * (chest.y < a.apex + a.height)}
 
 
 def volumes(chest: Chest, finding: Finding, rng: np.random.Generator) -> Regions:
+    """Both lungs: their height is one of the measures."""
     return {side: chest.lungs[side] for side in SIDE_SIGN}
