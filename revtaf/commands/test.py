@@ -73,6 +73,7 @@ def _score(system: System, written: Written) -> None:
         samples,
         written.labeler,
         written.train_reports,
+        name=systems.find(settings.system).title,
         sources=written.sources,
         copies=written.copies,
         java=settings.eval.java,

@@ -58,10 +58,8 @@ class Toy(System):
         return [{"id": str(image), "prediction": self.report()} for image in images]
 
     def evaluate(self):
-        return Written(
-            [vars(s) | {"reference": s.report, "prediction": self.report()} for s in self.studies("test")],
-            RuleLabeler(),
-        )
+        records = [{"id": s.id, "reference": s.report, "prediction": self.report()} for s in self.studies("test")]
+        return Written(records, RuleLabeler())
 
 
 class ToySystem(Declaration):
