@@ -11,7 +11,7 @@ from revtaf.config import RunSettings, places
 from revtaf.config_file import differences, load_settings
 from revtaf.engine import folder as model_folder
 from revtaf.engine.checkpoint import read_progress
-from revtaf.engine.runtime import log_to, make_accelerator, open_run
+from revtaf.engine.runtime import log_to, make_accelerator, open_run, seed_everything
 from revtaf.engine.train import fit
 from revtaf.errors import UserError
 
@@ -31,6 +31,7 @@ def train(settings: RunSettings) -> None:
     if accelerator.is_main_process:
         open_run(settings)
         log_to(folder)
+    seed_everything(settings.seed, accelerator.process_index)
     system = systems.find(settings.system).start(settings, accelerator)
     count = sum(p.numel() for p in system.model.parameters())
     log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)

@@ -51,6 +51,7 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
 
 
 def seed_everything(seed: int, process: int = 0) -> None:
+    """The global streams of random numbers, apart for each process."""
     random.seed(seed + process)
     np.random.seed(seed + process)
     torch.manual_seed(seed + process)

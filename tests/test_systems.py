@@ -1,0 +1,201 @@
+"""The seam: systems that the project does not know go the whole way, and the engine knows none of them."""
+
+import ast
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from tiny import ROOT
+
+import revtaf
+from revtaf import systems
+from revtaf.config import RunSettings
+from revtaf.errors import UserError
+from revtaf.settings import Settings
+
+TOYS = Path(__file__).parent / "toys"
+OF_THE_ENGINE = ("errors", "files", "locks", "config", "config_file", "systems", "engine", "check", "eval", "knowledge")
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    """The toys are installed, for this process and those that it starts."""
+    monkeypatch.syspath_prepend(str(TOYS))
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    systems.find.cache_clear()
+    yield
+    systems.find.cache_clear()
+
+
+@pytest.fixture
+def toy_config(toys, phantom, tmp_path) -> Path:
+    """The tiny phantom set for a toy; the run goes beside the file."""
+    content = {
+        "system": "toy",
+        "name": "toy",
+        "device": "cpu",
+        "run": str(tmp_path / "run"),
+        "data": {
+            "name": "phantom",
+            "annotation": str(phantom / "annotation.json"),
+            "images": str(phantom / "images"),
+            "features": str(tmp_path / "features"),
+        },
+        "train": {"epochs": 2, "batch_size": 6, "lr": 0.1, "warmup_steps": 2, "workers": 0, "clip_value": None},
+        "eval": {"resamples": 50},
+    }
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def command(*arguments, **options) -> subprocess.CompletedProcess:
+    call = [sys.executable, "-m", "revtaf", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TOYS), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(call, capture_output=True, text=True, timeout=300, env=environment, **options)
+
+
+def states(run: Path) -> tuple[dict, list[str]]:
+    """Weights, and every line of the metrics."""
+    return load_file(run / "checkpoints/last/model.safetensors"), (run / "metrics.jsonl").read_text().splitlines()
+
+
+def test_a_toy_is_trained_killed_continued_tested_and_opened_elsewhere(toy_config, tmp_path):
+    """Bit for bit after SIGTERM; scored and shown; opened by a process that sees only its folder."""
+    whole = tmp_path / "whole"
+    assert command("train", "--config", toy_config, f"run={whole}").returncode == 0
+    call = [sys.executable, "-m", "revtaf", "train", "--config", str(toy_config)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TOYS), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, env=environment)
+    run = tmp_path / "run"
+    while process.poll() is None and not ((run / "metrics.jsonl").exists() and states_count(run) >= 3):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode in (130, 0)
+    if process.returncode == 130:
+        assert command("test", "--config", toy_config).returncode in (0, 2)  # a run that goes on is no finished model
+    assert command("train", "--config", toy_config).returncode == 0
+    (a, lines), (b, others) = states(whole), states(run)
+    assert lines == others and a.keys() == b.keys() and all((a[k] == b[k]).all() for k in a)
+
+    tested = command("test", "--config", toy_config)
+    assert tested.returncode == 0, tested.stderr
+    assert tested.stdout.splitlines()[2].startswith("toy ")
+    report = json.loads((run / "phantom-test/report.json").read_text())
+    assert report["run"]["what it is"] == "one constant report"
+    assert set(report["curves"]["losses"]) == {"nll"}
+    page = (run / "phantom-test/report.html").read_text()
+    assert "Not a medical device" in page and "toy" in page
+    scored = command("score", run / "phantom-test/predictions.jsonl", "--resamples", "0")
+    assert scored.returncode == 0, scored.stderr
+
+    text = json.loads((run / "phantom-test/predictions.jsonl").read_text().splitlines()[0])["prediction"]
+    alone = tmp_path / "alone"
+    shutil.copytree(run / "checkpoints/best", alone)
+    shutil.rmtree(run)
+    shutil.rmtree(whole)
+    code = f"import revtaf; print(revtaf.load({str(alone)!r}).write(['x.png'])[0]['prediction'])"
+    opened = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=alone, env=environment, timeout=120
+    )
+    assert opened.stdout.strip() == text, opened.stderr
+
+
+def states_count(run: Path) -> int:
+    """Steps logged so far."""
+    return sum('"losses"' in line for line in (run / "metrics.jsonl").read_text().splitlines())
+
+
+def test_a_toy_is_a_row_of_a_grid(toy_config, tmp_path):
+    """Two rows of the toy, trained, tested and tabulated by the command that knows REVTAF's grids."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(toy_config, tmp_path / "data/phantom.yaml")
+    grid = {
+        "title": "toys",
+        "reference": "slow",
+        "rows": {"slow": {"label": "slow", "set": {"train.lr": 0.001}}, "fast": {"label": "fast"}},
+        "seeds": [0],
+    }
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+    places = (f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'tables'}")
+    done = command("ablate", "--config", tmp_path / "grid.yaml", "data=phantom", *places)
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads((tmp_path / "tables/phantom/grid/summary.json").read_text())
+    assert set(summary["rows"]) == {"slow", "fast"}
+
+
+def test_settings_of_a_system_are_its_own(toy_config):
+    """A key of REVTAF is unknown to the toy; an unknown system is an error with the nearest name."""
+    refused = command("check", "--config", toy_config, "lre.enabled=false")
+    assert refused.returncode == 2 and "unknown key 'lre'" in refused.stderr
+    refused = command("check", "--config", toy_config, "system=toi")
+    assert refused.returncode == 2 and "did you mean 'toy'?" in refused.stderr
+    refused = command("analyse", "--config", toy_config)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+
+
+def test_a_folder_that_names_a_system_that_is_not_installed_runs_nothing(tmp_path, tiny_config):
+    """Systems are found by entry points alone: a module of that name beside the folder is not imported."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('run')")
+    (tmp_path / "config.yaml").write_text("system: evil\n")
+    (tmp_path / "model.json").write_text('{"format": 1, "system": "evil", "files": {}}')
+    with pytest.raises(UserError, match="no 'evil'"):
+        revtaf.load(tmp_path)
+
+
+def names(tree: ast.AST) -> set[str]:
+    """Every attribute, name, argument and text constant, documentation aside."""
+    documentation = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+        and isinstance(node.body[0].value, ast.Constant)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.arg | ast.keyword):
+            found.add(node.arg)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documentation:
+            found |= {node.value, *node.value.split(".")}
+    return found
+
+
+def test_the_engine_knows_no_system():
+    """No import of a system's package; no section of its settings, no module, no loss of it by name."""
+    from revtaf.model import Losses
+
+    sections = set(Settings.model_fields) - set(RunSettings.model_fields)
+    assert {"lre", "fvtaf", "loss", "decoder"} <= sections
+    forbidden = (sections - {"loss"}) | set(Losses._fields) | {"hnn", "retrieved", "scores", "statuses", "settings.loss"}
+    modules = sorted((ROOT / "revtaf/engine").glob("*.py"))
+    assert len(modules) > 5
+    for path in modules:
+        tree = ast.parse(path.read_text())
+        imported = [
+            name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+        ]
+        own = [name for name in imported if name.startswith("revtaf.")]
+        assert all(name.split(".")[1] in (*OF_THE_ENGINE, "features") for name in own), (path.name, own)
+        assert not names(tree) & forbidden, (path.name, names(tree) & forbidden)
+        assert not any(
+            isinstance(node, ast.Attribute) and node.attr == "loss" and isinstance(node.value, ast.Attribute)
+            for node in ast.walk(tree)
+        ), path.name
