@@ -17,6 +17,7 @@ NOT_YET = (
     "eval",
     "model.py",
     "pages",
+    "settings.py",
     "system",
 )
 PACKAGE = ROOT / "revtaf"
