@@ -201,7 +201,7 @@ def _arguments(options: argparse.Namespace) -> dict:
 
 def _features(options: argparse.Namespace) -> None:
     from revtaf.commands.features import prepare_features
-    from revtaf.features.blocks import WHOLE, Shard
+    from revtaf.data.blocks import WHOLE, Shard
 
     prepare_features(_settings(options), Shard.parse(options.shard) if options.shard else WHOLE)
 

@@ -16,7 +16,7 @@ from mimic_files import write_mimic
 
 from revtaf.cli import main
 from revtaf.config_file import load_settings
-from revtaf.features.blocks import Blocks
+from revtaf.data.blocks import Blocks
 from revtaf.features.build import find_knowledge
 from revtaf.knowledge.components import EXPLANATIONS
 

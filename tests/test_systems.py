@@ -181,7 +181,9 @@ def test_the_engine_knows_no_system():
 
     sections = set(Settings.model_fields) - set(RunSettings.model_fields)
     assert {"lre", "fvtaf", "loss", "decoder"} <= sections
-    forbidden = (sections - {"loss"}) | set(Losses._fields) | {"hnn", "retrieved", "scores", "statuses", "settings.loss"}
+    forbidden = (
+        (sections - {"loss"}) | set(Losses._fields) | {"hnn", "retrieved", "scores", "statuses", "settings.loss"}
+    )
     modules = sorted((ROOT / "revtaf/engine").glob("*.py"))
     assert len(modules) > 5
     for path in modules:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from revtaf import systems
 from revtaf.check import require
 from revtaf.config import RunSettings
+from revtaf.data.blocks import WHOLE, Shard
 from revtaf.engine.runtime import make_accelerator
 from revtaf.errors import UserError
-from revtaf.features.blocks import WHOLE, Shard
 
 
 def prepare_features(settings: RunSettings, shard: Shard = WHOLE) -> None:

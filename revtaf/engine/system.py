@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from revtaf.check import CheckLine
+    from revtaf.data.blocks import Shard
     from revtaf.eval.advanced import AdvancedSources
     from revtaf.eval.rankings import Rankings
-    from revtaf.features.blocks import Shard
     from revtaf.knowledge.base import Labeler
 
 

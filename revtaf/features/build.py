@@ -19,10 +19,10 @@ import torch
 
 from revtaf.config import DataSettings
 from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations
+from revtaf.data.blocks import WHOLE, Shard, Waiting
 from revtaf.errors import UserError
 from revtaf.features import imported, stages
 from revtaf.features.arrays import Features, TextTables, fingerprint
-from revtaf.features.blocks import WHOLE, Shard, Waiting
 from revtaf.features.label_cache import CachedLabeler
 from revtaf.features.store import FeatureStore, Missing
 from revtaf.knowledge.base import EntityModel, Labeler

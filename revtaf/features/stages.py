@@ -22,11 +22,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from revtaf.config import DataSettings, KnowledgeSettings
+from revtaf.data import blocks
 from revtaf.data.annotations import Study
+from revtaf.data.blocks import Blocks, PixelBlocks, Shard, read_pixels
 from revtaf.data.text import clean_report, sentences
 from revtaf.errors import UserError
-from revtaf.features import blocks
-from revtaf.features.blocks import Blocks, PixelBlocks, Shard, read_pixels
 from revtaf.features.store import Arrays, FeatureStore, Save
 from revtaf.files import digest
 from revtaf.knowledge.base import EntityModel, EntityScores, Labeler

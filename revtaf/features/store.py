@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from revtaf.data.blocks import WHOLE, Shard, Waiting
 from revtaf.features.arrays import fingerprint, read_store, write_store
-from revtaf.features.blocks import WHOLE, Shard, Waiting
 from revtaf.files import digest
 
 try:

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from revtaf.config import KnowledgeSettings
+from revtaf.data.blocks import WHOLE, PixelBlocks, Shard, Waiting
 from revtaf.data.images import resize_crop
 from revtaf.errors import UserError
-from revtaf.features.blocks import WHOLE, PixelBlocks, Shard, Waiting
 from revtaf.files import atomic_write, read_json, write_json
 from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.mentions import Mentions

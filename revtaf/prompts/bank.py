@@ -6,14 +6,17 @@ The tables live on the model's device where they are small; a batch gathers rows
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from revtaf.features.arrays import TextTables
 from revtaf.prompts.local import table_rows
+
+if TYPE_CHECKING:
+    from revtaf.features.arrays import TextTables
 
 DEVICE_TABLE_BYTES = 512 * 2**20  # larger tables stay on disk and are gathered there
 

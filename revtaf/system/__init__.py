@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from revtaf.check import Finding
-    from revtaf.features.blocks import Shard
+    from revtaf.data.blocks import Shard
     from revtaf.system.session import Session
 
 
@@ -45,7 +45,7 @@ class REVTAFSystem:
 
     def open(self, folder: Path, settings: Settings, accelerator: Accelerator) -> Session:
         """The session of a finished model's folder."""
-        from revtaf.system.folder import open_session
+        from revtaf.system.session import open_session
 
         return open_session(folder, settings, accelerator)
 

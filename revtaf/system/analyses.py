@@ -11,7 +11,7 @@ import logging
 import math
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -32,8 +32,10 @@ from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.labels import nearest_by_status
 from revtaf.lre.retrieved import fixed_retrieved
 from revtaf.system.dataset import ReportDataset
-from revtaf.system.session import Session
 from revtaf.system.write import embed_all
+
+if TYPE_CHECKING:
+    from revtaf.system.session import Session
 
 ALIGNMENT, RETRIEVAL, BALL = "alignment.json", "retrieval.json", "ball.png"
 VERSION = 2  # of these files; a grid makes those of another version anew

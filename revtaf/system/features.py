@@ -9,7 +9,7 @@ import torch
 
 from revtaf.config import DataSettings
 from revtaf.data.annotations import load_annotations
-from revtaf.features.blocks import Shard, Waiting
+from revtaf.data.blocks import Shard, Waiting
 from revtaf.features.build import prepare_knowledge, select, split_features
 from revtaf.features.packed import packed_images
 from revtaf.settings import Settings

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from revtaf.engine.checkpoint import META
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features, TextTables, load_arrays, save_arrays
 from revtaf.features.build import Knowledge
@@ -30,9 +30,10 @@ from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.prompts.local import triplet_texts
 from revtaf.settings import Settings
-from revtaf.system.session import Session, make_session
 from revtaf.system.write import embed_all
-from revtaf.tokenizer import ReportTokenizer
+
+if TYPE_CHECKING:
+    from revtaf.system.session import Session
 
 KNOWLEDGE, POINTS, REPORTS = "knowledge", "points.safetensors", "reports.jsonl"
 
@@ -62,19 +63,6 @@ def write_parts(session: Session, folder: Path) -> None:
             file.write(json.dumps({"id": sample, "report": report}, ensure_ascii=False) + "\n")
 
 
-def open_session(folder: Path, settings: Settings, accelerator: Accelerator) -> Session:
-    """The session of a model's folder, its weights not yet loaded. UserError where a part is damaged."""
-    knowledge = read_knowledge(folder, settings, accelerator.device)
-    session = make_session(settings, accelerator, knowledge, ReportTokenizer.load(folder / "tokenizer.json"))
-    session.notes = read_json(folder / META, "model")["sources"]
-    if session.plain_model.retrieves:
-        try:
-            session.points = load_file(folder / POINTS)["points"].to(accelerator.device)
-        except (OSError, KeyError, SafetensorError) as error:
-            raise UserError(f"{folder / POINTS} is damaged: {error}; copy the folder again") from None
-    return session
-
-
 def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Knowledge:
     """The knowledge that `write_parts` kept."""
     place = folder / KNOWLEDGE
@@ -98,3 +86,11 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
         notes=components.notes,
         kept_reports=folder / REPORTS,
     )
+
+
+def read_points(folder: Path, device: torch.device) -> Tensor:
+    """The training set in the retrieval space (N, D)."""
+    try:
+        return load_file(folder / POINTS)["points"].to(device)
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f"{folder / POINTS} is damaged: {error}; copy the folder again") from None

@@ -17,12 +17,14 @@ from torch import Tensor
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study
 from revtaf.data.text import clean_report
+from revtaf.engine.checkpoint import META
 from revtaf.engine.optim import adamw
 from revtaf.engine.runtime import seed_everything
 from revtaf.engine.system import Written
 from revtaf.features.arrays import Features
 from revtaf.features.build import Knowledge, prepare_knowledge, split_features
 from revtaf.features.packed import packed_images
+from revtaf.files import read_json
 from revtaf.labels import POSITIVE
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
@@ -30,9 +32,12 @@ from revtaf.model import REVTAF, Prompts, loss_weights
 from revtaf.prompts.bank import PromptBank
 from revtaf.settings import Settings
 from revtaf.system.dataset import Batch, ReportDataset
+from revtaf.system.folder import read_knowledge, read_points, write_parts
 from revtaf.system.initialise import bert_vocabulary, initialise_decoder, initialise_encoder
+from revtaf.system.write import embed_all
 from revtaf.tokenizer import ReportTokenizer
 
+TOKENIZER = "tokenizer.json"
 log = logging.getLogger("revtaf")
 
 
@@ -75,8 +80,6 @@ class Session:
 
     def index(self) -> RetrievalIndex:
         """The training set as the model now embeds it."""
-        from revtaf.system.write import embed_all
-
         points = embed_all(self.plain_model, self.knowledge.train, self.device) if self.points is None else self.points
         model = self.plain_model
         return RetrievalIndex(points, model.curvature, groups=self.knowledge.train.patients, metric=model.metric)
@@ -167,12 +170,10 @@ class Session:
 
     def save(self, folder: Path) -> None:
         """The tokenizer."""
-        self.tokenizer.save(folder / "tokenizer.json")
+        self.tokenizer.save(folder / TOKENIZER)
 
     def finish(self, folder: Path) -> None:
         """See `revtaf.system.folder`."""
-        from revtaf.system.folder import write_parts
-
         write_parts(self, folder)
 
     def external(self) -> dict[str, list[Path]]:
@@ -237,6 +238,16 @@ def start_session(settings: Settings, accelerator: Accelerator) -> Session:
     model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
     for what, source in notes.items():
         log.info("%s: %s", what, source)
+    return session
+
+
+def open_session(folder: Path, settings: Settings, accelerator: Accelerator) -> Session:
+    """The session of a model's folder, its weights not yet loaded. UserError where a part is damaged."""
+    knowledge = read_knowledge(folder, settings, accelerator.device)
+    session = make_session(settings, accelerator, knowledge, ReportTokenizer.load(folder / TOKENIZER))
+    session.notes = read_json(folder / META, "model")["sources"]
+    if session.plain_model.retrieves:
+        session.points = read_points(folder, accelerator.device)
     return session
 
 

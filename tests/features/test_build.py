@@ -15,9 +15,10 @@ import torch
 from tiny import TINY
 
 from revtaf.cli import main
+from revtaf.data import blocks
+from revtaf.data.blocks import WHOLE, Blocks, PixelBlocks, Shard, Waiting
 from revtaf.errors import UserError
-from revtaf.features import blocks, build
-from revtaf.features.blocks import WHOLE, Blocks, PixelBlocks, Shard, Waiting
+from revtaf.features import build
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -101,7 +102,7 @@ def test_shards_make_the_same_features_as_one_process(features_config, tmp_path)
 
 
 COMMAND = (
-    "import sys; from revtaf.features import blocks; blocks.ROWS = 16; from revtaf.cli import main; "
+    "import sys; from revtaf.data import blocks; blocks.ROWS = 16; from revtaf.cli import main; "
     "sys.exit(main(['prepare', 'features', '--config', sys.argv[1], 'data.packed=true']))"
 )
 
