@@ -1,0 +1,172 @@
+"""A folder is a model: opened elsewhere, without the set that it was trained on, it writes the same reports."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import ROOT
+
+import revtaf
+from revtaf.commands.test import test as run_test
+from revtaf.commands.train import train
+from revtaf.config_file import load_settings
+from revtaf.data.annotations import load_annotations
+from revtaf.engine.folder import find_model, read_manifest
+from revtaf.errors import UserError
+from revtaf.knowledge.text_encoder import TfidfEncoder
+
+SAID = ("prediction", "statuses", "positive", "retrieved_id", "retrieved_report", "retrieval_distance")
+
+
+@pytest.fixture(scope="module")
+def world(phantom, tiny_config, tmp_path_factory):
+    """A data set of its own and a finished, tested run on it: (data folder, run folder, settings)."""
+    home = tmp_path_factory.mktemp("folder")
+    shutil.copytree(phantom, home / "data", ignore=shutil.ignore_patterns("features"))
+    places = [f"data.{key}={home / 'data' / name}" for key, name in PLACES.items()]
+    settings = load_settings(tiny_config, [*places, f"run={home / 'run'}", "train.epochs=1", "eval.resamples=0"])
+    train(settings)
+    run_test(settings)
+    return home / "data", home / "run", settings
+
+
+PLACES = {"annotation": "annotation.json", "images": "images", "features": "features"}
+
+
+@pytest.fixture
+def copy(world, tmp_path) -> Path:
+    """A copy of the model's folder."""
+    shutil.copytree(world[1] / "checkpoints/best", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "phantom-test/predictions.jsonl").read_text().splitlines()]
+
+
+def test_a_copied_folder_writes_the_same_reports_without_anything_else(world, copy, tmp_path):
+    """In another process, with run, annotation, features and training images renamed away: byte for byte."""
+    data, run, _ = world
+    studies = load_annotations(data / "annotation.json")["test"]
+    names = [study.image_path[0] for study in studies]
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / "images" / name, tmp_path / "images" / name)
+    expected = records(run)
+    away = [(place, place.with_name(place.name + "-away")) for place in (data, run)]
+    for place, hidden in away:
+        place.rename(hidden)
+    try:
+        code = (
+            "import json, sys, revtaf\nmodel = revtaf.load('model', device='cpu')\n"
+            "print(json.dumps(model.write(sys.argv[1:])))"
+        )
+        call = [sys.executable, "-c", code, *(f"images/{name}" for name in names)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+        done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    finally:
+        for place, hidden in away:
+            hidden.rename(place)
+    assert done.returncode == 0, done.stderr[-2000:]
+    written = json.loads(done.stdout)
+    assert [r["id"] for r in written] == [f"images/{name}" for name in names]
+    assert [{k: r[k] for k in SAID} for r in written] == [{k: r[k] for k in SAID} for r in expected]
+
+
+def test_without_the_reports_the_retrieved_one_is_known_by_id(world, copy):
+    """reports.jsonl may be left out, where it may not be shared; nothing else of the answer changes."""
+    data, run, _ = world
+    (copy / "reports.jsonl").unlink()
+    study = load_annotations(data / "annotation.json")["test"][0]
+    found = revtaf.load(copy, device="cpu").write([data / "images" / study.image_path[0]])[0]
+    expected = records(run)[0]
+    assert found["retrieved_report"] is None and found["retrieved_id"] == expected["retrieved_id"]
+    assert found["prediction"] == expected["prediction"]
+
+
+def test_the_finished_run_is_opened_as_well(world):
+    """The run's folder, and its best checkpoint, are the same model."""
+    assert find_model(world[1]) == world[1] / "checkpoints/best" == find_model(world[1] / "checkpoints/best")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "points.safetensors", "knowledge/texts/sentences.npy"])
+def test_a_damaged_file_is_named(copy, name):
+    """One changed byte in weights, points or tables: nothing is opened."""
+    content = bytearray((copy / name).read_bytes())
+    content[-1] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        revtaf.load(copy)
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        revtaf.load(copy)
+
+
+def test_another_format_is_refused_with_both_versions(copy):
+    """A model of a later format names the version that wrote it."""
+    manifest = json.loads((copy / "model.json").read_text()) | {"format": 99, "revtaf": "9.9"}
+    (copy / "model.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"format 99 \(revtaf 9.9\).*reads format 1"):
+        revtaf.load(copy)
+
+
+def test_a_folder_that_is_no_model_says_so(tmp_path, world):
+    """Nothing there; or a run that is not finished."""
+    with pytest.raises(UserError, match="is no model"):
+        revtaf.load(tmp_path)
+    shutil.copytree(world[1] / "checkpoints/best", tmp_path / "checkpoints/best")
+    (tmp_path / "checkpoints/best/model.json").unlink()
+    with pytest.raises(UserError, match="not finished"):
+        revtaf.load(tmp_path)
+
+
+def test_moving_files_is_no_other_architecture(world, tmp_path, caplog):
+    """The data set elsewhere, weights of the experts elsewhere: the run is the same, finished and tested again."""
+    data, run, settings = world
+    shutil.copytree(data, tmp_path / "moved")
+    update = {key: tmp_path / "moved" / name for key, name in PLACES.items()}
+    knowledge = settings.knowledge.model_copy(update={"medklip": tmp_path / "elsewhere.pth"})
+    moved = settings.model_copy(update={"data": settings.data.model_copy(update=update), "knowledge": knowledge})
+    before = records(run)
+    with caplog.at_level("INFO"):
+        train(moved)
+    assert "already trained" in caplog.text
+    run_test(moved)
+    assert records(run) == before
+
+
+def test_what_is_architecture_is_refused_by_load(copy):
+    """A width is no place."""
+    with pytest.raises(UserError, match="fvtaf.width: 16 -> 32"):
+        revtaf.load(copy, ["fvtaf.width=32"])
+    assert revtaf.load(copy, ["generation.beams=1"], device="cpu").settings.generation.beams == 1
+
+
+def test_a_training_killed_before_its_end_is_finished_by_the_same_command(world, tmp_path):
+    """model.json is the last thing written; without it `train` and `test` write what is missing."""
+    _, run, settings = world
+    shutil.copytree(run, tmp_path / "run")
+    best = tmp_path / "run/checkpoints/best"
+    whole = json.loads((best / "model.json").read_text())
+    for name in ("model.json", "points.safetensors", "reports.jsonl"):
+        (best / name).unlink()
+    shutil.rmtree(best / "knowledge")
+    train(settings.model_copy(update={"run": tmp_path / "run"}))
+    assert json.loads((best / "model.json").read_text())["files"] == whole["files"]
+    read_manifest(best)
+
+
+def test_the_fitted_text_encoder_is_kept_to_the_last_bit(world, tmp_path):
+    """Saved and loaded it gives the same vectors, of texts that it was not fitted on too."""
+    encoder = TfidfEncoder.load(world[1] / "checkpoints/best/knowledge/tfidf")
+    encoder.save(tmp_path)
+    texts = ["no effusion", "a large left pneumothorax is new", "zzz"]
+    np.testing.assert_array_equal(TfidfEncoder.load(tmp_path).encode(texts), encoder.encode(texts))
+    fitted = TfidfEncoder(8).fit(["no effusion", "no pneumothorax", "clear lungs"])
+    fitted.save(tmp_path / "small")
+    np.testing.assert_array_equal(TfidfEncoder.load(tmp_path / "small").encode(texts), fitted.encode(texts))
