@@ -7,10 +7,10 @@ import torch
 from tiny import make_session, training_batch
 
 from revtaf.config_file import load_settings
-from revtaf.engine.train import total_loss
+from revtaf.engine.train import objective
 from revtaf.errors import UserError
 from revtaf.labels import POSITIVE
-from revtaf.model import REVTAF
+from revtaf.model import REVTAF, loss_weights
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_every_parameter_gets_a_gradient(session, model):
     """Nothing in the model is dead weight: each parameter is moved by the total loss."""
     model.train()
     batch, rows = training_batch(session)
-    total_loss(losses_of(session, model, batch, rows), session.settings).backward()
+    objective(losses_of(session, model, batch, rows)._asdict(), loss_weights(session.settings)).backward()
     dead = [name for name, p in model.named_parameters() if p.requires_grad and not has_gradient(p)]
     # A key bias shifts all scores of a query alike, so its true gradient is zero. The first memory decoder
     # layer attends from a target of zeros to itself (as in DETR): its weights start without a gradient.
@@ -188,7 +188,7 @@ def test_every_ablation_trains_and_writes(tiny_config, flags):
     session = make_session(tiny_config, *flags)
     batch, rows = training_batch(session)
     losses = losses_of(session, session.model.train(), batch, rows)
-    total_loss(losses, session.settings).backward()
+    objective(losses._asdict(), loss_weights(session.settings)).backward()
     assert all(torch.isfinite(value) for value in losses)
     assert (losses.rank == 0) == (not session.settings.lre.enabled)
     assert (losses.consistency == 0) == (not session.settings.fvtaf.enabled)

@@ -102,16 +102,6 @@ def claims_markdown(tables: Path, data: Sequence[str]) -> str:
     return rows_markdown(lines)
 
 
-def verdicts_markdown(tables: Path, data: Sequence[str]) -> str:
-    """A line for each claim: its verdict on every data set, with the first of its primary metrics."""
-    lines = [["claim", "paper, MIMIC-CXR", *(NAMES.get(name, name) for name in data)], ["---"] * (2 + len(data))]
-    for claim in CLAIMS:
-        found = [_evidence(claim, tables / name / claim.grid / "summary.json") for name in data]
-        cells = ["-" if each is None else f"{each[1]}: {each[0].split(';')[0].split(', p ')[0]}" for each in found]
-        lines.append([claim.text, claim.paper, *cells])
-    return rows_markdown(lines)
-
-
 def judge(verdicts: Sequence[str]) -> str:
     """Of the primary metrics' verdicts ("better", "worse", "not shown") the claim's."""
     better, worse = "better" in verdicts, "worse" in verdicts

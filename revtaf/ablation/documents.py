@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from revtaf.ablation.claims import claims_markdown, verdicts_markdown
+from revtaf.ablation.claims import claims_markdown
 from revtaf.ablation.output import LATEX, SUMMARY, TABLE, latex, markdown, render
 from revtaf.ablation.tables import HEADINGS, NAMES, cell, columns_markdown, rows_markdown, seeds_of, signed
 from revtaf.errors import UserError
@@ -140,11 +140,6 @@ def claims(tables: Path) -> str:
     return claims_markdown(tables, DATA)
 
 
-def verdicts(tables: Path) -> str:
-    """Every claim in one line."""
-    return verdicts_markdown(tables, [name for name in DATA if (tables / name).is_dir()])
-
-
 def alignment(tables: Path, grid: str) -> str:
     """Maps against boxes in six columns."""
     columns = {
@@ -186,7 +181,6 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "compact": compact,
     "switches": switches,
     "claims": claims,
-    "verdicts": verdicts,
     "alignment": alignment,
     "retrieval": retrieval,
     "index": index,
