@@ -25,10 +25,9 @@ def load(folder: str | Path, overrides: Sequence[str] = (), device: str = "auto"
     """
     from revtaf.config_file import load_settings
     from revtaf.engine.checkpoint import SETTINGS
-    from revtaf.engine.folder import check_architecture, find_model, open_model
+    from revtaf.engine.folder import find_model, open_model
     from revtaf.engine.runtime import make_accelerator
 
     place = find_model(folder)
     settings = load_settings(place / SETTINGS, [*overrides, f"device={device}"])
-    check_architecture(place, settings)
     return open_model(place, make_accelerator(settings), settings)

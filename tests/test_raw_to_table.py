@@ -14,10 +14,13 @@ from bert_files import small_vocabulary, write_bert_folder, write_chexbert
 from medklip_files import write_medklip
 from mimic_files import write_mimic
 
+import revtaf
 from revtaf.cli import main
 from revtaf.config_file import load_settings
 from revtaf.data.blocks import Blocks
+from revtaf.errors import UserError
 from revtaf.features.build import find_knowledge
+from revtaf.files import sha256
 from revtaf.knowledge.components import EXPLANATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +81,31 @@ def test_from_raw_files_to_the_table(mini, weights, capsys):
     assert report["run"]["text embeddings"] == "Bio_ClinicalBERT [CLS]"
 
 
+def test_a_model_names_external_weights_by_hash(mini, weights, tmp_path):
+    """Opened where MedKLIP lies elsewhere it writes the same; another file is refused, a missing one is asked for."""
+    if not (mini / "paper/checkpoints/best/model.json").is_file():
+        assert run(mini, "train", *weights, f"run={mini / 'paper'}") == 0
+    manifest = json.loads((mini / "paper/checkpoints/best/model.json").read_text())
+    files = ("chexbert", "chexbert_vocabulary", "medklip", "bio_clinicalbert")
+    assert set(manifest["external"]) == {f"knowledge.{name}" for name in files}
+    medklip = weights[2].split("=")[1]
+    assert manifest["external"]["knowledge.medklip"] == {"medklip.pth": sha256(medklip)}
+    image = next((mini / "mini/images").rglob("*.jpg"))
+    (tmp_path / "moved").mkdir()
+    moved = shutil.copy(medklip, tmp_path / "moved/medklip.pth")
+    first, again = (
+        revtaf.load(mini / "paper", [*weights, *other], device="cpu").write([image])
+        for other in ([], [f"knowledge.medklip={moved}"])
+    )
+    assert first == again
+    write_medklip(moved, seed=1)
+    with pytest.raises(UserError, match="knowledge.medklip: .* is another file than"):
+        revtaf.load(mini / "paper", [*weights, f"knowledge.medklip={moved}"], device="cpu")
+    moved.unlink()
+    with pytest.raises(UserError, match="name its place with knowledge.medklip=PATH"):
+        revtaf.load(mini / "paper", [*weights, f"knowledge.medklip={moved}"], device="cpu").write([image])
+
+
 def stages(mini, name):
     return set((mini / "mini" / "features").glob(f"{name}-*"))
 
@@ -101,14 +129,20 @@ def test_networks_are_not_asked_again_for_what_they_said(mini, weights):
     assert {name: stages(mini, name) for name in before} == before
 
 
-def test_a_test_run_never_fits_anything(mini, capsys):
-    """Features that are gone are not made anew, for they would be others: exit code 2, and nothing is written."""
+def test_a_test_run_needs_no_feature_of_the_training_set(mini):
+    """A finished run is a model: with the training set's features gone it writes the same, and fits nothing."""
     overrides = [f"run={mini / 'short'}", f"data.features={mini / 'own'}"]
     assert run(mini, "train", *overrides) == 0
-    shutil.rmtree(next((mini / "own").glob("texts-*")))
-    before = sorted((mini / "own").iterdir())
-    assert run(mini, "test", *overrides) == 2
-    assert "was trained with are not in" in capsys.readouterr().err and sorted((mini / "own").iterdir()) == before
+    assert run(mini, "test", *overrides) == 0
+    written = mini / "short/mini-test/predictions.jsonl"
+    before = written.read_bytes()
+    shutil.rmtree(mini / "own")
+    written.unlink()
+    assert run(mini, "test", *overrides) == 0
+    assert written.read_bytes() == before
+    made = {path.name.rsplit("-", 1)[0] for path in (mini / "own").iterdir()}
+    assert made == {"statuses", "entities", "memory"}
+    assert not any((path / "scorer.json").exists() for path in (mini / "own").iterdir())
 
 
 def test_other_weights_make_other_features(mini, weights, tmp_path):

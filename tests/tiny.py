@@ -42,12 +42,12 @@ TINY = {
 def make_session(config: Path, *overrides: str):
     from revtaf.config_file import load_settings
     from revtaf.engine.runtime import make_accelerator, seed_everything
-    from revtaf.system.session import start_session
+    from revtaf.system.declaration import SYSTEM
 
     settings = load_settings(config, overrides)
     accelerator = make_accelerator(settings)
     seed_everything(settings.seed)
-    return start_session(settings, accelerator)
+    return SYSTEM.start(settings, accelerator)
 
 
 def training_batch(session, size: int = 6):

@@ -28,12 +28,15 @@ log = logging.getLogger("revtaf")
 
 def test(settings: RunSettings) -> Path:
     """Write and score the reports of `data.test_split` with the best checkpoint; returns the output folder."""
-    system = open_trained(settings)
-    outcome = system.evaluate()
+    system, folder = open_trained(settings), settings.output
+    written = system.evaluate()
     if system.accelerator.is_main_process:
-        _score(system, outcome)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_settings(folder / "config.yaml", settings)
+        write_jsonl(folder / "predictions.jsonl", written.records)
+        _score(system, written)
     system.accelerator.wait_for_everyone()
-    return settings.output
+    return folder
 
 
 def analyse(settings: RunSettings) -> list[Path]:
@@ -51,7 +54,6 @@ def open_trained(settings: RunSettings) -> System:
             f"no checkpoint in {best}; train first: python -m revtaf train --config FILE, "
             "or name another run with run=FOLDER"
         )
-    model_folder.check_architecture(best, settings)
     require(settings, training=False)
     accelerator = make_accelerator(settings)
     if not model_folder.is_model(best):  # its training was stopped, or is still going on
@@ -64,9 +66,6 @@ def open_trained(settings: RunSettings) -> System:
 
 def _score(system: System, written: Written) -> None:
     settings, folder = system.settings, system.settings.output
-    folder.mkdir(parents=True, exist_ok=True)
-    save_settings(folder / "config.yaml", settings)
-    write_jsonl(folder / "predictions.jsonl", written.records)
     samples = read_samples(folder / "predictions.jsonl")  # what `revtaf score` would read
     log.info("scoring %d reports", len(samples))
     evaluation = evaluate(

@@ -86,6 +86,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def open_model(folder: Path, accelerator: Accelerator, settings: RunSettings) -> System:
     """The system in a model's folder. settings: the folder's own, with other places, data or generation."""
+    check_architecture(folder, settings)
     manifest = read_manifest(folder)
     if manifest["system"] != settings.system:
         raise UserError(f"{folder} is a model of system '{manifest['system']}', not '{settings.system}'")

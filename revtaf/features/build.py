@@ -106,10 +106,23 @@ def find_knowledge(settings: Settings, device: torch.device) -> Knowledge | None
 
 
 def split_features(
-    knowledge: Knowledge, settings: Settings, data: DataSettings, split: str, device: torch.device
+    knowledge: Knowledge,
+    settings: Settings,
+    data: DataSettings,
+    split: str,
+    device: torch.device,
+    store: FeatureStore | None = None,
 ) -> tuple[Features, list[Study]]:
     """Features of a validation or test split, by components that never saw it; found where they were made before."""
-    return _split(knowledge, settings, data, split, device, FeatureStore(Path(data.features)))
+    store = store or FeatureStore(Path(data.features))
+    studies = select(load_annotations(data.annotation), split, data)
+    if folder := settings.knowledge.imported:
+        if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
+            raise Missing(f"{folder} has no {split}")
+        return imported.load_split(folder, split, studies), studies
+    count = knowledge.train.statuses.shape[1]
+    statuses = stages.report_statuses(store, studies, knowledge.components, lambda: knowledge.labeler, count)
+    return _seen(knowledge, settings, data, studies, statuses, device, store), studies
 
 
 def find_split(
@@ -118,7 +131,7 @@ def find_split(
     """The same where it was made before, else None."""
     store = FeatureStore(Path(data.features), make=False)
     try:
-        return _split(knowledge, settings, data, split, torch.device("cpu"), store)
+        return split_features(knowledge, settings, data, split, torch.device("cpu"), store)
     except Missing:
         return None
 
@@ -171,24 +184,6 @@ def _training(settings: Settings, device: torch.device, store: FeatureStore) -> 
         fingerprint=store.fingerprint,
         notes=components.notes | {"training statuses": f"from the {'annotation' if given else 'report labeler'}"},
     )
-
-
-def _split(
-    knowledge: Knowledge,
-    settings: Settings,
-    data: DataSettings,
-    split: str,
-    device: torch.device,
-    store: FeatureStore,
-) -> tuple[Features, list[Study]]:
-    studies = select(load_annotations(data.annotation), split, data)
-    if folder := settings.knowledge.imported:
-        if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
-            raise Missing(f"{folder} has no {split}")
-        return imported.load_split(folder, split, studies), studies
-    count = knowledge.train.statuses.shape[1]
-    statuses = stages.report_statuses(store, studies, knowledge.components, lambda: knowledge.labeler, count)
-    return _seen(knowledge, settings, data, studies, statuses, device, store), studies
 
 
 def image_features(

@@ -35,7 +35,7 @@ from revtaf.system.write import embed_all
 if TYPE_CHECKING:
     from revtaf.system.session import Session
 
-KNOWLEDGE, POINTS, REPORTS = "knowledge", "points.safetensors", "reports.jsonl"
+TOKENIZER, KNOWLEDGE, POINTS, REPORTS = "tokenizer.json", "knowledge", "points.safetensors", "reports.jsonl"
 
 
 def write_parts(session: Session, folder: Path) -> None:

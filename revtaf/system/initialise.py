@@ -11,13 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from revtaf.data.annotations import Study
+from revtaf.data.text import clean_report
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
 from revtaf.errors import UserError
+from revtaf.features.build import Knowledge
 from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.labels import POSITIVE
+from revtaf.model import REVTAF
 from revtaf.pretrained.bert import current_names, find_weights, read_tensors
 from revtaf.pretrained.resnet import imagenet_file, load_imagenet
 from revtaf.settings import Settings
+from revtaf.tokenizer import ReportTokenizer
 
 # Of BERT, not of a causal decoder with cross-attention: the pooler, the next-sentence head, token types.
 _UNUSED = ("pooler.", "cls.seq_relationship.", "embeddings.token_type_embeddings.")
@@ -33,6 +39,26 @@ def bert_folder(weights: str) -> Path:
 
 def bert_file(weights: str) -> Path | None:
     return find_weights(bert_folder(weights))
+
+
+def initialise(model: REVTAF, settings: Settings, knowledge: Knowledge) -> dict[str, str]:
+    """Pretrained weights, and the prior of the balanced logits; returns lines for the run's report."""
+    notes = {
+        "image encoder": initialise_encoder(model.encoder, settings, knowledge.scorer),
+        "report decoder": initialise_decoder(model.decoder, settings),
+    }
+    model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
+    return notes
+
+
+def make_tokenizer(settings: Settings, studies: list[Study]) -> ReportTokenizer:
+    """BERT's vocabulary where its weights are used, else one fitted on the training reports."""
+    vocabulary = bert_vocabulary(settings)
+    if vocabulary != "train":
+        return ReportTokenizer.from_vocabulary(vocabulary)
+    words = settings.training_data.max_words
+    reports = (clean_report(s.report, words) for s in studies)
+    return ReportTokenizer.fit(reports, settings.decoder.vocabulary_size)
 
 
 def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScorer) -> str:

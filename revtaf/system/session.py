@@ -17,27 +17,21 @@ from torch import Tensor
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study
 from revtaf.data.text import clean_report
-from revtaf.engine.checkpoint import META
 from revtaf.engine.optim import adamw
-from revtaf.engine.runtime import seed_everything
 from revtaf.engine.system import Written
 from revtaf.features.arrays import Features
-from revtaf.features.build import Knowledge, prepare_knowledge, split_features
+from revtaf.features.build import Knowledge, split_features
 from revtaf.features.packed import packed_images
-from revtaf.files import read_json
-from revtaf.labels import POSITIVE
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
 from revtaf.model import REVTAF, Prompts, loss_weights
 from revtaf.prompts.bank import PromptBank
 from revtaf.settings import Settings
 from revtaf.system.dataset import Batch, ReportDataset
-from revtaf.system.folder import read_knowledge, read_points, write_parts
-from revtaf.system.initialise import bert_vocabulary, initialise_decoder, initialise_encoder
+from revtaf.system.folder import TOKENIZER, write_parts
 from revtaf.system.write import embed_all
 from revtaf.tokenizer import ReportTokenizer
 
-TOKENIZER = "tokenizer.json"
 log = logging.getLogger("revtaf")
 
 
@@ -225,32 +219,6 @@ class Session:
         )
 
 
-def start_session(settings: Settings, accelerator: Accelerator) -> Session:
-    """Fit or find the knowledge, then build the model as configured, for training."""
-    with accelerator.main_process_first():
-        knowledge = prepare_knowledge(settings, accelerator.device)
-    # Fitting the knowledge draws random numbers, finding it again does not: the model starts the same.
-    seed_everything(settings.seed, accelerator.process_index)
-    session = make_session(settings, accelerator, knowledge, make_tokenizer(settings, knowledge.studies))
-    model, notes = session.model, session.notes
-    notes["image encoder"] = initialise_encoder(model.encoder, settings, knowledge.scorer)
-    notes["report decoder"] = initialise_decoder(model.decoder, settings)
-    model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
-    for what, source in notes.items():
-        log.info("%s: %s", what, source)
-    return session
-
-
-def open_session(folder: Path, settings: Settings, accelerator: Accelerator) -> Session:
-    """The session of a model's folder, its weights not yet loaded. UserError where a part is damaged."""
-    knowledge = read_knowledge(folder, settings, accelerator.device)
-    session = make_session(settings, accelerator, knowledge, ReportTokenizer.load(folder / TOKENIZER))
-    session.notes = read_json(folder / META, "model")["sources"]
-    if session.plain_model.retrieves:
-        session.points = read_points(folder, accelerator.device)
-    return session
-
-
 def make_session(
     settings: Settings, accelerator: Accelerator, knowledge: Knowledge, tokenizer: ReportTokenizer
 ) -> Session:
@@ -260,13 +228,3 @@ def make_session(
     model = REVTAF(settings, categories, tokenizer, texts.triplets.shape[1], texts.memory_width)
     bank = PromptBank(texts, settings.lre.max_sentences, accelerator.device)
     return Session(settings, accelerator, knowledge, tokenizer, model, bank, dict(knowledge.notes))
-
-
-def make_tokenizer(settings: Settings, studies: list[Study]) -> ReportTokenizer:
-    """BERT's vocabulary where its weights are used, else one fitted on the training reports."""
-    vocabulary = bert_vocabulary(settings)
-    if vocabulary != "train":
-        return ReportTokenizer.from_vocabulary(vocabulary)
-    words = settings.training_data.max_words
-    reports = (clean_report(s.report, words) for s in studies)
-    return ReportTokenizer.fit(reports, settings.decoder.vocabulary_size)

@@ -1,0 +1,78 @@
+"""REVTAF as the engine finds it: the object that the entry point `revtaf` of the group `revtaf.systems` names.
+
+Model code is imported where it is used, so that settings are read without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from revtaf.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+    from revtaf.check import Finding
+    from revtaf.data.blocks import Shard
+    from revtaf.system.session import Session
+
+log = logging.getLogger("revtaf")
+
+
+class REVTAFSystem:
+    """See `revtaf.engine.system.Declaration`."""
+
+    settings = Settings
+    title = "REVTAF"
+
+    def requirements(self, settings: Settings) -> Iterable[Finding]:
+        """The paper's components and weights, and what stands in for those whose files are not there."""
+        from revtaf.check import _knowledge, _weights
+
+        return [*_knowledge(settings), *_weights(settings)]
+
+    def prepare_features(self, settings: Settings, device: torch.device, shard: Shard) -> None:
+        """Everything that training and testing would make before they start."""
+        from revtaf.system.features import prepare_features
+
+        prepare_features(settings, device, shard)
+
+    def start(self, settings: Settings, accelerator: Accelerator) -> Session:
+        """Fit or find the knowledge, build the model as configured, and make the features that training needs."""
+        from revtaf.engine.runtime import seed_everything
+        from revtaf.features.build import prepare_knowledge
+        from revtaf.system.initialise import initialise, make_tokenizer
+        from revtaf.system.session import make_session
+
+        with accelerator.main_process_first():
+            knowledge = prepare_knowledge(settings, accelerator.device)
+        # Fitting the knowledge draws random numbers, finding it again does not: the model starts the same.
+        seed_everything(settings.seed, accelerator.process_index)
+        session = make_session(settings, accelerator, knowledge, make_tokenizer(settings, knowledge.studies))
+        session.notes |= initialise(session.model, settings, knowledge)
+        for what, source in session.notes.items():
+            log.info("%s: %s", what, source)
+        _ = session.validation_set  # its features are made before the first epoch, not after it
+        return session
+
+    def open(self, folder: Path, settings: Settings, accelerator: Accelerator) -> Session:
+        """The session of a model's folder, its weights not yet loaded. UserError where a part is damaged."""
+        from revtaf.engine.checkpoint import META
+        from revtaf.files import read_json
+        from revtaf.system.folder import TOKENIZER, read_knowledge, read_points
+        from revtaf.system.session import make_session
+        from revtaf.tokenizer import ReportTokenizer
+
+        knowledge = read_knowledge(folder, settings, accelerator.device)
+        session = make_session(settings, accelerator, knowledge, ReportTokenizer.load(folder / TOKENIZER))
+        session.notes = read_json(folder / META, "model")["sources"]
+        if session.plain_model.retrieves:
+            session.points = read_points(folder, accelerator.device)
+        return session
+
+
+SYSTEM = REVTAFSystem()
