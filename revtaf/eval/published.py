@@ -5,7 +5,6 @@ They are shown and never mixed in: each row carries what is known about its prot
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from revtaf.errors import UserError
+from revtaf.errors import UserError, nearest
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "published.yaml"
 AVERAGED = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "precision", "recall", "f1")
@@ -132,9 +131,7 @@ def _check_keys(where: str, content: Any, known: tuple[str, ...], needed: tuple[
 
 def _check_known(where: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"expected one of: {', '.join(known)}"
-        raise UserError(f"{where}: unknown name '{name}'; {hint}")
+        raise UserError(f"{where}: unknown name '{name}'; {nearest(name, known)}")
 
 
 def _check_text(where: str, key: str, value: Any) -> None:
