@@ -46,7 +46,14 @@ def imagenet_file(name: str) -> Path | None:
 
 
 def load_imagenet(backbone: Backbone, path: str | Path) -> None:
-    """Load a torchvision classification checkpoint, strictly: all keys but the 1000-way `fc` must match."""
+    """Load a torchvision classification checkpoint, strictly: all keys but the 1000-way `fc` must match.
+
+    Files older than PyTorch 0.4.1 lack BatchNorm's counters of batches, which take no part in any output; they start
+    at 0, as when torchvision loads such a file.
+    """
     state = read_tensors(Path(path), "encoder.weights")
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    counters = [key for key in backbone.net.state_dict() if key.endswith("num_batches_tracked")]
+    if not any(key in state for key in counters):
+        state |= {key: torch.zeros((), dtype=torch.long) for key in counters}
     load_strictly(backbone.net, state, Path(path), "encoder.weights", f"give torchvision's weights of {backbone.name}")

@@ -110,6 +110,19 @@ def test_imagenet_weights_load_strictly(tmp_path):
         load_imagenet(backbone, tmp_path / "missing.pth")
 
 
+def test_imagenet_files_from_before_the_counters_of_batch_norm_load(tmp_path):
+    """torchvision's first ResNet files hold none; a file that lacks one of them is damaged."""
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    counters = [key for key in state if key.endswith("num_batches_tracked")]
+    torch.save({key: value for key, value in state.items() if key not in counters}, tmp_path / "old.pth")
+    backbone = Backbone("resnet18")
+    load_imagenet(backbone, tmp_path / "old.pth")
+    assert len(counters) == 20 and torch.equal(backbone.net.bn1.weight, state["bn1.weight"])
+    torch.save({key: value for key, value in state.items() if key != counters[3]}, tmp_path / "damaged.pth")
+    with pytest.raises(UserError, match="lacks 1 keys"):
+        load_imagenet(backbone, tmp_path / "damaged.pth")
+
+
 def test_missing_weights_are_named_in_the_report_and_do_not_stop(tiny_config, tmp_path, monkeypatch):
     """Without ImageNet and BERT the run starts from random weights and says so."""
     monkeypatch.chdir(tmp_path)
