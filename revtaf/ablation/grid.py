@@ -1,7 +1,7 @@
 """A grid: which runs a table or a figure is made of. Read from `configs/ablations/*.yaml`, and checked.
 
     title: Table 3, which module brings what
-    paper: {source: paper, table: Table 3}     # where the printed figures are, in docs/published.yaml
+    paper: {source: paper, table: Table 3}     # where the printed figures are, in revtaf/eval/published.yaml
     seeds: [0, 1, 2]
     reference: baseline                        # the row that the others are tested against
     views: [scores, classes]                   # what is made of the runs
