@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import logging
 import re
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from revtaf import systems
 from revtaf.config import RENAMED, RunSettings, Section
-from revtaf.errors import UserError
+from revtaf.errors import UserError, nearest
 from revtaf.files import atomic_write
 
 log = logging.getLogger("revtaf")
@@ -195,8 +194,5 @@ def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
 
 
 def _unknown(key: str, model: type[BaseModel], prefix: str) -> str:
-    full = f"{prefix}.{key}".strip(".")
-    near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
-    if near:
-        return f"unknown key '{full}'; did you mean '{f'{prefix}.{near[0]}'.strip('.')}'?"
-    return f"unknown key '{full}'; known here: {', '.join(model.model_fields)}"
+    prefix = f"{prefix}." if prefix else ""
+    return f"unknown key '{prefix}{key}'; {nearest(key, model.model_fields, prefix)}"

@@ -1,5 +1,21 @@
 """The one exception that a user is meant to read: what is wrong, where, and what to do about it."""
 
+import difflib
+from collections.abc import Iterable
+
+_ALIKE = 0.5  # of 1; below it another name is a guess, and the list of all says more
+
 
 class UserError(Exception):
     """Bad input. The command line prints the message alone and exits with code 2."""
+
+
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """How an error about an unknown name ends: "did you mean 'lre.metric'?", or all known names where none is near.
+
+    prefix: what stands before the name when it is written in full ("lre.").
+    """
+    known = list(known)
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE):
+        return f"did you mean '{prefix}{near[0]}'?"
+    return f"expected one of {', '.join(known)}" if known else "none is known"

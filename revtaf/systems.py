@@ -6,12 +6,11 @@ A system is an installed package with an entry point in the group `revtaf.system
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING
 
-from revtaf.errors import UserError
+from revtaf.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from revtaf.engine.system import Declaration
@@ -27,7 +26,5 @@ def find(name: str) -> Declaration:
     points = [point for package in distributions() for point in package.entry_points if point.group == GROUP]
     found = {point.name: point for point in points}
     if name not in found:
-        near = difflib.get_close_matches(name, found, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"installed: {', '.join(sorted(found)) or 'none'}"
-        raise UserError(f"system: there is no '{name}'; {hint}")
+        raise UserError(f"system: there is no '{name}'; {nearest(name, sorted(found))}")
     return found[name].load()

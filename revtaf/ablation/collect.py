@@ -208,7 +208,7 @@ def paper_figures(grid: Grid, row: GridRow) -> dict[str, Any] | None:
                 figures = {ours.get(key, key): value for key, value in printed.figures.items()}
                 return {"on": name, "protocol": printed.protocol, "figures": figures}
     raise UserError(
-        f"{grid.path}: row '{row.name}': {grid.paper['table']} has no row {row.paper!r} in docs/published.yaml"
+        f"{grid.path}: row '{row.name}': {grid.paper['table']} has no row {row.paper!r} in {published.FILE}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from revtaf.ablation.output import SUMMARY, write
 from revtaf.ablation.runs import jobs_of, run_all
 from revtaf.ablation.scoring import Scorer
 from revtaf.check import require
-from revtaf.errors import UserError
+from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
 from revtaf.files import read_json
 
@@ -62,9 +61,7 @@ class Request:
                 setattr(request, key, int(value) if key == "jobs" else tuple(map(int, numbers)))
             else:
                 known = ("data", "jobs", "seeds", "rows", "runs", "out")
-                near = difflib.get_close_matches(key, known, 1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}, and settings with a dot"
-                raise UserError(f"{item}: unknown key '{key}'; {hint}")
+                raise UserError(f"{item}: unknown key '{key}' (a setting has a dot); {nearest(key, known)}")
         return request
 
     def folder(self, grid: Grid) -> Path:

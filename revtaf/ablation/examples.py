@@ -23,9 +23,10 @@ from revtaf.ablation.scoring import Scored, Scorer
 from revtaf.config import RunSettings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image, resize_crop
+from revtaf.data.text import readable, readable_sentences
 from revtaf.features.build import select
 from revtaf.files import atomic_write, read_json
-from revtaf.pages.cards import closest_sentence, content_words, image_data, readable, split_sentences
+from revtaf.pages.cards import closest_sentence, content_words, image_data
 from revtaf.system.analyses import ALIGNMENT, MODEL_ROW
 from revtaf.system.cards import sample_rows
 
@@ -89,13 +90,13 @@ def coloured(reference: str, texts: Mapping[str, str]) -> dict[str, str]:
     """HTML of the reference (under "") and of each text: each reference sentence has a colour, and so have the words
     that a sentence of a text shares with its closest reference sentence. Nothing is marked where one of the two denies
     and the other does not."""
-    sentences = split_sentences(reference)
+    sentences = readable_sentences(reference)
     known = [content_words(s) for s in sentences]
     used: set[int] = set()
     result = {}
     for name, text in texts.items():
         parts = []
-        for sentence in split_sentences(text):
+        for sentence in readable_sentences(text):
             best = closest_sentence(sentence, known)
             if best is None or _denies(sentence) != _denies(sentences[best]):
                 parts.append(escape(sentence))

@@ -1,7 +1,7 @@
 """A grid: which runs a table or a figure is made of. Read from `configs/ablations/*.yaml`, and checked.
 
     title: Table 3, which module brings what
-    paper: {source: paper, table: Table 3}     # where the printed figures are, in docs/published.yaml
+    paper: {source: paper, table: Table 3}     # where the printed figures are, in revtaf/eval/published.yaml
     seeds: [0, 1, 2]
     reference: baseline                        # the row that the others are tested against
     views: [scores, classes]                   # what is made of the runs
@@ -19,7 +19,6 @@ run, within a grid and between grids.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ import yaml
 
 from revtaf.config import RunSettings
 from revtaf.config_file import changed_settings, differences, read_config
-from revtaf.errors import UserError
+from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
 from revtaf.files import digest
 
@@ -150,7 +149,7 @@ def load_grid(path: str | Path) -> Grid:
     pairs = [(str(a), str(b)) for a, b in compare]
     for name in (reference, *(name for pair in pairs for name in pair)):
         if name not in names:
-            raise UserError(f"{path}: there is no row '{name}'{_near(name, names)}")
+            raise UserError(f"{path}: there is no row '{name}'; {nearest(name, names)}")
     only = content.get("only") or []
     if not isinstance(only, list):
         raise UserError(f"{path}: only: expected a list of data sets, got {only!r}")
@@ -264,7 +263,7 @@ def _names(where: str, given: Any, known: tuple[str, ...]) -> tuple[str, ...]:
         raise UserError(f"{where}: expected a list, got {given!r}")
     for name in given:
         if name not in known:
-            raise UserError(f"{where}: unknown '{name}'{_near(str(name), known)}")
+            raise UserError(f"{where}: unknown '{name}'; {nearest(str(name), known)}")
     return tuple(given)
 
 
@@ -286,9 +285,4 @@ def _paper(where: str, given: Any) -> dict[str, str]:
 def _check_keys(where: str, content: dict, known: tuple[str, ...]) -> None:
     for key in content:
         if key not in known:
-            raise UserError(f"{where}: unknown key '{key}'{_near(str(key), known)}")
-
-
-def _near(name: str, known) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean '{near[0]}'?" if near else f"; expected one of {', '.join(known)}"
+            raise UserError(f"{where}: unknown key '{key}'; {nearest(str(key), known)}")

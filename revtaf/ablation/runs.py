@@ -23,8 +23,8 @@ from revtaf.config_file import differences, load_settings
 from revtaf.engine.checkpoint import find_last, read_progress
 from revtaf.engine.folder import is_model
 from revtaf.errors import UserError
-from revtaf.features.store import alone
 from revtaf.files import read_json
+from revtaf.locks import alone
 from revtaf.process import INTERRUPTED, USER_ERROR, configure
 from revtaf.system.analyses import RETRIEVAL, VERSION
 

@@ -16,7 +16,7 @@ from revtaf.audit.checks import LEAK, NOT_CHECKED, NOTE, OK, Line
 from revtaf.features.arrays import Features
 from revtaf.knowledge.mentions import PRESENT
 from revtaf.lre.index import RetrievalIndex
-from revtaf.lre.labels import nearest_by_status
+from revtaf.lre.labels import nearest_by_status, random_others
 from revtaf.prompts.local import PER_ENTITY
 
 QUERIES = 2000  # of a split, drawn with the seed: seconds at the size of MIMIC-CXR
@@ -77,7 +77,8 @@ def memory_by_labels(split: str, queries: Features, train: Features, by_scores: 
     )[0]
     a = _differing(mine, theirs, memory)
     b = _differing(mine, theirs, asked_again).mean(1)
-    c = _differing(mine, theirs, _others(patients, np.array(train.patients), k, seed)).mean()
+    others = random_others(patients, train.patients, np.random.default_rng(seed), (len(patients), k))
+    c = _differing(mine, theirs, others).mean()
     d = float(by_labels.double().mean()) / 2
 
     low, high = _interval(b - a.mean(1), patients, seed)
@@ -146,15 +147,6 @@ def _float(scores: np.ndarray) -> torch.Tensor:
 def _differing(queries: np.ndarray, train: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Categories in which query (Q, K) and training sample train[rows] differ, (Q, k): Eq. 6 divided by 2."""
     return np.stack([(queries != train[column]).sum(1) for column in rows.T], axis=1)
-
-
-def _others(patients: np.ndarray, train_patients: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """(Q, k) random training rows, none of the query's own patient."""
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(len(train_patients), size=(len(patients), k))
-    while (own := train_patients[rows] == patients[:, None]).any():
-        rows[own] = rng.integers(len(train_patients), size=int(own.sum()))
-    return rows
 
 
 def _interval(values: np.ndarray, patients: np.ndarray, seed: int) -> tuple[float, float]:

@@ -1,5 +1,8 @@
 """Report text: cleaning as the protocol prescribes, and splitting in sentences.
 
+Three splits, for three texts: `split_raw_sentences` (raw, as the protocol cuts it before it cleans), `sentences`
+(cleaned, what models are given), `readable_sentences` (any, for people).
+
 The cleaning is the field's protocol (docs/method.md section 6.1; docs/evaluation.md, "Protocols"): lower case, numbered
 lists and de-identification underscores removed, punctuation stripped, sentences joined by " . ", the first 100 words.
 Its quirks ("2.5 cm" becomes "25 cm", a missing blank after a full stop glues two words) are part of every
@@ -42,5 +45,15 @@ def clean_report(report: str, max_words: int | None = 100) -> str:
 
 
 def sentences(cleaned: str) -> list[str]:
-    """The sentences of a cleaned report, without their full stops; at least one for a non-empty text."""
+    """The sentences of a cleaned report, without their full stops; none of a text of blanks and full stops."""
     return [s.strip() for s in re.split(r"\s\.(?:\s|$)", cleaned) if s.strip(" .")]
+
+
+def readable(text: str) -> str:
+    """A report of any kind (raw, cleaned, written) to be read: no line breaks, full stops next to their word."""
+    return re.sub(r"\s+([.,])", r"\1", " ".join(text.split())).strip(" ")
+
+
+def readable_sentences(text: str) -> list[str]:
+    """The sentences of a report of any kind, each with its full stop; what people read, not what is trained on."""
+    return [s for s in re.split(r"(?<=\.)\s+", readable(text)) if s.strip(" .")]

@@ -1,22 +1,22 @@
-"""Figures that papers print, for the rows marked "paper" beside our own (`docs/published.yaml`).
+"""Figures that papers print, for the rows marked "paper" beside our own (`published.yaml`).
 
 They are shown and never mixed in: each row carries what is known about its protocol, and no interval.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from revtaf.errors import UserError
+from revtaf.errors import UserError, nearest
 
-FILE = Path(__file__).resolve().parents[2] / "docs" / "published.yaml"
+FILE = Path(str(files("revtaf.eval") / "published.yaml"))
 AVERAGED = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "precision", "recall", "f1")
 ADVANCED = ("1/RadCliQ_v1", "RadGraph_combined", "BERTScore")
 COLUMNS = (*AVERAGED, "avg", *ADVANCED, "seconds")
@@ -66,7 +66,7 @@ def _load(path: Path) -> tuple[Row, ...]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"published figures not found: {path}; the file is part of the project's source tree") from None
+        raise UserError(f"published figures not found: {path}; install revtaf again") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict) or list(content) != ["tables"] or not isinstance(content["tables"], list):
@@ -132,9 +132,7 @@ def _check_keys(where: str, content: Any, known: tuple[str, ...], needed: tuple[
 
 def _check_known(where: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"expected one of: {', '.join(known)}"
-        raise UserError(f"{where}: unknown name '{name}'; {hint}")
+        raise UserError(f"{where}: unknown name '{name}'; {nearest(name, known)}")
 
 
 def _check_text(where: str, key: str, value: Any) -> None:

@@ -20,8 +20,8 @@ from revtaf.data.annotations import Study
 from revtaf.data.blocks import WHOLE, PixelBlocks, Shard, Waiting, read_pixels
 from revtaf.data.images import resize_crop
 from revtaf.errors import UserError
-from revtaf.features.store import alone
 from revtaf.files import atomic_folder, digest, read_json, write_json
+from revtaf.locks import alone
 
 log = logging.getLogger("revtaf")
 

@@ -8,10 +8,8 @@ half-made folder is never seen under the final name.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +17,7 @@ import numpy as np
 from revtaf.data.blocks import WHOLE, Shard, Waiting
 from revtaf.features.arrays import fingerprint, read_store, write_store
 from revtaf.files import digest
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes that make the same features are then not kept apart
-    fcntl = None
+from revtaf.locks import alone
 
 Arrays = dict[str, np.ndarray]
 Save = Callable[[Path], None]  # writes further files into the folder
@@ -74,25 +68,3 @@ class FeatureStore:
     def fingerprint(self) -> str:
         """Changes with their bytes."""
         return fingerprint(*(self.used[name] for name in sorted(self.used)))
-
-
-@contextmanager
-def alone(parts: Path, what: str = "features") -> Iterator[None]:
-    """Of several processes that would make the same thing in the folder `parts`, one does; the others wait."""
-    parts.mkdir(parents=True, exist_ok=True)
-    handle = os.open(parts, os.O_RDONLY) if fcntl else None
-    try:
-        if fcntl:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("%s: waiting for another process that makes %s", what, parts.name)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            except OSError:  # some network file systems know no locks
-                pass
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)
-        with suppress(OSError):  # empty, unless there is work to continue
-            parts.rmdir()

@@ -19,7 +19,8 @@ from revtaf.errors import UserError
 from revtaf.files import digest, sha256
 from revtaf.knowledge.base import Labeler
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, NO_FINDING, STATUSES
-from revtaf.pretrained.bert import FrozenBert, current_names, encoder_shapes, read_tensors, require_fit
+from revtaf.pretrained.bert import FrozenBert, current_names, encoder_shapes
+from revtaf.pretrained.strict import read_tensors, require_fit
 
 _WHAT = "CheXbert"
 _WORDS = "bert.embeddings.word_embeddings.weight"

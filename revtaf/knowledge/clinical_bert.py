@@ -23,9 +23,8 @@ from revtaf.pretrained.bert import (
     current_names,
     encoder_shapes,
     find_weights,
-    read_tensors,
-    require_fit,
 )
+from revtaf.pretrained.strict import read_tensors, require_fit
 
 _WHAT = "Bio_ClinicalBERT"
 _SIZES = (

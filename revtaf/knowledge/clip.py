@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from revtaf.errors import UserError
 from revtaf.files import sha256
-from revtaf.pretrained.bert import read_tensors, require_fit
+from revtaf.pretrained.strict import load_strictly, read_tensors
 
 BATCH = 64  # images or texts encoded at once
 _OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")  # numbers among the tensors of OpenAI's files
@@ -54,7 +54,8 @@ class ClipPair:
         config = _model_config(open_clip, model_name)
         state = _read_state(weights)
         model = _build(open_clip, model_name)
-        _load_strictly(model, state, weights, model_name)
+        remedy = f"{model_name} must be the very architecture that was trained"
+        load_strictly(model, state, weights, "CLIP", remedy)
         name = f"clip-{model_name.lower()}-{sha256(weights)[:8]}"
         return cls(model.to(device), open_clip.get_tokenizer(model_name), config["embed_dim"], name)
 
@@ -149,11 +150,3 @@ def _is_torchscript(path: Path) -> bool:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
     except (OSError, zipfile.BadZipFile):  # not there, or another kind of file: reading it will tell
         return False
-
-
-def _load_strictly(model: torch.nn.Module, state: dict[str, Tensor], path: Path, model_name: str) -> None:
-    try:
-        require_fit(state, {key: value.shape for key, value in model.state_dict().items()}, path, "CLIP")
-    except UserError as error:
-        raise UserError(f"{error}; {model_name} must be the very architecture that was trained") from None
-    model.load_state_dict(state, strict=True)

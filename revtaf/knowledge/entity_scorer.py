@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -28,6 +28,7 @@ from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.mentions import Mentions
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
 from revtaf.pretrained.resnet import Backbone
+from revtaf.pretrained.strict import load_strictly, read_tensors
 
 PREDICT_BATCH = 64  # images scored at once
 Images = np.ndarray | PixelBlocks  # (N, S, S) uint8, in memory or on disk
@@ -99,13 +100,14 @@ class EntityScorer:
     def load(cls, folder: Path) -> EntityScorer:
         """Read what `save` wrote, strictly; UserError where scorer.json is missing or damaged."""
         meta = read_json(folder / "scorer.json", "entity scorer")
-        tensors = load_file(folder / "scorer.safetensors")
+        path = folder / "scorer.safetensors"
+        tensors = read_tensors(path, cls.name)
         nets = []
         for i in range(meta["folds"]):
             net = EntityNet(meta["backbone"])
             prefix = f"{i}."
             state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-            net.load_state_dict(state, strict=True)
+            load_strictly(net, state, path, cls.name)
             nets.append(net.eval())
         values = (tensors[name].numpy() for name in ("frequency", "learned", "threshold"))
         return cls(nets, meta["image_size"], *values)
@@ -156,11 +158,12 @@ def fit_entity_scorer(
     position = np.zeros(target.shape, dtype=np.uint8)
     nets = []
     for fold, path in enumerate(paths):
-        state = load_file(path)
+        state = read_tensors(path, EntityScorer.name)
         presence[fold_of == fold] = state.pop("presence").numpy()
         position[fold_of == fold] = state.pop("position").numpy()
         net = EntityNet(settings.scorer_backbone)
-        net.load_state_dict({k.removeprefix("net."): v for k, v in state.items()}, strict=True)
+        state = {k.removeprefix("net."): v for k, v in state.items()}
+        load_strictly(net, state, path, EntityScorer.name, "delete the file, the fold is trained again")
         nets.append(net.eval())
     frequency = target.mean(0)
     learned = target.sum(0) >= settings.min_mentions

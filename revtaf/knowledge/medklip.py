@@ -27,7 +27,7 @@ from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.medklip_net import BOOK_WIDTH, GRID, IMAGE_SIZE, MedKLIPNet, MedKLIPOutput
 from revtaf.knowledge.scope import load_phrases
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
-from revtaf.pretrained.bert import read_tensors, require_fit
+from revtaf.pretrained.strict import load_strictly, read_tensors
 
 BATCH = 16  # images scored at once
 
@@ -117,7 +117,8 @@ class MedKLIP:
         checkpoint = Path(checkpoint)
         state = _read_state(checkpoint)
         net = MedKLIPNet(torch.from_numpy(books.disease), torch.from_numpy(books.anatomy))
-        _load_strictly(net, state, checkpoint)
+        remedy = "give the checkpoint that MedKLIP's authors published, unchanged"
+        load_strictly(net, state, checkpoint, "MedKLIP", remedy)
         net.res_features.to(memory_format=torch.channels_last)  # faster; see Backbone
         return cls(net, f"medklip-{sha256(checkpoint)[:8]}-{books.key}")
 
@@ -176,11 +177,3 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except UserError:  # perhaps a bare one; what is no checkpoint at all fails here again, and says why
         state = read_tensors(path, "MedKLIP")
     return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _load_strictly(net: MedKLIPNet, state: dict[str, Tensor], path: Path) -> None:
-    try:
-        require_fit(state, {key: value.shape for key, value in net.state_dict().items()}, path, "MedKLIP")
-    except UserError as error:
-        raise UserError(f"{error}; give the checkpoint that MedKLIP's authors published, unchanged") from None
-    net.load_state_dict(state, strict=True)

@@ -63,6 +63,7 @@ LONGEST = 300  # words of a sentence: no report has one, a run-away decoder has,
 def split_sentences(report: str) -> list[str]:
     """Normalised sentences of a raw or of a cleaned report: words and single blanks, nothing else.
 
+    Not a split of `revtaf.data.text`: the rules want clauses without marks, from whatever a report holds.
     Commas and hyphens carry no rule because cleaned text has lost the former; semicolons, colons and blank
     lines end a sentence in raw text. De-identification marks (XXXX, ___) vanish.
     """

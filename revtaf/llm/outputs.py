@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from revtaf.data.text import clean_report
+from revtaf.data.text import clean_report, sentences
 from revtaf.errors import UserError
 from revtaf.eval.record_files import id_of, listed, plain, read_table
 from revtaf.files import read_json
@@ -121,8 +121,7 @@ def as_decoder_text(text: str) -> str:
     are scored; a decoder has learned that form, an LLM has not, and would lose points for its commas and capitals.
     """
     cleaned = clean_report(text, max_words=None).removesuffix(" .").strip()
-    parts = [part.strip() for part in re.split(r" \.(?= |$)", cleaned)]
-    return "".join(f"{' '.join(part.split())}. " for part in parts if part.strip(" .")).strip()
+    return "".join(f"{' '.join(s.split())}. " for s in sentences(cleaned) if s.strip(" .")).strip()
 
 
 def read_outputs(path: str | Path) -> dict[str, Output]:

@@ -75,6 +75,23 @@ def nearest_by_status(
     return torch.from_numpy(distance), torch.from_numpy(row)
 
 
+def random_others(
+    query_groups: Groups, groups: Groups, rng: np.random.Generator, size: int | tuple[int, int]
+) -> np.ndarray:
+    """Random database rows, none of the query's own group: `size` is Q, or (Q, k), in which rows may come twice.
+
+    query_groups (Q,) and groups (N,) as in `nearest_by_status`. ValueError where a query's group has all N rows.
+    """
+    grouping = Grouping(groups, len(groups))
+    own = grouping.codes(query_groups, len(query_groups))
+    grouping.check_enough(own, 1)
+    rows = rng.integers(len(groups), size=size)
+    own = own.reshape(-1, *(1,) * (rows.ndim - 1))
+    while (again := grouping.members[rows] == own).any():
+        rows[again] = rng.integers(len(groups), size=int(again.sum()))
+    return rows
+
+
 class _Levels:
     """The database rows at the smallest distance, the next smallest, ...: shuffled, built when asked for."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from revtaf.lre.index import RetrievalIndex
-from revtaf.lre.labels import Grouping, nearest_by_status
+from revtaf.lre.labels import nearest_by_status, random_others
 
 NO_REPORT = -1
 
@@ -105,14 +105,8 @@ def fixed_retrieved(
         return nearest[0][:, 0], nearest[1][:, 0]
     if source != "random":
         raise ValueError(f"expected oracle or random, got {source!r}")
-    grouping = Grouping(train_patients, len(train))
-    own = grouping.codes(patients, len(statuses))
-    grouping.check_enough(own, 1)
     rng = np.random.default_rng((seed, 2))
-    rows = rng.integers(len(train), size=len(statuses))
-    while (again := grouping.members[rows] == own).any():
-        rows[again] = rng.integers(len(train), size=int(again.sum()))
-    rows = torch.from_numpy(rows)
+    rows = torch.from_numpy(random_others(patients, train_patients, rng, len(statuses)))
     return 2 * (train[rows] != statuses).sum(1), rows
 
 

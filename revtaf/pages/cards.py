@@ -12,6 +12,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from revtaf.data.text import readable
+from revtaf.data.text import readable_sentences as split_sentences
 from revtaf.labels import STATUSES
 
 # Too frequent in reports to show agreement when they are shared. Negations are kept: they carry the finding.
@@ -162,13 +164,3 @@ def closest_sentence(sentence: str, known: Sequence[frozenset[str]]) -> int | No
 def content_words(sentence: str) -> frozenset[str]:
     """The words that carry meaning, in lower case."""
     return frozenset(re.findall(r"[\w-]+", sentence.lower())) - _STOPWORDS
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a raw or scored report, each with its full stop."""
-    return [s for s in re.split(r"(?<=\.)\s+", readable(text)) if s.strip(" .")]
-
-
-def readable(text: str) -> str:
-    """Without line breaks, and with full stops next to their word."""
-    return re.sub(r"\s+([.,])", r"\1", " ".join(text.split())).strip(" ")

@@ -1,4 +1,4 @@
-"""BERT from local files: reading them strictly, and [CLS] vectors of texts.
+"""BERT from local files: its names and vocabulary, and [CLS] vectors of texts.
 
 One copy for everything that starts from BERT: the report decoder, Bio_ClinicalBERT and CheXbert. Nothing is fetched
 from a hub and no file can run code. The files differ in age: LayerNorm's parameters were once called gamma and beta,
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 from tqdm import tqdm
@@ -38,36 +36,6 @@ def bert_files(folder: Path) -> tuple[Path, Path, Path]:
     return find_weights(folder) or folder / BERT_FILES[0], folder / "vocab.txt", folder / "config.json"
 
 
-def read_tensors(path: Path, what: str, entry: str | None = None) -> dict[str, Tensor]:
-    """Key -> tensor of a safetensors or torch file; `entry` names the item that holds them in a training checkpoint.
-
-    Tensors and plain containers are all that is read: a pickle with anything else ends in a UserError.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{what}: no such file: {path} (see checkpoints/README.md)") from None
-    except UnpicklingError:  # torch's own message tells how to run the code in the file
-        raise UserError(
-            f"{what}: cannot read {path}: not a file of plain tensors (an unfinished download, or objects "
-            "beside the tensors, which are never loaded); get the file again"
-        ) from None
-    except Exception as error:  # a cut archive, a folder, no permission: many kinds, one meaning
-        raise UserError(
-            f"{what}: cannot read {path}: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from None
-    if entry is not None:
-        if not isinstance(content, dict) or entry not in content:
-            raise UserError(f"{what}: {path} has no entry '{entry}'; is it the file that checkpoints/README.md names?")
-        content = content[entry]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{what}: {path} does not hold named tensors; is it the file that checkpoints/README.md names?")
-    return content
-
-
 def current_names(state: Mapping[str, Tensor], path: Path, what: str) -> dict[str, Tensor]:
     """The state under today's keys: `bert.` before the encoder's, `weight` and `bias` in LayerNorm, no buffers."""
     renamed: dict[str, Tensor] = {}
@@ -81,19 +49,6 @@ def current_names(state: Mapping[str, Tensor], path: Path, what: str) -> dict[st
             raise UserError(f"{what}: {path} holds {new} twice, under an old and a new name")
         renamed[new] = value
     return renamed
-
-
-def require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], path: Path, what: str) -> None:
-    """UserError unless the keys are exactly the expected ones and every shape agrees."""
-    missing = [key for key in expected if key not in state]
-    unknown = [key for key in state if key not in expected]
-    wrong = [key for key in expected if key in state and tuple(state[key].shape) != tuple(expected[key])]
-    if missing or unknown or wrong:
-        faults = [f"it lacks {len(missing)} keys, first {missing[:3]}"] if missing else []
-        faults += [f"it has {len(unknown)} unknown keys, first {unknown[:3]}"] if unknown else []
-        faults += [f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key])}" for key in wrong[:3]]
-        counts = f"{len(state)} tensors, expected {len(expected)}"
-        raise UserError(f"{what}: {path} does not fit ({counts}): {'; '.join(faults)}")
 
 
 def encoder_shapes(config: BertConfig, pooler: bool) -> dict[str, torch.Size]:

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from revtaf.errors import UserError
+from revtaf.pretrained.strict import load_strictly, read_tensors
 
 WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
 
@@ -46,22 +46,14 @@ def imagenet_file(name: str) -> Path | None:
 
 
 def load_imagenet(backbone: Backbone, path: str | Path) -> None:
-    """Load a torchvision classification checkpoint, strictly: all keys but the 1000-way `fc` must match."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"encoder.weights: no such file: {path}") from None
-    except Exception as error:  # torch raises many kinds here; all mean: not a plain state dict
-        raise UserError(f"encoder.weights: {path} is not a torchvision state dict: {error}") from None
-    if not isinstance(state, dict):
-        raise UserError(f"encoder.weights: {path} holds {type(state).__name__}, expected a state dict")
+    """Load a torchvision classification checkpoint, strictly: all keys but the 1000-way `fc` must match.
+
+    Files older than PyTorch 0.4.1 lack BatchNorm's counters of batches, which take no part in any output; they start
+    at 0, as when torchvision loads such a file.
+    """
+    state = read_tensors(Path(path), "encoder.weights")
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    own = backbone.net.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
-    if missing or extra or wrong:
-        raise UserError(
-            f"encoder.weights: {path} does not fit {backbone.name}: {len(missing)} keys missing "
-            f"{missing[:2]}, {len(extra)} unknown {extra[:2]}, {len(wrong)} of another shape {wrong[:2]}"
-        )
-    backbone.net.load_state_dict(state, strict=True)
+    counters = [key for key in backbone.net.state_dict() if key.endswith("num_batches_tracked")]
+    if not any(key in state for key in counters):
+        state |= {key: torch.zeros((), dtype=torch.long) for key in counters}
+    load_strictly(backbone.net, state, Path(path), "encoder.weights", f"give torchvision's weights of {backbone.name}")

@@ -15,13 +15,13 @@ from revtaf.data.annotations import Study
 from revtaf.data.text import clean_report
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
-from revtaf.errors import UserError
 from revtaf.features.build import Knowledge
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.labels import POSITIVE
 from revtaf.model import REVTAF
-from revtaf.pretrained.bert import current_names, find_weights, read_tensors
+from revtaf.pretrained.bert import current_names, find_weights
 from revtaf.pretrained.resnet import imagenet_file, load_imagenet
+from revtaf.pretrained.strict import load_strictly, read_tensors
 from revtaf.settings import Settings
 from revtaf.tokenizer import ReportTokenizer
 
@@ -97,25 +97,17 @@ def load_bert(decoder: Decoder, path: Path) -> None:
     state = current_names(read_tensors(path, "decoder.weights"), path, "decoder.weights")
     own = decoder.lm.state_dict()
     token_type = state.get("bert.embeddings.token_type_embeddings.weight")
-    loaded = {}
+    loaded = {key: value for key, value in own.items() if any(part in key for part in _OWN_START)}
     for key, value in state.items():
         if any(part in key for part in _UNUSED):
             continue
-        if key not in own:
-            raise UserError(f"decoder.weights: {path}: unknown key {key}")
-        value = _fit_vocabulary(key, value, own[key])
-        if value.shape != own[key].shape:
-            raise UserError(
-                f"decoder.weights: {path}: {key} is {tuple(value.shape)}, the configured decoder has "
-                f"{tuple(own[key].shape)}; set decoder.layers, width, heads and vocabulary to fit"
-            )
+        if key in own:
+            value = _fit_vocabulary(key, value, own[key])
         if key.endswith("position_embeddings.weight") and token_type is not None:
             value = value + token_type[0]
         loaded[key] = value
-    missing = [k for k in own if k not in loaded and not any(part in k for part in _OWN_START)]
-    if missing:
-        raise UserError(f"decoder.weights: {path} lacks {len(missing)} keys, first {missing[:3]}")
-    decoder.lm.load_state_dict(own | loaded, strict=True)
+    remedy = "set decoder.layers, width, heads and vocabulary to fit"
+    load_strictly(decoder.lm, loaded, path, "decoder.weights", remedy)
     decoder.lm.tie_weights()
 
 

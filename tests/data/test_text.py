@@ -2,7 +2,7 @@
 
 import pytest
 
-from revtaf.data.text import clean_report, sentences, split_raw_sentences
+from revtaf.data.text import clean_report, readable, readable_sentences, sentences, split_raw_sentences
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,12 @@ def test_sentences_drops_blank_ones_and_keeps_the_cut_one():
 
 def test_raw_sentences_are_lower_case_and_unnumbered():
     assert split_raw_sentences("1. Clear Lungs. 2. Normal.") == ["clear lungs", "normal."]
+
+
+@pytest.mark.parametrize(
+    "report", ["Heart normal. Lungs\n are clear, no 2.5 cm mass.", "heart normal . lungs are clear ."]
+)
+def test_people_read_raw_cleaned_and_written_reports_alike(report):
+    """Full stops stand next to their word and stay with their sentence; nothing is lost but blanks."""
+    assert " ".join(readable_sentences(report)) == readable(report) == " ".join(report.split()).replace(" .", ".")
+    assert len(readable_sentences(report)) == 2 and readable_sentences(" . . ") == []

@@ -122,7 +122,7 @@ def test_a_wrong_entry_is_named(tmp_path, change, message):
 
 def test_a_missing_key_or_file_is_named(tmp_path):
     path = tmp_path / "p.yaml"
-    with pytest.raises(UserError, match="not found.*source tree"):
+    with pytest.raises(UserError, match="not found.*install revtaf again"):
         published.rows("d", path=path)
     path.write_text(yaml.safe_dump({"tables": [{k: v for k, v in TABLE.items() if k != "split"}]}))
     with pytest.raises(UserError, match="the key 'split' is missing"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from revtaf.lre.labels import Grouping, nearest_by_status, status_distance
+from revtaf.lre.labels import Grouping, nearest_by_status, random_others, status_distance
 
 
 def statuses(n: int, seed: int, k: int = 18):
@@ -70,3 +70,16 @@ def test_unknown_groups_match_nothing():
     assert members.tolist() == [0, 1, 0] and own.tolist() == [1, -1]
     with pytest.raises(ValueError, match="expected 3 groups, got 2"):
         Grouping([1, 2], 3)
+
+
+@pytest.mark.parametrize("size", [400, (400, 3)])
+def test_random_rows_are_of_others_and_the_draw_is_the_generators(size):
+    """Rejection from one stream: what was right at the first draw stays. A group that has all rows is refused."""
+    groups, asked = ["a"] * 8 + ["b", "c"], ["a", "c", "z", "b"] * 100
+    rows = random_others(asked, groups, np.random.default_rng(3), size)
+    drawn = np.random.default_rng(3).integers(10, size=size)
+    own = np.array(groups)[drawn] == np.array(asked).reshape(-1, *(1,) * (drawn.ndim - 1))
+    assert own.any() and np.array_equal(rows[~own], drawn[~own])
+    assert all(groups[row] != name for name, found in zip(asked, rows.reshape(400, -1), strict=True) for row in found)
+    with pytest.raises(ValueError, match="may only see 0 of 2"):
+        random_others(["a"], ["a", "a"], np.random.default_rng(0), 1)

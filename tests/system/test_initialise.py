@@ -71,9 +71,12 @@ def test_bert_goes_into_the_decoder(vocabulary, suffix):
     [
         (lambda s: s.pop("bert.encoder.layer.0.attention.self.key.weight"), "lacks 1 keys"),
         (lambda s: s.update({"bert.encoder.layer.7.foo": torch.zeros(1)}), "unknown key"),
-        (lambda s: s.update({"conv1.weight": torch.zeros(1)}), "unknown key conv1.weight"),
+        (lambda s: s.update({"conv1.weight": torch.zeros(1)}), r"1 unknown keys, first \['conv1.weight'\]"),
         (lambda s: s.update({"epoch": 3}), "does not hold named tensors"),
-        (lambda s: s.update({"bert.encoder.layer.0.output.dense.bias": torch.zeros(3)}), "configured decoder"),
+        (
+            lambda s: s.update({"bert.encoder.layer.0.output.dense.bias": torch.zeros(3)}),
+            r"output.dense.bias is \(3,\), expected \(16,\); set decoder.layers",
+        ),
     ],
 )
 def test_a_bert_file_that_does_not_fit_is_refused(vocabulary, change, says):
@@ -90,7 +93,7 @@ def test_a_file_with_code_in_it_is_not_unpickled(vocabulary):
     torch.save({"x": Backbone}, vocabulary / "pytorch_model.bin")
     with pytest.raises(UserError, match="cannot read"):
         load_bert(small_decoder(vocabulary), vocabulary / "pytorch_model.bin")
-    with pytest.raises(UserError, match="not a torchvision state dict"):
+    with pytest.raises(UserError, match="encoder.weights: cannot read"):
         load_imagenet(Backbone("resnet18"), vocabulary / "pytorch_model.bin")
 
 
@@ -101,10 +104,23 @@ def test_imagenet_weights_load_strictly(tmp_path):
     backbone = Backbone("resnet18")
     load_imagenet(backbone, tmp_path / "resnet18.pth")
     assert torch.equal(backbone.net.layer3[0].conv1.weight, net.layer3[0].conv1.weight)
-    with pytest.raises(UserError, match="does not fit resnet34"):
+    with pytest.raises(UserError, match="does not fit .*give torchvision's weights of resnet34"):
         load_imagenet(Backbone("resnet34"), tmp_path / "resnet18.pth")
     with pytest.raises(UserError, match="no such file"):
         load_imagenet(backbone, tmp_path / "missing.pth")
+
+
+def test_imagenet_files_from_before_the_counters_of_batch_norm_load(tmp_path):
+    """torchvision's first ResNet files hold none; a file that lacks one of them is damaged."""
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    counters = [key for key in state if key.endswith("num_batches_tracked")]
+    torch.save({key: value for key, value in state.items() if key not in counters}, tmp_path / "old.pth")
+    backbone = Backbone("resnet18")
+    load_imagenet(backbone, tmp_path / "old.pth")
+    assert len(counters) == 20 and torch.equal(backbone.net.bn1.weight, state["bn1.weight"])
+    torch.save({key: value for key, value in state.items() if key != counters[3]}, tmp_path / "damaged.pth")
+    with pytest.raises(UserError, match="lacks 1 keys"):
+        load_imagenet(backbone, tmp_path / "damaged.pth")
 
 
 def test_missing_weights_are_named_in_the_report_and_do_not_stop(tiny_config, tmp_path, monkeypatch):

@@ -242,7 +242,7 @@ def _says_something(views: str) -> bool:
     """Whether a text below a view heading has a sentence of findings, and is not only a title."""
     if len(re.findall(r"[A-Za-z]{2,}", views)) < _FEWEST_WORDS:
         return False
-    for sentence in re.split(r"(?<=[.?!])\s+", views):
+    for sentence in re.split(r"(?<=[.?!])\s+", views):  # a question is no finding, and has to be told apart
         own = [word for word in re.findall(r"[A-Z]{2,}(?:-[A-Z]+)*", sentence.upper()) if word not in _TAKEN_WORDS]
         if sentence.endswith((".", "!")) and len(own) >= _FEWEST_OWN_WORDS and not _WHY.match(sentence):
             return True
