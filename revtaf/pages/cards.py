@@ -23,11 +23,11 @@ _RELATED = 0.25
 
 
 @dataclass
-class Sample:
+class Card:
     """What the page shows of one study. Maps are (gh, gw) weights on the patches, or None without fusion.
 
     image: (H, W) uint8, exactly the crop that the model saw. sentence, entity: the reference sentence (GRP)
-    and the entity triplet (LRP) whose maps are shown. prompts: category -> status, those that are not blank.
+    and the entity triplet (LRP) whose maps are shown. statuses: category -> status, those that are not blank.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Sample:
     retrieved_report: str = ""
     retrieved_id: str = ""
     retrieval_distance: float | None = None
-    prompts: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, str] = field(default_factory=dict)
     sentence: str = ""
     sentence_map: np.ndarray | None = None
     entity: str = ""
@@ -63,7 +63,7 @@ def image_data(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def sample_cards(samples: Sequence[Sample]) -> str:
+def sample_cards(samples: Sequence[Card]) -> str:
     if not samples:
         return '<p class="soft">No samples were given.</p>'
     legend = (
@@ -75,7 +75,7 @@ def sample_cards(samples: Sequence[Sample]) -> str:
     return legend + "".join(_card(sample, i) for i, sample in enumerate(samples, start=1))
 
 
-def _card(sample: Sample, number: int) -> str:
+def _card(sample: Card, number: int) -> str:
     image = np.asarray(sample.image)
     if image.ndim != 2 or image.dtype != np.uint8:
         raise ValueError(f"sample {sample.id}: expected a (H, W) uint8 image, got {image.shape} {image.dtype}")
@@ -109,7 +109,7 @@ def _card(sample: Sample, number: int) -> str:
     return (
         f'<article class="sample" id="sample-{number}"><header><b>{escape(sample.id)}</b></header>'
         f'<div class="looks">{"".join(figures)}</div><div class="texts">{columns}</div>'
-        f'<p class="tags">Disease prompts {_tags(sample.prompts)}</p></article>'
+        f'<p class="tags">Disease prompts {_tags(sample.statuses)}</p></article>'
     )
 
 
@@ -122,10 +122,10 @@ def _figure(pixels: np.ndarray, caption: str) -> str:
     )
 
 
-def _tags(prompts: dict[str, str]) -> str:
+def _tags(statuses: dict[str, str]) -> str:
     tags = [
         f'<span class="tag {status * (status in STATUSES)}">{escape(category)}: {escape(status)}</span>'
-        for category, status in prompts.items()
+        for category, status in statuses.items()
     ]
     return " ".join(tags) or "all blank"
 

@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 from revtaf.eval.evaluate import Evaluation
-from revtaf.pages.cards import Sample, sample_cards
+from revtaf.pages.cards import Card, sample_cards
 from revtaf.pages.clinical import categories
 from revtaf.pages.curves import curve_panels, curves_figure, flat
 from revtaf.pages.intervals import comparison_table, interval_figures
@@ -26,7 +26,7 @@ _SUMMARY = {"BLEU_4": "BLEU-4", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr
 
 
 def render(
-    evaluation: Evaluation, run: Mapping, samples: Sequence[Sample], curves: Sequence[Mapping], columns: Columns
+    evaluation: Evaluation, run: Mapping, samples: Sequence[Card], curves: Sequence[Mapping], columns: Columns
 ) -> str:
     """The whole page. columns: heading -> (kind, key), as in `revtaf.pages.report.COLUMNS`."""
     template = Template(resources.files("revtaf.pages").joinpath("page.html").read_text(encoding="utf-8"))

@@ -18,11 +18,11 @@ import numpy as np
 
 from revtaf.eval.evaluate import Evaluation
 from revtaf.files import atomic_write, write_json
-from revtaf.pages.cards import Sample
+from revtaf.pages.cards import Card
 from revtaf.pages.page import curve_panels, render
 from revtaf.pages.parts import number, without_zero
 
-__all__ = ["COLUMNS", "Sample", "table_latex", "table_markdown", "table_text", "write_report"]
+__all__ = ["COLUMNS", "table_latex", "table_markdown", "table_text", "write_report"]
 
 # heading -> (kind, key in the row)
 COLUMNS = {
@@ -87,7 +87,7 @@ def table_latex(evaluation: Evaluation) -> str:
 
 
 def write_report(
-    folder: Path, evaluation: Evaluation, run: dict, samples: Sequence[Sample] = (), curves: Sequence[dict] = ()
+    folder: Path, evaluation: Evaluation, run: dict, samples: Sequence[Card] = (), curves: Sequence[dict] = ()
 ) -> None:
     """Write report.json, report.html, table.md, table.tex and per_sample.csv into `folder`; where anything fails, the
     first two do not appear.

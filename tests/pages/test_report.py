@@ -14,7 +14,7 @@ from revtaf.eval.records import Samples
 from revtaf.eval.statistics import Interval
 from revtaf.labels import CHEXPERT_CATEGORIES, STATUSES
 from revtaf.pages import report
-from revtaf.pages.cards import overlay
+from revtaf.pages.cards import Card, overlay
 from revtaf.pages.page import curve_panels
 from revtaf.pages.parts import limits, ticks, without_zero
 from revtaf.pages.scores import kind_of
@@ -49,7 +49,7 @@ def page_of(folder, evaluation, run=None, samples=(), curves=()) -> str:
     return (folder / "report.html").read_text()
 
 
-def sample(name: str, **changes) -> report.Sample:
+def sample(name: str, **changes) -> Card:
     rng = np.random.default_rng(0)
     values = dict(
         id=name,
@@ -59,13 +59,13 @@ def sample(name: str, **changes) -> report.Sample:
         retrieved_report="lungs clear .",
         retrieved_id=f"neighbour of {name}",
         retrieval_distance=0.25,
-        prompts={"cardiomegaly": "positive"},
+        statuses={"cardiomegaly": "positive"},
         sentence="the heart is enlarged",
         sentence_map=rng.random((7, 7)),
         entity="effusion, left",
         entity_map=rng.random((7, 7)),
     )
-    return report.Sample(**{**values, **changes})
+    return Card(**{**values, **changes})
 
 
 CURVES = [{"epoch": e, "lm": 3.0 / e, "validation": {"example_f1": 0.1 * e}} for e in (1, 2, 3)]
@@ -107,7 +107,7 @@ def test_every_text_from_outside_is_escaped(tmp_path, evaluation):
     ]
     evaluation.model["advanced"] = {"BERTScore": 0.4, EVIL: 0.1}
     fields = ("id", "reference", "hypothesis", "retrieved_report", "retrieved_id", "sentence", "entity")
-    evil = sample("x", **dict.fromkeys(fields, EVIL), prompts={EVIL: EVIL})
+    evil = sample("x", **dict.fromkeys(fields, EVIL), statuses={EVIL: EVIL})
     run = {"name": EVIL, "dataset": EVIL, EVIL: EVIL, "nested": {EVIL: [EVIL]}}
     page = page_of(tmp_path, evaluation, run, [evil], [{"epoch": 1, "lm": 1.0, EVIL: EVIL}])
     assert "<script" not in page and "&lt;script&gt;" in page
@@ -344,7 +344,7 @@ def test_a_failure_leaves_no_file(tmp_path, evaluation, monkeypatch):
 
 
 def test_missing_maps_samples_and_curves_are_said(tmp_path, evaluation):
-    bare = sample("bare", sentence_map=None, entity_map=np.full((7, 7), np.nan), hypothesis="", prompts={},
+    bare = sample("bare", sentence_map=None, entity_map=np.full((7, 7), np.nan), hypothesis="", statuses={},
                   retrieval_distance=None, retrieved_id="", retrieved_report="")  # fmt: skip
     report.write_report(tmp_path, evaluation, {}, [bare], [])
     page = (tmp_path / "report.html").read_text()
