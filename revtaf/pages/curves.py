@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from revtaf.pages.cards import image_data
+from revtaf.pages.images import image_data
 
 _LOSSES = ("total", "lm", "disease", "rank", "consistency")
 _AVERAGES = ("example F1", "micro F1", "macro F1")
@@ -59,10 +59,11 @@ def flat(record: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def curves_figure(records: Sequence[Mapping]) -> str:
+def curves_image(records: Sequence[Mapping]) -> str:
+    """The panels side by side as the value of `src`; "" where there is nothing to draw."""
     panels = {name: lines for name, lines in curve_panels(records).items() if lines}
     if not panels:
-        return '<p class="soft">No training record was given.</p>'
+        return ""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.4), layout="constrained", facecolor="none")
@@ -94,4 +95,4 @@ def curves_figure(records: Sequence[Mapping]) -> str:
         axes.legend(frameon=False, labelcolor=_AXES, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, transparent=True)
-    return f'<img class="curves" alt="Training curves" src="{image_data(buffer.getvalue())}">'
+    return image_data(buffer.getvalue())
