@@ -28,7 +28,8 @@ def render(
     curves: Sequence[Mapping],
     columns: Columns,
 ) -> str:
-    """The whole page. columns: heading -> (kind, key), as in `revtaf.pages.report.COLUMNS`."""
+    """The whole page. columns: heading -> (kind, key), as in `revtaf.pages.report.COLUMNS`. curves: records as in
+    `revtaf.pages.curves.curve_panels`."""
     return fill(
         "report.html",
         title=str(run.get("name") or run.get("config") or evaluation.name),

@@ -96,8 +96,8 @@ def write_report(
     first two do not appear.
 
     run: what identifies the run; the page shows every entry. Known to the headline: "name" or "config",
-    "dataset", "split", "checkpoint_epoch". curves: the records of metrics.jsonl, or one per epoch; which of
-    their numbers are drawn is said in `revtaf.pages.curves.curve_panels`.
+    "dataset", "split", "checkpoint_epoch". curves: records {"epoch", "losses": {name: value}, "validation": {name:
+    value}}; which of their numbers are drawn is said in `revtaf.pages.curves.curve_panels`.
     """
     folder = Path(folder)
     page = render(evaluation, run, cards, curves, COLUMNS)

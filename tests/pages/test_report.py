@@ -14,7 +14,6 @@ from revtaf.eval.statistics import Interval
 from revtaf.labels import CHEXPERT_CATEGORIES, STATUSES
 from revtaf.pages import report
 from revtaf.pages.cards import Card, overlay
-from revtaf.pages.curves import curve_panels
 from revtaf.pages.parts import limits, ticks, without_zero
 from revtaf.pages.scores import kind_of
 
@@ -47,7 +46,7 @@ def card(name: str, **changes) -> Card:
     return Card(**{**values, **changes})
 
 
-CURVES = [{"epoch": e, "lm": 3.0 / e, "validation": {"example_f1": 0.1 * e}} for e in (1, 2, 3)]
+CURVES = [{"epoch": e, "losses": {"lm": 3.0 / e}, "validation": {"example_f1": 0.1 * e}} for e in (1, 2, 3)]
 RUN = {"name": "a run", "seed": 7, "dataset": "phantom", "split": "val", "knowledge": {"labels": "rules-v1"}}
 
 
@@ -88,7 +87,7 @@ def test_every_text_from_outside_is_escaped(tmp_path, evaluation):
     fields = ("id", "reference", "hypothesis", "retrieved_report", "retrieved_id", "sentence", "entity")
     evil = card("x", **dict.fromkeys(fields, EVIL), statuses={EVIL: EVIL})
     run = {"name": EVIL, "dataset": EVIL, EVIL: EVIL, "nested": {EVIL: [EVIL]}}
-    curves = [{"epoch": 1, "lm": 1.0, EVIL: EVIL}]
+    curves = [{"epoch": 1, "losses": {"lm": 1.0, EVIL: 1.0}, "validation": {EVIL: EVIL}}]
     page = page_of(tmp_path, evaluation, run, [evil], curves)
     assert "<script" not in page and "&lt;script&gt;" in page
     assert not re.search(r'alt="[^"]*"[^ >]', page)  # no attribute was ended from inside
@@ -372,17 +371,6 @@ def test_overlay_is_invariant_to_the_scale_of_the_map_and_hottest_where_the_map_
 def test_overlay_of_a_constant_map_is_uniform():
     shown = overlay(np.full((20, 30), 90, dtype=np.uint8), np.full((7, 7), 0.3))
     assert shown.shape == (20, 30, 3) and len(np.unique(shown.reshape(-1, 3), axis=0)) == 1
-
-
-def test_curves_average_the_records_of_an_epoch_and_prefer_the_three_averages():
-    records = [
-        {"step": 1, "epoch": 1, "lr": 0.1, "lm": 4.0, "rank": float("nan")},
-        {"step": 2, "epoch": 1, "lr": 0.1, "lm": 2.0},
-        {"epoch": 1, "validation": {"example_f1": 0.3, "tail_f1": 0.1, "score": 0.3}},
-        {"epoch": 2, "train": {"lm": 1.0}, "validation": {"example_f1": 0.5, "per_class": {"edema": {"f1": 1}}}},
-    ]
-    panels = curve_panels(records)
-    assert panels == {"losses": {"lm": {1: 3.0, 2: 1.0}}, "validation": {"example F1": {1: 0.3, 2: 0.5}}}
 
 
 def test_tables_are_aligned_and_complete(evaluation):
