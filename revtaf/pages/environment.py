@@ -1,7 +1,8 @@
 """Where HTML is made: the templates beside this file, filled with values.
 
 Markup lives in `templates/`, values are computed in the modules. Every value is escaped when it is printed, a name that
-no value has is an error, and nothing is marked as safe.
+no value has is an error, and nothing is marked as safe: the only HTML that comes from elsewhere is the body of a
+`revtaf.pages.section.Section`.
 """
 
 from __future__ import annotations

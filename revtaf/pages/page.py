@@ -16,6 +16,7 @@ from revtaf.pages.curves import curves_image
 from revtaf.pages.environment import fill
 from revtaf.pages.intervals import comparison_table, interval_figures
 from revtaf.pages.scores import Columns, score_table
+from revtaf.pages.section import Section
 from revtaf.pages.texts import lengths_section, samples_by_score
 
 _SUMMARY = {"BLEU_4": "BLEU-4", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr"}
@@ -27,9 +28,10 @@ def render(
     cards: Sequence[Card],
     curves: Sequence[Mapping],
     columns: Columns,
+    sections: Sequence[Section] = (),
 ) -> str:
     """The whole page. columns: heading -> (kind, key), as in `revtaf.pages.report.COLUMNS`. curves: records as in
-    `revtaf.pages.curves.curve_panels`."""
+    `revtaf.pages.curves.curve_panels`. sections: what the system draws itself, below the samples."""
     return fill(
         "report.html",
         title=str(run.get("name") or run.get("config") or evaluation.name),
@@ -45,6 +47,7 @@ def render(
         lengths=lengths_section(evaluation),
         ranked=samples_by_score(evaluation, [card.id for card in cards]),
         cards=shown_cards(cards),
+        sections=sections,
     )
 
 

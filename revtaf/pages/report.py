@@ -22,6 +22,7 @@ from revtaf.pages.cards import Card
 from revtaf.pages.curves import curve_panels
 from revtaf.pages.page import render
 from revtaf.pages.parts import number, without_zero
+from revtaf.pages.section import Section
 
 # heading -> (kind, key in the row)
 COLUMNS = {
@@ -91,16 +92,18 @@ def write_report(
     run: dict,
     cards: Sequence[Card] = (),
     curves: Sequence[dict] = (),
+    sections: Sequence[Section] = (),
 ) -> None:
     """Write report.json, report.html, table.md, table.tex and per_sample.csv into `folder`; where anything fails, the
     first two do not appear.
 
     run: what identifies the run; the page shows every entry. Known to the headline: "name" or "config",
     "dataset", "split", "checkpoint_epoch". curves: records {"epoch", "losses": {name: value}, "validation": {name:
-    value}}; which of their numbers are drawn is said in `revtaf.pages.curves.curve_panels`.
+    value}}; which of their numbers are drawn is said in `revtaf.pages.curves.curve_panels`. sections: what the system
+    draws itself, below the cards.
     """
     folder = Path(folder)
-    page = render(evaluation, run, cards, curves, COLUMNS)
+    page = render(evaluation, run, cards, curves, COLUMNS, sections)
     content = {
         "run": run,
         "signature": evaluation.signature,

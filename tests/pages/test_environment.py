@@ -12,6 +12,7 @@ from revtaf.pages import page
 from revtaf.pages.cards import Card, Piece
 from revtaf.pages.environment import environment, fill
 from revtaf.pages.report import COLUMNS
+from revtaf.pages.section import Section
 
 EVIL = "\"'><script>alert(1 & 2)</script>{{ title }}"
 KEPT = ("", "same", "shared", "model", "missing", "from", "to", "mean", "n")  # branches and keys of the templates
@@ -50,7 +51,7 @@ def values(evaluation, monkeypatch) -> dict:
     card = Card("s0", image, "a b. c d.", "a b. c e.", "a text", "its id", 0.5, {"a category": "positive"})
     card = replace(card, sentence="a sentence", sentence_map=weights)
     curves = [{"epoch": 1, "losses": {"a": 1.0}}]
-    page.render(evaluation, {"name": "a run"}, [card], curves, COLUMNS)
+    page.render(evaluation, {"name": "a run"}, [card], curves, COLUMNS, [Section("a title", "a body")])
     return found
 
 
@@ -85,8 +86,8 @@ def test_a_value_that_is_missing_is_an_error(values):
 
 
 def test_a_field_that_does_not_exist_is_an_error(values):
-    with pytest.raises(UndefinedError, match="'str object' has no attribute 'id'"):
-        fill("report.html", **values | {"cards": ["no card"]})
+    with pytest.raises(UndefinedError, match="'str object' has no attribute 'body'"):
+        fill("report.html", **values | {"sections": ["no section"]})
 
 
 def test_text_is_not_read_as_a_template():

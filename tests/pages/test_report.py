@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from revtaf.eval import floors, published
 from revtaf.eval.statistics import Interval
@@ -16,14 +17,15 @@ from revtaf.pages import report
 from revtaf.pages.cards import Card, overlay
 from revtaf.pages.parts import limits, ticks, without_zero
 from revtaf.pages.scores import kind_of
+from revtaf.pages.section import Section
 
 EVIL = '<script>alert("1 & 2")</script>'
 
 OTHER = "another system"  # the second system of the fixture
 
 
-def page_of(folder, evaluation, run=None, cards=(), curves=()) -> str:
-    report.write_report(folder, evaluation, run or {}, cards, curves)
+def page_of(folder, evaluation, run=None, cards=(), curves=(), sections=()) -> str:
+    report.write_report(folder, evaluation, run or {}, cards, curves, sections)
     return (folder / "report.html").read_text()
 
 
@@ -88,7 +90,7 @@ def test_every_text_from_outside_is_escaped(tmp_path, evaluation):
     evil = card("x", **dict.fromkeys(fields, EVIL), statuses={EVIL: EVIL})
     run = {"name": EVIL, "dataset": EVIL, EVIL: EVIL, "nested": {EVIL: [EVIL]}}
     curves = [{"epoch": 1, "losses": {"lm": 1.0, EVIL: 1.0}, "validation": {EVIL: EVIL}}]
-    page = page_of(tmp_path, evaluation, run, [evil], curves)
+    page = page_of(tmp_path, evaluation, run, [evil], curves, [Section(EVIL, EVIL)])
     assert "<script" not in page and "&lt;script&gt;" in page
     assert not re.search(r'alt="[^"]*"[^ >]', page)  # no attribute was ended from inside
 
@@ -319,6 +321,23 @@ def test_a_failure_leaves_no_file(tmp_path, evaluation, monkeypatch):
         report.write_report(tmp_path, evaluation, RUN, [card("fine")], [])
     # The tables are complete in themselves; of the page and its numbers there is neither, nor a part of one.
     assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.tex", "per_sample.csv"}
+
+
+def test_a_system_draws_its_own_sections_below_the_samples(tmp_path, evaluation):
+    own = [
+        Section("Where & what", Markup("<p>{}</p>").format("<i>a name</i>")),
+        Section(EVIL, "<b>plain text</b>"),
+    ]
+    page = page_of(tmp_path, evaluation, cards=[card("s0")], sections=own)
+    assert "<h2>Where &amp; what</h2>\n<p>&lt;i&gt;a name&lt;/i&gt;</p>" in page  # its markup, and what it fills in
+    assert "&lt;b&gt;plain text&lt;/b&gt;" in page and "<script" not in page  # a body that is no markup is text
+    assert (
+        page.index('id="sample-1"')
+        < page.index("Where &amp; what")
+        < page.index("<h2>&lt;script")
+        < page.index("<footer")
+    )
+    assert page.count("<section>") == page_of(tmp_path, evaluation).count("<section>") + 2
 
 
 def test_missing_maps_samples_and_curves_are_said(tmp_path, evaluation):
