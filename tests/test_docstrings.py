@@ -16,7 +16,6 @@ NOT_YET = (
     "engine",
     "eval",
     "model.py",
-    "pages",
     "settings.py",
     "system",
 )

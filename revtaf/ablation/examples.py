@@ -6,15 +6,13 @@ page holds images and report text: it stays beside the runs and never goes where
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from revtaf.ablation import figures
 from revtaf.ablation.grid import Grid, Run
@@ -26,7 +24,9 @@ from revtaf.data.images import read_image, resize_crop
 from revtaf.data.text import readable, readable_sentences
 from revtaf.features.build import select
 from revtaf.files import atomic_write, read_json
-from revtaf.pages.cards import closest_sentence, content_words, image_data
+from revtaf.pages.cards import Piece, closest_sentence, content_words, joined
+from revtaf.pages.environment import fill
+from revtaf.pages.images import pixel_data
 from revtaf.system.analyses import ALIGNMENT, MODEL_ROW
 from revtaf.system.cards import sample_rows
 
@@ -35,21 +35,13 @@ MAPS = 8  # findings whose maps are drawn, the most frequent ones
 PALETTE = ("#cfe3f5", "#d9efdd", "#fbe3c0", "#ecd9f2", "#f7d3d6", "#d7eef0", "#e9e6b8", "#dedede", "#f3d9c4")
 _DENIAL = re.compile(r"\b(?:no|not|without|free|negative|absent|resolved)\b")
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.5 "Source Sans 3", "Segoe UI", system-ui, Helvetica, Arial, sans-serif; color: #1d2228;
-  margin: 32px auto; max-width: 1240px; padding: 0 24px; }}
-h1 {{ font: 600 26px/1.2 Charter, Georgia, serif; margin: 0 0 6px; }} p {{ max-width: 90ch; margin: 6px 0; }}
-article {{ border-top: 1px solid #ccc; padding: 18px 0; display: grid; grid-template-columns: 190px 1fr; gap: 22px; }}
-img {{ width: 190px; border-radius: 4px; }} small, .soft {{ color: #5d6770; }}
-.texts {{ display: grid; grid-template-columns: repeat({columns}, 1fr); gap: 18px; }}
-h2 {{ font-size: 14px; margin: 0 0 4px; }} mark {{ color: inherit; border-radius: 3px; padding: 0 2px; }}
-</style></head><body><h1>{title}</h1>
-<p>{where}. Words shared with a sentence of the reference have that sentence's colour; a denial never matches an
-assertion. Samples are spread over the split and chosen by no score.</p>
-<p><b>Not a medical device. Not for clinical use.</b></p>
-{cards}</body></html>
-"""
+
+class Example(NamedTuple):
+    """One image. image: its `src`. texts: the label of each row -> the pieces of its text, the reference under ""."""
+
+    id: str
+    image: str
+    texts: dict[str, list[Piece]]
 
 
 def write_examples(grid: Grid, runs: Sequence[Run], scorer: Scorer, path: Path) -> Path:
@@ -57,12 +49,13 @@ def write_examples(grid: Grid, runs: Sequence[Run], scorer: Scorer, path: Path) 
     scored = {run.row.label: scorer.score(run) for run in _first_runs(runs)}
     some, data = next(iter(scored.values())), runs[0].tested.data
     studies = _studies(runs[0].tested)
-    cards = []
+    examples = []
     for i in sample_rows(some.statuses, COUNT):
         study = studies[some.samples.ids[i]]
-        cards.append(_card(study.id, _crop(study, runs[0].tested), study.report, _texts(scored, i)))
+        shown = coloured(study.report, _texts(scored, i))
+        examples.append(Example(study.id, pixel_data(_crop(study, runs[0].tested)), shown))
     where = f"{data.name}, {data.test_split}; seed {runs[0].seed}"
-    page = _PAGE.format(title=escape(grid.title), columns=len(scored) + 1, where=escape(where), cards="\n".join(cards))
+    page = fill("examples.html", title=grid.title, where=where, columns=len(scored) + 1, examples=examples)
     with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
@@ -86,10 +79,10 @@ def write_maps(grid: Grid, runs: Sequence[Run], path: Path) -> Path:
     return path
 
 
-def coloured(reference: str, texts: Mapping[str, str]) -> dict[str, str]:
-    """HTML of the reference (under "") and of each text: each reference sentence has a colour, and so have the words
-    that a sentence of a text shares with its closest reference sentence. Nothing is marked where one of the two denies
-    and the other does not."""
+def coloured(reference: str, texts: Mapping[str, str]) -> dict[str, list[Piece]]:
+    """The reference (under "") and each text in pieces, marked by colours: each reference sentence has a colour, and so
+    have the words that a sentence of a text shares with its closest reference sentence. Nothing is marked where one of
+    the two denies and the other does not. An empty text has no pieces."""
     sentences = readable_sentences(reference)
     known = [content_words(s) for s in sentences]
     used: set[int] = set()
@@ -99,13 +92,13 @@ def coloured(reference: str, texts: Mapping[str, str]) -> dict[str, str]:
         for sentence in readable_sentences(text):
             best = closest_sentence(sentence, known)
             if best is None or _denies(sentence) != _denies(sentences[best]):
-                parts.append(escape(sentence))
+                parts.append([Piece(sentence)])
                 continue
             used.add(best)
             parts.append(_marked(sentence, content_words(sentence) & known[best], best))
-        result[name] = " ".join(parts)
-    marked = [_marked(s, known[i], i) if i in used else escape(s) for i, s in enumerate(sentences)]
-    return {"": " ".join(marked)} | result
+        result[name] = joined(parts)
+    marked = [_marked(s, known[i], i) if i in used else [Piece(s)] for i, s in enumerate(sentences)]
+    return {"": joined(marked)} | result
 
 
 def _first_runs(runs: Sequence[Run]) -> list[Run]:
@@ -132,30 +125,16 @@ def _texts(scored: Mapping[str, Scored], row: int) -> dict[str, str]:
     return {label: found.samples.predictions[row] for label, found in scored.items()}
 
 
-def _card(name: str, image: np.ndarray, reference: str, texts: Mapping[str, str]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
-    shown = coloured(reference, texts)
-    columns = "".join(
-        f"<div><h2>{escape(label or 'Reference')}</h2><p>{text or '<i>empty</i>'}</p></div>"
-        for label, text in shown.items()
-    )
-    figure = f'<img alt="radiograph" src="{image_data(buffer.getvalue())}"><br><small>{escape(name)}</small>'
-    return f'<article><div>{figure}</div><div class="texts">{columns}</div></article>'
-
-
 def _denies(sentence: str) -> bool:
     return _DENIAL.search(readable(sentence).lower()) is not None
 
 
-def _marked(sentence: str, words: frozenset[str], number: int) -> str:
+def _marked(sentence: str, words: frozenset[str], number: int) -> list[Piece]:
     """The sentence with `words` in the colour of reference sentence `number`; neighbours share one mark."""
     pieces = re.split(r"([\w-]+)", sentence)  # words at odd places, what stands between them at even ones
     wanted = [i % 2 == 1 and piece.lower() in words for i, piece in enumerate(pieces)]
     for i in range(2, len(pieces) - 1, 2):  # a blank between two shared words belongs to them
         wanted[i] = wanted[i - 1] and wanted[i + 1] and pieces[i].isspace()
-    html = []
-    for shared, group in itertools.groupby(zip(wanted, pieces, strict=True), key=lambda pair: pair[0]):
-        part = escape("".join(piece for _, piece in group))
-        html.append(f'<mark style="background:{PALETTE[number % len(PALETTE)]}">{part}</mark>' if shared else part)
-    return "".join(html)
+    colour = PALETTE[number % len(PALETTE)]
+    groups = itertools.groupby(zip(wanted, pieces, strict=True), key=lambda pair: pair[0])
+    return [Piece("".join(piece for _, piece in group), colour if shared else "") for shared, group in groups]

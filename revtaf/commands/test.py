@@ -83,7 +83,9 @@ def _score(system: System, written: Written) -> None:
         evaluation.published = paper_rows(settings.data.name)
     if settings.tests_on_validation:
         evaluation.notes.append(SELECTED_HERE)
-    write_report(folder, evaluation, run_record(system, written.facts), written.cards, curves(settings))
+    write_report(
+        folder, evaluation, run_record(system, written.facts), written.cards, curves(settings), written.sections
+    )
     print(table_text(evaluation))
     print(f"\npredictions: {folder / 'predictions.jsonl'}\npage: {folder / 'report.html'}")
 

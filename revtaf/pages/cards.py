@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from revtaf.data.text import readable
-from revtaf.data.text import readable_sentences as split_sentences
+from revtaf.data.text import readable_sentences
 from revtaf.labels import STATUSES
+from revtaf.pages.images import pixel_data
 
 # Too frequent in reports to show agreement when they are shared. Negations are kept: they carry the finding.
 _STOPWORDS = frozenset(
@@ -25,11 +24,11 @@ _RELATED = 0.25
 
 
 @dataclass
-class Sample:
+class Card:
     """What the page shows of one study. Maps are (gh, gw) weights on the patches, or None without fusion.
 
     image: (H, W) uint8, exactly the crop that the model saw. sentence, entity: the reference sentence (GRP)
-    and the entity triplet (LRP) whose maps are shown. prompts: category -> status, those that are not blank.
+    and the entity triplet (LRP) whose maps are shown. statuses: category -> status, those that are not blank.
     """
 
     id: str
@@ -39,11 +38,47 @@ class Sample:
     retrieved_report: str = ""
     retrieved_id: str = ""
     retrieval_distance: float | None = None
-    prompts: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, str] = field(default_factory=dict)
     sentence: str = ""
     sentence_map: np.ndarray | None = None
     entity: str = ""
     entity_map: np.ndarray | None = None
+
+
+class Piece(NamedTuple):
+    """A part of a text. mark: "same" (its sentence is in the other text), "shared" (a shared word), a colour, or ""."""
+
+    text: str
+    mark: str = ""
+
+
+class Look(NamedTuple):
+    """A picture of a card. source: its `src`, "" where there is no map. quoted: the prompt whose map it is."""
+
+    what: str
+    source: str = ""
+    quoted: str | None = None
+    constant: bool = False
+
+
+class Tag(NamedTuple):
+    """A category with its status. style: the status where it is one of the four, else ""."""
+
+    category: str
+    status: str
+    style: str
+
+
+class Shown(NamedTuple):
+    """A card as `cards.html` takes it. origin: where the retrieved text is from, "" where nothing is known."""
+
+    id: str
+    looks: list[Look]
+    reference: list[Piece]
+    generated: list[Piece]
+    retrieved: list[Piece]
+    origin: str
+    tags: list[Tag]
 
 
 def overlay(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -60,97 +95,71 @@ def overlay(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (image[..., None] * (1 - opacity) + colour * opacity).round().astype(np.uint8)
 
 
-def image_data(png: bytes) -> str:
-    """A PNG as the value of `src`."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def shown_cards(cards: Sequence[Card]) -> list[Shown]:
+    """What the page writes of each card. Raises ValueError where an image is not (H, W) uint8."""
+    return [
+        Shown(
+            id=card.id,
+            looks=list(_looks(card)),
+            reference=_plain(card.reference),
+            generated=_compared(card.hypothesis, card.reference),
+            retrieved=_plain(card.retrieved_report),
+            origin=_origin(card),
+            tags=[Tag(name, status, status * (status in STATUSES)) for name, status in card.statuses.items()],
+        )
+        for card in cards
+    ]
 
 
-def sample_cards(samples: Sequence[Sample]) -> str:
-    if not samples:
-        return '<p class="soft">No samples were given.</p>'
-    legend = (
-        "<p>Generated sentences are compared with the closest sentence of the reference: "
-        '<span class="key same">the same words</span>, or <mark class="key">shared words</mark>. '
-        "Maps are weights on the image patches, scaled within each map from their minimum to their maximum "
-        '<span class="ramp"></span>: they show where, not how much, and are no measure of certainty.</p>'
-    )
-    return legend + "".join(_card(sample, i) for i, sample in enumerate(samples, start=1))
-
-
-def _card(sample: Sample, number: int) -> str:
-    image = np.asarray(sample.image)
+def _looks(card: Card) -> Iterator[Look]:
+    image = np.asarray(card.image)
     if image.ndim != 2 or image.dtype != np.uint8:
-        raise ValueError(f"sample {sample.id}: expected a (H, W) uint8 image, got {image.shape} {image.dtype}")
-    figures = [_figure(image, "Input image, the crop that the model saw")]
+        raise ValueError(f"sample {card.id}: expected a (H, W) uint8 image, got {image.shape} {image.dtype}")
+    yield Look("Input image, the crop that the model saw", pixel_data(image))
     for what, text, weights in (
-        ("Prompt sentence (GRP)", sample.sentence, sample.sentence_map),
-        ("Prompt entity (LRP)", sample.entity, sample.entity_map),
+        ("Prompt sentence (GRP)", card.sentence, card.sentence_map),
+        ("Prompt entity (LRP)", card.entity, card.entity_map),
     ):
         if weights is None or not np.size(weights) or not np.isfinite(weights).all():
-            figures.append(f"<figure><figcaption>{what}: no map</figcaption></figure>")
-            continue
-        flat = "" if np.ptp(weights) > 0 else " (constant map)"
-        figures.append(_figure(overlay(image, weights), f"{what} <q>{escape(text)}</q>{flat}"))
-    retrieved = ", ".join(
-        part
-        for part in (
-            f"from {escape(sample.retrieved_id)}" if sample.retrieved_id else "",
-            f"distance {sample.retrieval_distance:.3f}" if sample.retrieval_distance is not None else "",
-        )
-        if part
-    )
-    texts = (
-        ("Reference", "", escape(readable(sample.reference))),
-        ("Generated", "", _highlighted(sample.hypothesis, sample.reference)),
-        ("Retrieved", retrieved, escape(readable(sample.retrieved_report))),
-    )
-    columns = "".join(
-        f"<div><h3>{title} <small>{detail}</small></h3><p>{text or '<i>empty</i>'}</p></div>"
-        for title, detail, text in texts
-    )
-    return (
-        f'<article class="sample" id="sample-{number}"><header><b>{escape(sample.id)}</b></header>'
-        f'<div class="looks">{"".join(figures)}</div><div class="texts">{columns}</div>'
-        f'<p class="tags">Disease prompts {_tags(sample.prompts)}</p></article>'
-    )
+            yield Look(what)
+        else:
+            yield Look(what, pixel_data(overlay(image, weights)), text, constant=not np.ptp(weights) > 0)
 
 
-def _figure(pixels: np.ndarray, caption: str) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
-    label = escape(re.sub(r"<[^>]*>", "", caption), quote=True).replace("&amp;", "&")
-    return (
-        f'<figure><img alt="{label}" src="{image_data(buffer.getvalue())}"><figcaption>{caption}</figcaption></figure>'
-    )
+def _origin(card: Card) -> str:
+    source = [f"from {card.retrieved_id}"] if card.retrieved_id else []
+    distance = [f"distance {card.retrieval_distance:.3f}"] if card.retrieval_distance is not None else []
+    return ", ".join(source + distance)
 
 
-def _tags(prompts: dict[str, str]) -> str:
-    tags = [
-        f'<span class="tag {status * (status in STATUSES)}">{escape(category)}: {escape(status)}</span>'
-        for category, status in prompts.items()
-    ]
-    return " ".join(tags) or "all blank"
+def _plain(text: str) -> list[Piece]:
+    """The text without marks; no piece where it is empty."""
+    return [Piece(line)] if (line := readable(text)) else []
 
 
-def _highlighted(hypothesis: str, reference: str) -> str:
-    """The hypothesis as HTML, each sentence marked by what it shares with its closest reference sentence."""
-    known = [content_words(s) for s in split_sentences(reference)]
-    parts = []
-    for sentence in split_sentences(hypothesis):
+def _compared(hypothesis: str, reference: str) -> list[Piece]:
+    """The hypothesis in pieces, each sentence marked by what it shares with its closest reference sentence."""
+    known = [content_words(s) for s in readable_sentences(reference)]
+    sentences = []
+    for sentence in readable_sentences(hypothesis):
         best = closest_sentence(sentence, known)
         if best is None:
-            parts.append(escape(sentence))
+            sentences.append([Piece(sentence)])
         elif content_words(sentence) == known[best]:
-            parts.append(f'<span class="same">{escape(sentence)}</span>')
+            sentences.append([Piece(sentence, "same")])
         else:
             shared = content_words(sentence) & known[best]
-            pieces = re.split(r"([\w-]+)", sentence)
-            parts.append(
-                "".join(
-                    f"<mark>{escape(piece)}</mark>" if piece.lower() in shared else escape(piece) for piece in pieces
-                )
-            )
-    return " ".join(parts)
+            words = re.split(r"([\w-]+)", sentence)
+            sentences.append([Piece(word, "shared" if word.lower() in shared else "") for word in words])
+    return joined(sentences)
+
+
+def joined(sentences: Sequence[Sequence[Piece]]) -> list[Piece]:
+    """The pieces of all sentences, with a blank between two sentences."""
+    pieces: list[Piece] = []
+    for sentence in sentences:
+        pieces += [*([Piece(" ")] if pieces else []), *sentence]
+    return pieces
 
 
 def closest_sentence(sentence: str, known: Sequence[frozenset[str]]) -> int | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import NamedTuple
 
 from revtaf.eval.evaluate import Evaluation
+from revtaf.eval.statistics import Interval
 from revtaf.labels import HEAD_CATEGORIES, STATUSES
-from revtaf.pages.parts import bar, limits, table
 
 _COLUMNS = ("", "", "F1", "Precision", "Recall", "In references", "In generated", "TP", "FP", "FN")
 _AVERAGES = {
@@ -20,60 +20,74 @@ _AVERAGES = {
 }
 
 
-def categories(evaluation: Evaluation) -> str:
-    """The categories, most frequent first within head and tail, and below them the confusion of their statuses."""
+class Category(NamedTuple):
+    """One line of the table. kind: its style, "rare" or "none" (no support) or both. counts: in references, in
+    generated, TP, FP, FN."""
+
+    name: str
+    kind: str
+    f1: float
+    interval: Interval | None
+    precision: float
+    recall: float
+    counts: list[int]
+
+
+class Part(NamedTuple):
+    """Head or tail, with the mean F1 of its categories."""
+
+    name: str
+    f1: float
+    interval: Interval | None
+    categories: list[Category]
+
+
+class Categories(NamedTuple):
+    """The section. averages: (text, F1). confusion: category -> lines of (status, [(count, style)])."""
+
+    columns: Sequence[str]
+    averages: list[tuple[str, float]]
+    parts: list[Part]
+    confusion: dict[str, list[tuple[str, list[tuple[int, str]]]]]
+    resampled: bool
+
+
+def categories(evaluation: Evaluation) -> Categories:
+    """The categories, most frequent first within head and tail, and the confusion of their statuses."""
     clinical = evaluation.model["clinical"]
     own = evaluation.intervals.get(evaluation.name, {})
     order = sorted(clinical["per_class"], key=lambda category: -clinical["per_class"][category]["support"])
-    rows = []
+    parts = []
     for name, frequent in (("Head", True), ("Tail", False)):
         key = f"{name.lower()}_f1"
-        title = f"{name}: mean F1 {clinical[key]:.3f} {limits(own.get(key))}"
-        rows.append(f'<tr class="section"><th colspan="{len(_COLUMNS)}">{title}</th></tr>')
-        for category in order:
-            if (category in HEAD_CATEGORIES) == frequent:
-                rows.append(_row(category, clinical, own.get(f"f1/{category}"), frequent))
-    averages = ", ".join(f"{text} {clinical[f'{key}_f1']:.3f}" for key, text in _AVERAGES.items())
-    small = " The line across a bar and the small numbers are the 95 % interval." if own else ""
-    return (
-        "<p>A category counts where its status is positive. Head are the seven categories above 10 % of the "
-        f"MIMIC-CXR test set, tail the other seven. F1 averaged {averages}.</p>"
-        + table(_COLUMNS, rows, "perclass")
-        + f"<p>TP: positive in both texts; FP: in the generated one only; FN: in the reference only.{small}</p>"
-        + _confusion(clinical["confusion"], order)
+        chosen = [category for category in order if (category in HEAD_CATEGORIES) == frequent]
+        lines = [_category(category, clinical, own.get(f"f1/{category}"), frequent) for category in chosen]
+        parts.append(Part(name, clinical[key], own.get(key), lines))
+    return Categories(
+        columns=_COLUMNS,
+        averages=[(text, clinical[f"{key}_f1"]) for key, text in _AVERAGES.items()],
+        parts=parts,
+        confusion={category: _confusion(clinical["confusion"][category]) for category in order},
+        resampled=bool(own),
     )
 
 
-def _row(category: str, clinical: Mapping, interval, frequent: bool) -> str:
-    scores, counts = clinical["per_class"][category], clinical["per_class_confusion"][category]
-    kind = " ".join(("" if frequent else "rare", "" if scores["support"] else "none")).strip()
-    whole = [scores["support"], scores["predicted"], counts["tp"], counts["fp"], counts["fn"]]
-    return (
-        f'<tr class="{kind}"><th scope="row">{escape(category)}</th>'
-        f'<td class="graph">{bar(scores["f1"], interval)}</td>'
-        f"<td><span>{scores['f1']:.3f}</span>{limits(interval)}</td>"
-        f"<td>{scores['precision']:.3f}</td><td>{scores['recall']:.3f}</td>"
-        + "".join(f"<td>{count}</td>" for count in whole)
-        + "</tr>"
+def _category(name: str, clinical: Mapping, interval: Interval | None, frequent: bool) -> Category:
+    scores, counts = clinical["per_class"][name], clinical["per_class_confusion"][name]
+    return Category(
+        name=name,
+        kind=" ".join(("" if frequent else "rare", "" if scores["support"] else "none")).strip(),
+        f1=scores["f1"],
+        interval=interval,
+        precision=scores["precision"],
+        recall=scores["recall"],
+        counts=[scores["support"], scores["predicted"], counts["tp"], counts["fp"], counts["fn"]],
     )
 
 
-def _confusion(confusion: Mapping[str, Sequence[Sequence[int]]], order: Sequence[str]) -> str:
-    """All 4x4 counts, reference by line and generated by column, behind one heading."""
-    head = "".join(f"<th>{status}</th>" for status in STATUSES)
-    tables = []
-    for category in order:
-        lines = []
-        for i, (status, counts) in enumerate(zip(STATUSES, confusion[category], strict=True)):
-            kinds = ["same" if i == j else "" if count else "zero" for j, count in enumerate(counts)]
-            cells = "".join(f'<td class="{kind}">{n}</td>' for kind, n in zip(kinds, counts, strict=True))
-            lines.append(f'<tr><th scope="row">{status}</th>{cells}</tr>')
-        tables.append(
-            f"<table><caption>{escape(category)}</caption><thead><tr><th></th>{head}</tr></thead>"
-            f"<tbody>{''.join(lines)}</tbody></table>"
-        )
-    return (
-        "<details><summary>Confusion of the four statuses, category by category</summary>"
-        "<p>Lines: status in the reference. Columns: status in the generated report. The diagonal is agreement.</p>"
-        f'<div class="confusion">{"".join(tables)}</div></details>'
-    )
+def _confusion(counts: Sequence[Sequence[int]]) -> list[tuple[str, list[tuple[int, str]]]]:
+    """All 4x4 counts of a category, reference by line and generated by column."""
+    return [
+        (status, [(count, "same" if i == j else "" if count else "zero") for j, count in enumerate(line)])
+        for i, (status, line) in enumerate(zip(STATUSES, counts, strict=True))
+    ]

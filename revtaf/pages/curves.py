@@ -1,4 +1,4 @@
-"""The training curves of report.html: which numbers of metrics.jsonl are drawn, and how.
+"""The training curves of report.html: the losses and the validation scores that a system names, over the epochs.
 
 A PNG inside the page, its lines on a transparent ground, so that they read on light and on dark.
 """
@@ -7,66 +7,70 @@ from __future__ import annotations
 
 import io
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from revtaf.pages.cards import image_data
+from revtaf.pages.images import image_data
 
-_LOSSES = ("total", "lm", "disease", "rank", "consistency")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The averages of clinical efficacy: where a validation has any of them, its panel shows them alone.
 _AVERAGES = ("example F1", "micro F1", "macro F1")
 _LINES = ("#3b82c4", "#d9822b", "#3a9d6e", "#b0569b", "#8a8f98", "#c4554d", "#7a6fc0", "#9b8b3d")
 _AXES = "#848c94"  # readable on white and on black
+_WIDE = 30  # ratio of the extremes from which an axis is logarithmic
+
+Lines = dict[str, dict[int, float]]  # name -> {epoch: value}
 
 
-def curve_panels(records: Sequence[Mapping]) -> dict[str, dict[str, dict[int, float]]]:
-    """{"losses": {name: {epoch: mean}}, "validation": ..} from training records, as in metrics.jsonl.
+def curve_panels(records: Sequence[Mapping]) -> dict[str, Lines]:
+    """{"losses": lines, "validation": lines}, and "other" where a validation has numbers beyond 0 to 1.
 
-    A record holds "epoch" and numbers, perhaps in nested dicts (joined by a blank); several records of one
-    epoch are averaged. A loss is a number named total, lm, disease, rank or consistency, or with "loss" in its
-    name; validation is a number whose name ends in "f1", preferably the example, micro and macro average.
+    records: {"epoch": int, "losses": {name: value}, "validation": {name: value}}; each part may be absent. What is no
+    finite number is left out, several records of one epoch are averaged. The averages of clinical efficacy are shown
+    alone where they are there, otherwise everything is; a line whose values leave the range from 0 to 1 is in "other".
     """
-    found: dict[str, dict[str, dict[int, list[float]]]] = {"losses": {}, "validation": {}}
+    losses, validation = _lines(records, "losses"), _lines(records, "validation")
+    averages = {name: line for name, line in validation.items() if name in _AVERAGES}
+    if averages:
+        return {"losses": losses, "validation": averages}
+    shares = {name: line for name, line in validation.items() if all(0 <= v <= 1 for v in line.values())}
+    other = {name: line for name, line in validation.items() if name not in shares}
+    return {"losses": losses, "validation": shares} | ({"other": other} if other else {})
+
+
+def _lines(records: Sequence[Mapping], part: str) -> Lines:
+    found: dict[str, dict[int, list[float]]] = {}
     for index, record in enumerate(records, start=1):
-        epoch = int(record.get("epoch", index))
-        for name, value in flat(record):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                continue
-            words = re.split(r"[ _/.]", name.lower())
-            if words[-1] == "f1" and "class" not in words:
-                panel = "validation"
-            elif words[-1] in _LOSSES or "loss" in words:
-                panel = "losses"
-            else:
-                continue
-            label = name.split(" ")[-1].replace("_f1", " F1").replace("_", " ")
-            found[panel].setdefault(label, {}).setdefault(epoch, []).append(float(value))
-    shown = {n: v for n, v in found["validation"].items() if n in _AVERAGES} or found["validation"]
-    return {
-        panel: {name: {e: sum(v) / len(v) for e, v in sorted(by_epoch.items())} for name, by_epoch in lines}
-        for panel, lines in (("losses", found["losses"].items()), ("validation", shown.items()))
-    }
+        for name, value in record.get(part, {}).items():
+            if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+                label = name.replace("_f1", " F1").replace("_", " ")
+                found.setdefault(label, {}).setdefault(int(record.get("epoch", index)), []).append(float(value))
+    return {label: {e: sum(v) / len(v) for e, v in sorted(epochs.items())} for label, epochs in found.items()}
 
 
-def flat(record: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The entries of nested mappings, the names joined by a blank."""
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name} ")
-        else:
-            yield f"{prefix}{name}", value
+def curves_image(records: Sequence[Mapping]) -> str:
+    """The panels side by side as the value of `src`; "" where there is nothing to draw."""
+    figure = curves_figure(records)
+    if figure is None:
+        return ""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, transparent=True)
+    return image_data(buffer.getvalue())
 
 
-def curves_figure(records: Sequence[Mapping]) -> str:
-    panels = {name: lines for name, lines in curve_panels(records).items() if lines}
+def curves_figure(records: Sequence[Mapping]) -> Figure | None:
+    """One panel for each group of lines; None where there is no line."""
+    panels = {panel: lines for panel, lines in curve_panels(records).items() if lines}
     if not panels:
-        return '<p class="soft">No training record was given.</p>'
+        return None
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.4), layout="constrained", facecolor="none")
-    titles = {"losses": "Loss by component", "validation": "Validation, clinical efficacy F1"}
     for axes, (panel, lines) in zip(np.ravel(figure.subplots(1, len(panels))), panels.items(), strict=True):
         for i, (name, by_epoch) in enumerate(lines.items()):
             marker = "o" if len(by_epoch) < 30 else None
@@ -79,11 +83,11 @@ def curves_figure(records: Sequence[Mapping]) -> str:
                 label=name,
             )
         values = np.array([v for by_epoch in lines.values() for v in by_epoch.values()])
-        if panel == "losses" and values.min() > 0 and values.max() / values.min() > 30:
-            axes.set_yscale("log")
-        elif panel == "validation":
+        if panel == "validation":
             axes.set_ylim(bottom=0)
-        axes.set_title(titles[panel], loc="left", color=_AXES, fontsize=11)
+        elif values.min() > 0 and values.max() / values.min() > _WIDE:
+            axes.set_yscale("log")
+        axes.set_title(_title(panel, list(lines)), loc="left", color=_AXES, fontsize=11, parse_math=False)
         axes.set_xlabel("epoch", color=_AXES)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_facecolor("none")
@@ -91,7 +95,17 @@ def curves_figure(records: Sequence[Mapping]) -> str:
         axes.grid(axis="y", color=_AXES, alpha=0.25, lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(_AXES)
-        axes.legend(frameon=False, labelcolor=_AXES, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, transparent=True)
-    return f'<img class="curves" alt="Training curves" src="{image_data(buffer.getvalue())}">'
+        legend = axes.legend(frameon=False, labelcolor=_AXES, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a "$" in a name is a "$"
+    return figure
+
+
+def _title(panel: str, names: Sequence[str]) -> str:
+    if panel == "losses":
+        return "Loss by component"
+    if len(names) == 1 and names[0] not in _AVERAGES:
+        return f"Validation, {names[0]}"
+    if panel == "other":
+        return "Validation, other scales"
+    return "Validation, " + ("clinical efficacy F1" if set(names) <= set(_AVERAGES) else "scores from 0 to 1")

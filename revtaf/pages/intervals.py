@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from html import escape
+from typing import NamedTuple
 
 from revtaf.eval.evaluate import Evaluation
 from revtaf.eval.statistics import Comparison, Interval
-from revtaf.pages.parts import table, ticks, without_zero
+from revtaf.pages.parts import ticks, without_zero
 from revtaf.pages.scores import SIGNIFICANT, Columns, kind_of
 
 _FIGURES = {
@@ -23,75 +23,117 @@ _WIDTH, _LABELS, _GAP, _ROW, _TOP, _BOTTOM = 1060, 264, 24, 23, 26, 24
 _LONGEST = 38  # characters of a row's name that fit beside the panels
 
 
-def interval_figures(evaluation: Evaluation, columns: Columns) -> str:
-    """One line of panels for the text metrics and one for CE; "" where nothing was resampled."""
+class Label(NamedTuple):
+    """The name of a row, cut to what fits, and its line."""
+
+    kind: str
+    y: float
+    short: str
+    name: str
+
+
+class Point(NamedTuple):
+    """A score; low and high are the ends of its interval, None where it has none. said: the row and its numbers."""
+
+    kind: str
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    said: str
+
+
+class Panel(NamedTuple):
+    """One metric. ticks: (x, text)."""
+
+    heading: str
+    left: float
+    ticks: list[tuple[float, str]]
+    points: list[Point]
+
+
+class Figure(NamedTuple):
+    """Panels side by side, one a metric, that share the names of the rows. All places are in units of the drawing, to
+    a tenth; the panels reach from `top` to `floor`."""
+
+    title: str
+    width: int
+    height: int
+    top: int
+    floor: int
+    labels: list[Label]
+    panels: list[Panel]
+
+
+class Difference(NamedTuple):
+    """The system minus a row, and p, as text. style: "significant", "missing" (then both texts are "") or ""."""
+
+    style: str
+    text: str = ""
+    p: str = ""
+
+
+class Comparisons(NamedTuple):
+    """The table of the tests. lines: (kind, name, differences). level: p below it is significant."""
+
+    columns: list[str]
+    lines: list[tuple[str, str, list[Difference]]]
+    level: float
+
+
+def interval_figures(evaluation: Evaluation, columns: Columns) -> list[Figure] | None:
+    """One line of panels for the text metrics and one for CE; None where nothing was resampled."""
     if not evaluation.intervals:
-        return ""
+        return None
     drawn = [_figure(evaluation, title, {h: columns[h] for h in _FIGURES[title] if h in columns}) for title in _FIGURES]
-    return (
-        "<h3>With 95 % intervals</h3><p>The band is the interval of "
-        f"{escape(evaluation.name)}; a hollow point has none. Two intervals may overlap and the difference still be "
-        "significant, because every row answers the same samples: the table below tests the differences.</p>"
-        + "".join(drawn)
-    )
+    return [figure for figure in drawn if figure is not None]
 
 
-def comparison_table(evaluation: Evaluation, columns: Columns) -> str:
-    """The system against each row: difference and Holm's p; "" without comparisons."""
+def comparison_table(evaluation: Evaluation, columns: Columns) -> Comparisons | None:
+    """The system against each row: difference and Holm's p; None without comparisons."""
     if not evaluation.comparisons:
-        return ""
+        return None
     shown = {h: key for h, (_, key) in columns.items() if any(key in row for row in evaluation.comparisons.values())}
-    rows = []
-    for name, row in evaluation.comparisons.items():
-        cells = "".join(_difference(row.get(key)) for key in shown.values())
-        rows.append(f'<tr class="{kind_of(evaluation, name)}"><th scope="row">{escape(name)}</th>{cells}</tr>')
-    return (
-        f"<h3>{escape(evaluation.name)} minus each row</h3>"
-        + table(["", *shown], rows, "scores tests")
-        + "<p>Difference of the scores, and below it p of a two-sided paired test by approximate randomisation, after "
-        f"Holm\u2019s correction over the metrics of the line. Bold: p below {SIGNIFICANT}. A p above it does not show "
-        "that two systems are alike. The intervals of the differences are in report.json.</p>"
-    )
+    lines = [
+        (kind_of(evaluation, name), name, [_difference(row.get(key)) for key in shown.values()])
+        for name, row in evaluation.comparisons.items()
+    ]
+    return Comparisons(["", *shown], lines, SIGNIFICANT)
 
 
-def _difference(found: Comparison | None) -> str:
+def _difference(found: Comparison | None) -> Difference:
     if found is None or not math.isfinite(found.difference):
-        return '<td class="missing">n/a</td>'
+        return Difference("missing")
     p = (
         "p n/a"
         if not math.isfinite(found.p_holm)
-        else "p &lt; .001"
+        else "p < .001"
         if found.p_holm < 0.001
         else f"p {without_zero(found.p_holm)}"
     )
-    style = ' class="significant"' if found.p_holm < SIGNIFICANT else ""
     sign = f"{found.difference:+.3f}".replace("-", "\u2212")
-    return f"<td{style}><span>{sign}</span><small>{p}</small></td>"
+    return Difference("significant" if found.p_holm < SIGNIFICANT else "", sign, p)
 
 
-def _figure(evaluation: Evaluation, title: str, metrics: Columns) -> str:
-    """Panels side by side, one a metric, that share the names of the rows."""
+def _figure(evaluation: Evaluation, title: str, metrics: Columns) -> Figure | None:
+    """None where no row has any of the metrics."""
     found = {h: _points(evaluation, kind, key) for h, (kind, key) in metrics.items()}
     found = {heading: points for heading, points in found.items() if points}
     names = [name for name in evaluation.rows if any(name in points for points in found.values())]
     if not found:
-        return ""
-    height = _TOP + _ROW * len(names) + _BOTTOM
+        return None
     kinds = {name: kind_of(evaluation, name) for name in names}
-    labels = []
-    for i, name in enumerate(names):
-        short = escape(name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\u2026")
-        place = f'class="{kinds[name]}" x="0" y="{_middle(i) + 4}"'
-        labels.append(f"<text {place}>{short}<title>{escape(name)}</title></text>")
+    labels = [
+        Label(kind, _middle(i) + 4, name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\u2026", name)
+        for i, (name, kind) in enumerate(kinds.items())
+    ]
     width = (_WIDTH - _LABELS) / max(len(found), 4) - _GAP
     panels = [
-        _panel(heading, points, kinds, _LABELS + i * (width + _GAP), width, height)
+        _panel(heading, points, kinds, _LABELS + i * (width + _GAP), width)
         for i, (heading, points) in enumerate(found.items())
     ]
-    return (
-        f'<div class="scroll"><svg class="intervals" role="img" aria-label="{escape(title)}: scores with intervals" '
-        f'viewBox="0 0 {_WIDTH} {height}">{"".join(labels)}{"".join(panels)}</svg></div>'
-    )
+    floor = _TOP + _ROW * len(names)
+    return Figure(title, _WIDTH, floor + _BOTTOM, _TOP, floor, labels, panels)
 
 
 def _points(evaluation: Evaluation, kind: str, key: str) -> dict[str, Interval]:
@@ -104,39 +146,25 @@ def _points(evaluation: Evaluation, kind: str, key: str) -> dict[str, Interval]:
     return points
 
 
-def _panel(
-    heading: str, points: Mapping[str, Interval], kinds: Mapping[str, str], left: float, width: float, height: float
-) -> str:
+def _panel(heading: str, points: Mapping[str, Interval], kinds: Mapping[str, str], left: float, width: float) -> Panel:
     values = [v for p in points.values() for v in (p.value, p.low, p.high) if math.isfinite(v)]
     margin = 0.06 * (max(values) - min(values)) or 0.05
     low, high = min(values) - margin, max(values) + margin
 
-    def x(value: float) -> str:
-        return f"{left + width * (value - low) / (high - low):.1f}"
+    def x(value: float) -> float:
+        return round(left + width * (value - low) / (high - low), 1)
 
-    floor = height - _BOTTOM
-    parts = [f'<text class="heading" x="{left:.1f}" y="14">{escape(heading)}</text>']
-    for value, text in ticks(low, high):
-        parts.append(f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="{_TOP}" y2="{floor}"/>')
-        parts.append(f'<text class="tick" x="{x(value)}" y="{height - 8}">{text}</text>')
+    drawn = []
     for i, name in enumerate(kinds):
         point = points.get(name)
         if point is None:
             continue
-        bounded = math.isfinite(point.low) and math.isfinite(point.high)
-        y, said = _middle(i), f"{name}: {point.value:.3f}"
-        marks = ""
-        if bounded:
+        said, ends = f"{name}: {point.value:.3f}", (None, None)
+        if math.isfinite(point.low) and math.isfinite(point.high):
             said += f" ({point.low:.3f} to {point.high:.3f})"
-            marks = f'<line x1="{x(point.low)}" x2="{x(point.high)}" y1="{y}" y2="{y}"/>'
-            if kinds[name] == "model":
-                wide = float(x(point.high)) - float(x(point.low))
-                area = f'y="{_TOP}" width="{wide:.1f}" height="{floor - _TOP}"'
-                parts.append(f'<rect class="band" x="{x(point.low)}" {area}/>')
-        hollow = "" if bounded else ' class="hollow"'
-        dot = f'<circle{hollow} cx="{x(point.value)}" cy="{y}" r="4"/>'
-        parts.append(f'<g class="{kinds[name]}">{marks}{dot}<title>{escape(said)}</title></g>')
-    return "".join(parts)
+            ends = x(point.low), x(point.high)
+        drawn.append(Point(kinds[name], x(point.value), _middle(i), *ends, said))
+    return Panel(heading, round(left, 1), [(x(value), text) for value, text in ticks(low, high)], drawn)
 
 
 def _middle(row: int) -> float:

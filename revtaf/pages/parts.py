@@ -1,11 +1,9 @@
-"""Small pieces of HTML and SVG that several sections of report.html share."""
+"""How numbers are printed, and the places of bars and ticks, as several sections of report.html need them."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from html import escape
 
 from revtaf.eval.statistics import Interval
 
@@ -15,14 +13,19 @@ def number(value: float | None) -> str:
     return "n/a" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
+def percent(share: float) -> str:
+    """A share from 0 to 1, with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
 def limits(interval: Interval | None) -> str:
-    """The 95 % interval as a small line of its own; "" where there is none.
+    """The 95 % interval as text, .400\u2013.625; "" where there is none.
 
     One without width says that no resample differed (an F1 of 0, say), not that the score is certain: not shown.
     """
     if interval is None or not interval.low < interval.high:
         return ""
-    return f"<small>{without_zero(interval.low)}\u2013{without_zero(interval.high)}</small>"
+    return f"{without_zero(interval.low)}\u2013{without_zero(interval.high)}"
 
 
 def without_zero(value: float) -> str:
@@ -30,22 +33,13 @@ def without_zero(value: float) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
 
 
-def bar(value: float, interval: Interval | None = None) -> str:
-    """A horizontal bar of a score from 0 to 1, and its interval as a line across the end."""
-    whisker = ""
-    if limits(interval):
-        low, high = (100 * min(max(bound, 0.0), 1.0) for bound in (interval.low, interval.high))
-        whisker = f'<s style="left:{low:.1f}%;width:{high - low:.1f}%"></s>'
-    return f'<span class="bar"><i style="width:{100 * value:.1f}%"></i>{whisker}</span>'
-
-
-def table(columns: Sequence[str], rows: Sequence[str], kind: str = "", groups: str = "") -> str:
-    """A table that scrolls sideways where it does not fit. columns: headings, escaped here; rows, groups: HTML."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    return (
-        f'<div class="scroll"><table class="{kind}"><thead>{groups}<tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+def whisker(interval: Interval | None) -> tuple[float, float] | None:
+    """Where the line of an interval starts on a bar from 0 to 1, and how wide it is, in % of the bar; None where no
+    interval is shown."""
+    if not limits(interval):
+        return None
+    low, high = (100 * min(max(bound, 0.0), 1.0) for bound in (interval.low, interval.high))
+    return low, high - low
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[tuple[float, str]]:

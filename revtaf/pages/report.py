@@ -18,11 +18,11 @@ import numpy as np
 
 from revtaf.eval.evaluate import Evaluation
 from revtaf.files import atomic_write, write_json
-from revtaf.pages.cards import Sample
-from revtaf.pages.page import curve_panels, render
+from revtaf.pages.cards import Card
+from revtaf.pages.curves import curve_panels
+from revtaf.pages.page import render
 from revtaf.pages.parts import number, without_zero
-
-__all__ = ["COLUMNS", "Sample", "table_latex", "table_markdown", "table_text", "write_report"]
+from revtaf.pages.section import Section
 
 # heading -> (kind, key in the row)
 COLUMNS = {
@@ -87,17 +87,23 @@ def table_latex(evaluation: Evaluation) -> str:
 
 
 def write_report(
-    folder: Path, evaluation: Evaluation, run: dict, samples: Sequence[Sample] = (), curves: Sequence[dict] = ()
+    folder: Path,
+    evaluation: Evaluation,
+    run: dict,
+    cards: Sequence[Card] = (),
+    curves: Sequence[dict] = (),
+    sections: Sequence[Section] = (),
 ) -> None:
     """Write report.json, report.html, table.md, table.tex and per_sample.csv into `folder`; where anything fails, the
     first two do not appear.
 
     run: what identifies the run; the page shows every entry. Known to the headline: "name" or "config",
-    "dataset", "split", "checkpoint_epoch". curves: the records of metrics.jsonl, or one per epoch; which of
-    their numbers are drawn is said in `revtaf.pages.page.curve_panels`.
+    "dataset", "split", "checkpoint_epoch". curves: records {"epoch", "losses": {name: value}, "validation": {name:
+    value}}; which of their numbers are drawn is said in `revtaf.pages.curves.curve_panels`. sections: what the system
+    draws itself, below the cards.
     """
     folder = Path(folder)
-    page = render(evaluation, run, samples, curves, COLUMNS)
+    page = render(evaluation, run, cards, curves, COLUMNS, sections)
     content = {
         "run": run,
         "signature": evaluation.signature,
@@ -110,7 +116,7 @@ def write_report(
         "published": [vars(row) for row in evaluation.published],
         "notes": evaluation.notes,
         "curves": curve_panels(curves),
-        "samples": [sample.id for sample in samples],
+        "samples": [card.id for card in cards],
     }
     texts = {"table.md": table_markdown(evaluation), "table.tex": table_latex(evaluation)}
     texts["per_sample.csv"] = _per_sample(evaluation)

@@ -4,19 +4,72 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from revtaf.eval import floors
 from revtaf.eval.evaluate import Evaluation
 from revtaf.eval.published import Row
-from revtaf.pages.parts import limits, number, table
+from revtaf.eval.statistics import Interval
 
 Columns = Mapping[str, tuple[str, str]]
 
 SIGNIFICANT = 0.05
 _CONSTANT = (floors.MOST_FREQUENT, floors.MEDOID)
+
+
+class Cell(NamedTuple):
+    """A score. style: "missing", "best" (of its column) or ""."""
+
+    value: float | None
+    style: str = ""
+    interval: Interval | None = None
+
+
+class Line(NamedTuple):
+    """A row. kind: as `kind_of` says, or "study" (each report once) or "paper". beside: the small text of its title."""
+
+    kind: str
+    title: str
+    cells: list[Cell]
+    beside: str = ""
+
+
+class Printed(NamedTuple):
+    """The published rows of one source, and what is known of it."""
+
+    source: Row
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class ModelBased:
+    """The advanced metrics of the system, beside what papers print of them."""
+
+    columns: list[str]
+    line: Line
+    printed: list[Printed]
+    has_radcliq: bool
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The section. kinds: those among the rows. ranked: whether the best of a column is marked. verdict: what the rows
+    without an image say about the system."""
+
+    columns: list[str]
+    text_columns: int
+    clinical_columns: int
+    lines: list[Line]
+    printed: list[Printed]
+    kinds: set[str]
+    resampled: bool
+    by_study: bool
+    ranked: bool
+    verdict: str
+    model_based: ModelBased | None
+    signature: str
 
 
 def kind_of(evaluation: Evaluation, name: str) -> str:
@@ -29,35 +82,36 @@ def kind_of(evaluation: Evaluation, name: str) -> str:
     return "blind" if without_image else "other"
 
 
-def score_table(evaluation: Evaluation, columns: Columns) -> str:
-    """The table, its signature, and what the rows without an image say about the system's own."""
+def score_table(evaluation: Evaluation, columns: Columns) -> ScoreTable:
+    """The rows of the evaluation and of papers. columns: heading -> (kind, key); the mean "Avg" is added."""
     kinds = {name: kind_of(evaluation, name) for name in evaluation.rows}
     # An oracle's score is a ceiling and not a competitor's.
     ranked = [_values(row, columns) for name, row in evaluation.rows.items() if kinds[name] != "oracle"]
     known = [[v for v in column if _known(v)] for column in zip(*ranked, strict=True)]
     best = [max(values) if len(ranked) > 1 and values else None for values in known]
     own = evaluation.intervals.get(evaluation.name, {})
-    small = [*(limits(own.get(key)) for _, key in columns.values()), ""]
+    intervals = [*(own.get(key) for _, key in columns.values()), None]
 
-    rows = []
+    lines = []
     for name, row in evaluation.rows.items():
-        bounds = small if kinds[name] == "model" else [""] * len(small)
-        rows.append(_line(escape(name), _values(row, columns), kinds[name], best, bounds))
-        if kinds[name] == "model" and evaluation.study_level:
-            title = f"each report once <small>({evaluation.study_level['n']})</small>"
-            rows.append(_line(title, _values(evaluation.study_level, columns), "study"))
-    rows += _published(_shown(evaluation, columns), lambda row: _printed(row, columns), len(columns) + 2)
-
+        kind = kinds[name]
+        lines.append(Line(kind, name, _cells(_values(row, columns), best, intervals if kind == "model" else None)))
+        if kind == "model" and (once := evaluation.study_level):
+            lines.append(Line("study", "each report once", _cells(_values(once, columns)), f"({once['n']})"))
     text = sum(kind == "nlg" for kind, _ in columns.values())
-    groups = (
-        f'<tr class="groups"><th></th><th colspan="{text}">Text (NLG)</th>'
-        f'<th colspan="{len(columns) - text}">Clinical efficacy (CE)</th><th></th></tr>'
-    )
-    return (
-        table(["", *columns, "Avg"], rows, "scores", groups)
-        + f'<p class="signature">{escape(evaluation.signature)}</p>{_legend(evaluation, kinds, columns)}'
-        + _verdict(evaluation, kinds, columns)
-        + _advanced(evaluation)
+    return ScoreTable(
+        columns=["", *columns, "Avg"],
+        text_columns=text,
+        clinical_columns=len(columns) - text,
+        lines=lines,
+        printed=_published(evaluation.published, lambda row: _printed(row, columns)),
+        kinds=set(kinds.values()),
+        resampled=bool(evaluation.intervals),
+        by_study=bool(evaluation.study_level),
+        ranked=len(evaluation.rows) > 1,
+        verdict=_verdict(evaluation, kinds, columns),
+        model_based=_model_based(evaluation),
+        signature=evaluation.signature,
     )
 
 
@@ -65,40 +119,20 @@ def _values(row: Mapping[str, Any], columns: Columns) -> list[float | None]:
     return [*(row[kind].get(key) for kind, key in columns.values()), row["average"]]
 
 
-def _line(title: str, values, kind: str, best=None, small=None) -> str:
+def _cells(
+    values: Sequence[float | None],
+    best: Sequence[float | None] | None = None,
+    intervals: Sequence[Interval | None] | None = None,
+) -> list[Cell]:
     cells = []
     for i, value in enumerate(values):
-        style = ' class="missing"' if not _known(value) else ' class="best"' if best and value == best[i] else ""
-        cells.append(f"<td{style}><span>{number(value)}</span>{small[i] if small else ''}</td>")
-    return f'<tr class="{kind}"><th scope="row">{title}</th>{"".join(cells)}</tr>'
-
-
-def _legend(evaluation: Evaluation, kinds: Mapping[str, str], columns: Columns) -> str:
-    said = []
-    if evaluation.intervals:
-        said.append("Small numbers: 95 % interval.")
-    if "blind" in kinds.values():
-        said.append(
-            "The shaded rows never see an image: they answer with training reports, or with the same statuses for "
-            "everyone. Chest X-ray reports are so alike that such a row can score like a published system: "
-            "only where a system is above them has it shown that it reads its images."
-        )
-    if "oracle" in kinds.values():
-        said.append(
-            "Rows marked oracle looked at the references, which no system may: they are a ceiling, not a competitor."
-        )
-    if evaluation.study_level:
-        said.append(
-            "A report with several images counts once for each in the tables of the paper, and once in the row "
-            "\u201ceach report once\u201d."
-        )
-    if _shown(evaluation, columns):
-        said.append("Rows marked paper are printed figures, with other predictions and perhaps another protocol.")
-    said += ["Underlined: the best of each column, oracles and papers aside."] if len(evaluation.rows) > 1 else []
-    return f"<p>{' '.join(said)}</p>" if said else ""
+        style = "missing" if not _known(value) else "best" if best and value == best[i] else ""
+        cells.append(Cell(value, style, intervals[i] if intervals else None))
+    return cells
 
 
 def _verdict(evaluation: Evaluation, kinds: Mapping[str, str], columns: Columns) -> str:
+    """One sentence; "" where every row sees images."""
     blind = [name for name, kind in kinds.items() if kind == "blind"]
     if not blind:
         return ""
@@ -119,39 +153,29 @@ def _verdict(evaluation: Evaluation, kinds: Mapping[str, str], columns: Columns)
         parts.append(f"above them on {', '.join(above)}{chance}")
     if not_above:
         parts.append(f"not above them on {', '.join(not_above)}")
-    verdict = f"Here {evaluation.name} is {'; '.join(parts)}." if parts else "Here no metric can be compared."
-    return f'<p class="verdict">{escape(verdict)}</p>'
+    return f"Here {evaluation.name} is {'; '.join(parts)}." if parts else "Here no metric can be compared."
 
 
-def _advanced(evaluation: Evaluation) -> str:
+def _model_based(evaluation: Evaluation) -> ModelBased | None:
     scores = evaluation.model["advanced"]
     if not scores:
-        return ""
+        return None
     own = evaluation.intervals.get(evaluation.name, {})
-    cells = "".join(f"<td><span>{number(v)}</span>{limits(own.get(key))}</td>" for key, v in scores.items())
-    rows = [f'<tr class="model"><th scope="row">{escape(evaluation.name)}</th>{cells}</tr>']
-    printed = [row for row in evaluation.published if any(key in row.figures for key in scores)]
-    rows += _published(printed, lambda row: [row.figures.get(key) for key in scores], len(scores) + 1)
-    headings = [key.replace("_", " ") for key in scores]
-    lower = "<p>RadCliQ is lower for better reports, its inverse higher.</p>" if "RadCliQ_v1" in scores else ""
-    return "<h3>Model-based scores</h3>" + table(["", *headings], rows, "scores") + lower
+    return ModelBased(
+        columns=["", *(key.replace("_", " ") for key in scores)],
+        line=Line("model", evaluation.name, [Cell(v, interval=own.get(key)) for key, v in scores.items()]),
+        printed=_published(evaluation.published, lambda row: [row.figures.get(key) for key in scores]),
+        has_radcliq="RadCliQ_v1" in scores,
+    )
 
 
-def _published(printed: Sequence[Row], values: Callable[[Row], list[float | None]], width: int) -> list[str]:
-    """Lines of a table that is `width` columns wide, those of one source below what is known of it."""
-    lines = []
-    for _, group in groupby(printed, key=_source):
-        for i, row in enumerate(group):
-            if i == 0:
-                lines.append(_source_line(row, width))
-            venue = f"<small>{escape(row.venue)}</small>" if row.venue else ""
-            lines.append(_line(f'{escape(row.system)} <span class="tag">paper</span> {venue}', values(row), "paper"))
-    return lines
-
-
-def _shown(evaluation: Evaluation, columns: Columns) -> list[Row]:
-    """The published rows that have a figure in one of the columns."""
-    return [row for row in evaluation.published if any(v is not None for v in _printed(row, columns))]
+def _published(rows: Sequence[Row], values: Callable[[Row], list[float | None]]) -> list[Printed]:
+    """The rows that have any of the values, those of one source together."""
+    shown = [row for row in rows if any(value is not None for value in values(row))]
+    return [
+        Printed(group[0], [Line("paper", row.system, _cells(values(row)), row.venue) for row in group])
+        for group in (list(found) for _, found in groupby(shown, key=_source))
+    ]
 
 
 def _printed(row: Row, columns: Columns) -> list[float | None]:
@@ -161,14 +185,6 @@ def _printed(row: Row, columns: Columns) -> list[float | None]:
 
 def _source(row: Row) -> tuple[str, ...]:
     return row.origin, row.dataset, row.split, row.protocol
-
-
-def _source_line(row: Row, width: int) -> str:
-    origin, dataset, split, protocol = map(escape, _source(row))
-    return (
-        f'<tr class="source"><th colspan="{width}"><p><b>Printed in the {origin}</b> ({dataset}, {split}). '
-        f"Protocol: {protocol}.</p></th></tr>"
-    )
 
 
 def _only_statuses(evaluation: Evaluation, name: str) -> bool:

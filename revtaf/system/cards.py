@@ -10,7 +10,7 @@ import torch
 from revtaf.data.text import clean_report, sentences
 from revtaf.fvtaf.fcc import cosine_matrix
 from revtaf.labels import BLANK, CATEGORIES, ENTITIES, NORMAL_ENTITIES, POSITIVE, STATUSES
-from revtaf.pages.report import Sample
+from revtaf.pages.cards import Card
 from revtaf.prompts.local import table_rows
 from revtaf.system.dataset import ReportDataset
 from revtaf.system.write import Prediction
@@ -32,7 +32,7 @@ def sample_rows(statuses: np.ndarray, count: int) -> list[int]:
     return chosen
 
 
-def make_card(session: Session, dataset: ReportDataset, p: Prediction) -> Sample:
+def make_card(session: Session, dataset: ReportDataset, p: Prediction) -> Card:
     """What the page shows of a prediction: the image, and one matching pair of attention maps.
 
     The entity is the abnormal one that the local prompts state most confidently; the sentence is the one of the
@@ -40,18 +40,18 @@ def make_card(session: Session, dataset: ReportDataset, p: Prediction) -> Sample
     """
     study, features = dataset.studies[p.row], dataset.features
     names = CATEGORIES[: session.categories]
-    sample = Sample(
+    card = Card(
         id=study.id,
         image=np.asarray(dataset.crop(p.row)),
         reference=study.report,
         hypothesis=p.text,
-        prompts={c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True) if s != BLANK},
+        statuses={c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True) if s != BLANK},
     )
     reports = session.knowledge.reports
     if p.retrieved >= 0:
-        sample.retrieved_report = reports[p.retrieved] if reports else ""
-        sample.retrieved_id = session.knowledge.train.ids[p.retrieved]
-        sample.retrieval_distance = p.distance
+        card.retrieved_report = reports[p.retrieved] if reports else ""
+        card.retrieved_id = session.knowledge.train.ids[p.retrieved]
+        card.retrieval_distance = p.distance
     if p.local_map is not None:
         codes = torch.from_numpy(features.codes[p.row : p.row + 1].astype(np.int64))
         prompts = table_rows(codes, len(session.bank.triplets))[0].tolist()
@@ -62,20 +62,20 @@ def make_card(session: Session, dataset: ReportDataset, p: Prediction) -> Sample
         rank[: len(NORMAL_ENTITIES)] = rank[-2:] = -1  # normal words and the two collective entities
         entity = int(rank.argmax())
         stated = ENTITIES[entity] if texts is None else texts[prompts[entity]]
-        sample.entity = f"{stated} (P {scores[entity]:.2f})"
-        sample.entity_map = _grid(p.local_map[entity])
+        card.entity = f"{stated} (P {scores[entity]:.2f})"
+        card.entity_map = _grid(p.local_map[entity])
         rows = session.bank.sentence_rows(p.retrieved)
         if p.global_map is not None and len(rows):
             text = session.bank.sentences[torch.tensor(rows.tolist())].float().cpu()
             local = session.bank.triplets[prompts[entity]].float().cpu()
             sentence = int(cosine_matrix(text[None], local[None, None])[0, :, 0].argmax())
             words = session.settings.training_data.max_words
-            split = sentences(clean_report(sample.retrieved_report, words))
+            split = sentences(clean_report(card.retrieved_report, words))
             # Imported sentences are vectors; how their makers split the report is not known.
             known = texts is not None and reports
-            sample.sentence = split[sentence] if known else f"sentence {sentence + 1}"
-            sample.sentence_map = _grid(p.global_map[sentence])
-    return sample
+            card.sentence = split[sentence] if known else f"sentence {sentence + 1}"
+            card.sentence_map = _grid(p.global_map[sentence])
+    return card
 
 
 def _grid(weights: torch.Tensor) -> np.ndarray:

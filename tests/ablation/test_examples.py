@@ -1,14 +1,23 @@
 """What the examples page marks, and what it does not."""
 
-import re
-
-from revtaf.ablation.examples import PALETTE, coloured
+from revtaf.ablation.examples import PALETTE, Example, coloured
+from revtaf.pages.cards import Piece
+from revtaf.pages.environment import fill
 
 REFERENCE = "The heart size is normal. There is a large right pleural effusion. No pneumothorax."
 
 
-def marks(html: str) -> list[tuple[str, str]]:
-    return re.findall(r'<mark style="background:(#\w+)">(.*?)</mark>', html)
+def marks(pieces: list[Piece]) -> list[tuple[str, str]]:
+    return [(piece.mark, piece.text) for piece in pieces if piece.mark]
+
+
+def text(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def page(reference: str, texts: dict[str, str]) -> str:
+    example = Example("an image", "data:image/png;base64,", coloured(reference, texts))
+    return fill("examples.html", title="a title", where="a set", columns=2, examples=[example])
 
 
 def test_a_sentence_has_the_colour_of_its_reference_sentence():
@@ -20,19 +29,23 @@ def test_a_sentence_has_the_colour_of_its_reference_sentence():
         (PALETTE[0], "normal"),
     ]
     assert (PALETTE[1], "large right pleural effusion") in marks(found[""])
-    assert "No pneumothorax" in found[""] and PALETTE[2] not in found[""]  # nobody said it
+    assert "No pneumothorax" in text(found[""]) and PALETTE[2] not in dict(marks(found[""]))  # nobody said it
+    shown = page(REFERENCE, {"a": "large right pleural effusion. the heart size is normal."})
+    assert shown.count(f'<mark style="background:{PALETTE[1]}">large right pleural effusion</mark>') == 2
 
 
 def test_a_denial_does_not_match_an_assertion():
     """ "no pleural effusion" shares its words with "a large right pleural effusion", and says the opposite."""
     found = coloured(REFERENCE, {"a": "no right pleural effusion."})
-    assert not marks(found["a"]) and "right pleural effusion" in found["a"]
+    assert not marks(found["a"]) and "right pleural effusion" in text(found["a"])
 
 
 def test_text_is_escaped():
-    found = coloured("Size < 3 cm & stable nodule.", {"a": "size < 3 cm & stable nodule <script>."})
-    assert "<script>" not in found["a"] and "&lt;" in found[""] and "&amp;" in found[""]
+    shown = page("Size < 3 cm & stable nodule.", {"<b>": "size < 3 cm & stable nodule <script>."})
+    assert "<script" not in shown and "<b>" not in shown.replace("<b>Not a medical device.", "")
+    assert shown.count("&lt; ") == 2 and shown.count("&amp;") == 2 and "&lt;script&gt;" in shown
 
 
-def test_empty_texts_come_through():
-    assert coloured("", {"a": ""}) == {"": "", "a": ""}
+def test_empty_texts_are_said():
+    assert coloured("", {"a": ""}) == {"": [], "a": []}
+    assert page("", {"a": ""}).count("<i>empty</i>") == 2
