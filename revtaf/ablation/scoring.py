@@ -15,12 +15,13 @@ from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
-from revtaf.eval import clinical, floors, nlg
-from revtaf.eval.evaluate import AVERAGED, label_texts
-from revtaf.eval.meteor import Meteor, MeteorError, java_version
+from revtaf.eval import floors, nlg
+from revtaf.eval.evaluate import AVERAGED
+from revtaf.eval.meteor import Meteor, java_version
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import PROTOCOL
 from revtaf.eval.records import Samples, read_samples
+from revtaf.eval.texts import score_texts
 from revtaf.features.build import make_labeler, select
 from revtaf.files import digest
 from revtaf.knowledge.base import Labeler
@@ -96,14 +97,10 @@ class Scorer:
         else:
             texts = self._taken(run, samples, path)
         labeler = self._labeler(run.settings)
-        truth = label_texts(labeler, references)
-        metrics = nlg.metrics(references, texts)
-        if self._meteor is not None:
-            try:
-                metrics["METEOR"] = nlg.meteor_metric(references, texts, self._meteor)
-            except MeteorError as error:
-                self.notes.append(f"{run.row.name}, seed {run.seed}: {error}")
-        metrics |= clinical.metrics(truth, label_texts(labeler, texts))
+        found = score_texts(references, texts, labeler, meteor=self._meteor)
+        if found.failed:
+            self.notes.append(f"{run.row.name}, seed {run.seed}: {found.failed}")
+        metrics, truth = found.metrics, found.truth
         metrics["tail_minus_head"] = _apart("tail_minus_head", metrics["tail_f1"], metrics["head_f1"])
         if all(name in metrics for name in AVERAGED):
             metrics["average"] = mean_of("average", [metrics[name] for name in AVERAGED])

@@ -17,11 +17,12 @@ from revtaf.eval import advanced, clinical, nlg, statistics
 from revtaf.eval import floors as floor_rows
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.diagnostics import by_length, diagnose, study_rows
-from revtaf.eval.meteor import Meteor, MeteorError, java_version
+from revtaf.eval.meteor import Meteor, java_version
 from revtaf.eval.metric import Metric
-from revtaf.eval.protocol import PROTOCOL, Processed, Protocol, postprocess, reference_text
+from revtaf.eval.protocol import PROTOCOL, Processed, Protocol
 from revtaf.eval.published import Row
 from revtaf.eval.records import Samples, join
+from revtaf.eval.texts import label_texts, score_texts
 from revtaf.knowledge.base import Labeler
 
 MODEL = "REVTAF"
@@ -108,7 +109,7 @@ def evaluate(
         texts |= floor_rows.rows(train_reports, samples.references, seed, protocol.reference)
     elif floors:
         notes.append("No rows without an image: there are no training reports to choose them from.")
-    truth = given.references if given.references is not None else np.asarray(labeler.label(references))
+    truth = given.references if given.references is not None else label_texts(labeler, references)
     by = given.source or labeler.name
     if given.predictions is not None:
         notes.append(
@@ -126,22 +127,28 @@ def evaluate(
     documents = trained if cider_idf == "train" else None
     with Meteor(java) as client:
         for row, theirs in texts.items():
-            scores = nlg.metrics(references, theirs, cider_references=documents)
-            try:
-                if not skipped:
-                    scores["METEOR"] = nlg.meteor_metric(references, theirs, client)
-            except MeteorError as error:
-                notes.append(f"{row}: {error}")
-            predicted = _predicted(labeler, theirs, given, row == name)
+            # Two labelers never meet in a table: beside statuses from a file nobody else is labelled.
+            ours, alone = row == name, given.predictions is not None
+            scores = score_texts(
+                references,
+                theirs,
+                None if alone else labeler,
+                truth=truth,
+                statuses=given.predictions if ours else None,
+                meteor=None if skipped else client,
+                cider_references=documents,
+            )
+            if scores.failed:
+                notes.append(f"{row}: {scores.failed}")
             more: dict[str, Metric] = {}
-            if row == name:
-                own = predicted
+            if ours:
+                own = scores.statuses
                 if sources is not None:
                     more, told = advanced.metrics(samples.references, samples.predictions, samples.ids, sources)
                     notes += told
-            labelled = predicted is not None
-            found[row] = {**scores, **(clinical.metrics(truth, predicted) if labelled else {}), **more}
-            rows[row] = _row(scores, _clinical(truth, predicted) if labelled else {}, more)
+            found[row] = {**scores.metrics, **more}
+            labelled = {} if scores.statuses is None else _clinical(truth, scores.statuses)
+            rows[row] = _row(scores.metrics, labelled, more)
         if client.shortened:
             notes.append(f"METEOR read the first 2,000 words of {client.shortened} longer texts.")
     if floors:
@@ -174,10 +181,10 @@ def evaluate(
         notes.append(f"Intervals: 95 %, BCa bootstrap over {units}; tests by approximate randomisation, Holm's p.")
     if samples.studies is not None and len(set(_studies(samples))) < len(samples):
         kept = study_rows(samples.studies, samples.subjects)
-        scores = nlg.metrics([references[i] for i in kept], [hypotheses[i] for i in kept], None, documents)
+        once = score_texts([references[i] for i in kept], [hypotheses[i] for i in kept], cider_references=documents)
         if meteor := found[name].get("METEOR"):
-            scores["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])
-        result.study_level = {"n": len(kept), **_row(scores, _clinical(truth[kept], own[kept]), {})}
+            once.metrics["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])
+        result.study_level = {"n": len(kept), **_row(once.metrics, _clinical(truth[kept], own[kept]), {})}
     return result
 
 
@@ -191,23 +198,7 @@ def labeler_note(by: str) -> str:
     )
 
 
-def quick_clinical(
-    references: Sequence[str], hypotheses: Sequence[str], labeler: Labeler, reference_statuses=None
-) -> dict:
-    """The clinical scores alone, of raw texts, for the validation after each epoch."""
-    if reference_statuses is None:
-        reference_statuses = labeler.label([reference_text(r) for r in references])
-    return clinical.compute(reference_statuses, labeler.label([postprocess(h) for h in hypotheses]))
-
-
 _PER_SAMPLE = ("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_precision", "example_recall", "example_f1")
-
-
-def _predicted(labeler: Labeler, texts: Sequence[str], given: Statuses, own: bool) -> np.ndarray | None:
-    """Statuses of a row. Two labelers never meet in a table: beside statuses from a file nobody else is labelled."""
-    if given.predictions is None:
-        return label_texts(labeler, texts)
-    return given.predictions if own else None
 
 
 def _clinical(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
@@ -254,10 +245,3 @@ def _studies(samples: Samples) -> list[str] | None:
     if samples.studies is None or samples.subjects is None:
         return samples.studies
     return [f"{subject}/{study}" for subject, study in zip(samples.subjects, samples.studies, strict=True)]
-
-
-def label_texts(labeler: Labeler, texts: Sequence[str]) -> np.ndarray:
-    """Statuses (N, 14 or 18) of N texts, each distinct text labelled once: a constant row costs one report."""
-    index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    statuses = np.asarray(labeler.label(list(index)))
-    return statuses[[index[text] for text in texts]]
