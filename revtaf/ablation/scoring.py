@@ -1,9 +1,13 @@
-"""The texts of a run, scored once and kept: every grid that shows a row takes its metrics from here."""
+"""The texts of a run, scored once and kept: every grid that shows a row takes its metrics from here.
+
+What `test` scored is read from beside its report (`revtaf.eval.kept`): neither METEOR nor the labeler runs again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +19,13 @@ from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
-from revtaf.eval import floors, nlg
+from revtaf.eval import floors, kept, nlg
 from revtaf.eval.evaluate import AVERAGED
-from revtaf.eval.meteor import Meteor, java_version
+from revtaf.eval.meteor import Meteor, java_version, version
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import PROTOCOL
 from revtaf.eval.records import Samples, read_samples
-from revtaf.eval.texts import score_texts
+from revtaf.eval.texts import add_meteor, score_texts
 from revtaf.features.build import make_labeler, select
 from revtaf.files import digest
 from revtaf.knowledge.base import Labeler
@@ -84,8 +88,9 @@ class Scorer:
             self._found[key] = self._score(run)
         return self._found[key]
 
-    @property
+    @cached_property
     def java_name(self) -> str:
+        """Of METEOR's Java, as in a signature."""
         return "no-java" if self._meteor is None else java_version(self.java)
 
     def _score(self, run: Run) -> Scored:
@@ -97,15 +102,39 @@ class Scorer:
         else:
             texts = self._taken(run, samples, path)
         labeler = self._labeler(run.settings)
-        found = score_texts(references, texts, labeler, meteor=self._meteor)
-        if found.failed:
-            self.notes.append(f"{run.row.name}, seed {run.seed}: {found.failed}")
-        metrics, truth = found.metrics, found.truth
+        metrics, truth = self._scores(run, samples, references, texts, labeler)
         metrics["tail_minus_head"] = _apart("tail_minus_head", metrics["tail_f1"], metrics["head_f1"])
         if all(name in metrics for name in AVERAGED):
             metrics["average"] = mean_of("average", [metrics[name] for name in AVERAGED])
         distinct = len({" ".join(text.split()) for text in texts})
         return Scored(replace(samples, predictions=list(texts)), truth, metrics, distinct, labeler.name)
+
+    def _scores(
+        self, run: Run, samples: Samples, references: list[str], texts: list[str], labeler: Labeler
+    ) -> tuple[dict[str, Metric], np.ndarray]:
+        """The metrics of texts and the statuses of the references: those that the test kept where they are of these
+        texts, else scored here."""
+        made = kept.read(result_folder(run))
+        held = made and made.of_texts(
+            run.row.take,
+            ids=samples.ids,
+            references=references,
+            texts=texts,
+            protocol=PROTOCOL.name,
+            labeler=labeler.name,
+            meteor=version(self.java_name),
+        )
+        failed = ""
+        if held is None:
+            found = score_texts(references, texts, labeler, meteor=self._meteor)
+            metrics, truth, failed = found.metrics, found.truth, found.failed
+        else:
+            metrics, truth = held, made.statuses
+            if self._meteor is not None and "METEOR" not in metrics:
+                failed = add_meteor(metrics, references, texts, self._meteor)
+        if failed:
+            self.notes.append(f"{run.row.name}, seed {run.seed}: {failed}")
+        return metrics, truth
 
     def _taken(self, run: Run, samples: Samples, path: Path) -> list[str]:
         """The texts of a row that the model did not write, processed like references."""

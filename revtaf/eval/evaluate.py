@@ -17,10 +17,12 @@ from revtaf.eval import advanced, clinical, nlg, statistics
 from revtaf.eval import floors as floor_rows
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.diagnostics import by_length, diagnose, study_rows
+from revtaf.eval.evaluated import Evaluated
+from revtaf.eval.kept import Kept, made_from_texts
 from revtaf.eval.meteor import Meteor, java_version
+from revtaf.eval.meteor import version as meteor_name
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import PROTOCOL, Processed, Protocol
-from revtaf.eval.published import Row
 from revtaf.eval.records import Samples, join
 from revtaf.eval.texts import label_texts, score_texts
 from revtaf.knowledge.base import Labeler
@@ -36,28 +38,31 @@ AVERAGED = (
 HEADLINE = (*AVERAGED[:6], "CIDEr", *AVERAGED[6:], "micro_f1", "macro_f1")
 
 
-@dataclass
-class Evaluation:
-    """rows: name -> {"nlg", "clinical", "advanced", "average"}, the system first. intervals and comparisons: name ->
-    metric -> values of `revtaf.eval.statistics`, the latter of the system against that row. lengths:
-    `revtaf.eval.diagnostics`. per_sample: metric -> (N,) of the system, in the order of `ids`."""
+# The table of the paper, with CIDEr and two averages of CE F1 beside: heading -> (kind, key in the row)
+COLUMNS = {
+    "BLEU-1": ("nlg", "BLEU_1"),
+    "BLEU-2": ("nlg", "BLEU_2"),
+    "BLEU-3": ("nlg", "BLEU_3"),
+    "BLEU-4": ("nlg", "BLEU_4"),
+    "METEOR": ("nlg", "METEOR"),
+    "ROUGE-L": ("nlg", "ROUGE_L"),
+    "CIDEr": ("nlg", "CIDEr"),
+    "CE-P": ("clinical", "example_precision"),
+    "CE-R": ("clinical", "example_recall"),
+    "CE-F1": ("clinical", "example_f1"),
+    "micro-F1": ("clinical", "micro_f1"),
+    "macro-F1": ("clinical", "macro_f1"),
+}
 
-    name: str
-    rows: dict[str, dict[str, Any]]
-    signature: str
+
+@dataclass(kw_only=True)
+class Evaluation(Evaluated):
+    """Of written reports. rows: name -> {"nlg", "clinical", "advanced", "average"}. lengths:
+    `revtaf.eval.diagnostics`."""
+
     lengths: dict[str, Any]
-    ids: list[str]
-    per_sample: dict[str, np.ndarray]
-    intervals: dict[str, dict[str, statistics.Interval]] = field(default_factory=dict)
-    comparisons: dict[str, dict[str, statistics.Comparison]] = field(default_factory=dict)
     study_level: dict[str, Any] | None = None
     by_length: list[dict] = field(default_factory=list)  # ROUGE-L
-    published: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def model(self) -> dict[str, dict]:
-        return self.rows[self.name]
 
 
 @dataclass(frozen=True)
@@ -160,13 +165,26 @@ def evaluate(
     notes += [note] if (note := statistics.small_sample_note(len(samples))) else []
 
     codes, units = statistics.clusters(samples.ids, samples.studies, samples.subjects)
+    java_name = java_version(java) if any("METEOR" in metrics for metrics in found.values()) else "no-java"
+    by_labeler = given.references is None and given.predictions is None
+    made_from = made_from_texts(
+        samples.ids,
+        references,
+        texts,
+        protocol.name,
+        labeler.name if by_labeler else "statuses from elsewhere",
+        meteor_name(java_name),
+        cider_idf,
+    )
     result = Evaluation(
         name=name,
         rows=rows,
+        columns=COLUMNS,
+        kept=Kept({row: found[row] for row in texts}, made_from=made_from, statuses=truth),
         signature=protocol.signature(
             len(samples),
             by,
-            java_version(java) if any("METEOR" in metrics for metrics in found.values()) else "no-java",
+            java_name,
             clusters=units.split(" (")[0].replace(" ", "") if resamples else None,
         )
         + ("|cider:train-idf" if cider_idf == "train" else ""),
@@ -177,7 +195,7 @@ def evaluate(
     )
     result.by_length = by_length(references, result.per_sample["ROUGE_L"])
     if resamples:
-        _resample(result, found, codes, resamples, seed)
+        result.resample(found, HEADLINE, codes, resamples, seed)
         notes.append(f"Intervals: 95 %, BCa bootstrap over {units}; tests by approximate randomisation, Holm's p.")
     if samples.studies is not None and len(set(_studies(samples))) < len(samples):
         kept = study_rows(samples.studies, samples.subjects)
@@ -227,17 +245,6 @@ def _constant_statuses(truth: np.ndarray) -> dict[str, np.ndarray]:
     others = [name for name in answers if name != always]
     best = max(others, key=lambda name: clinical.compute(truth, answers[name])["example_f1"])
     return {name: answers[name] for name in (always, best)}
-
-
-def _resample(result: Evaluation, found: Mapping, codes: np.ndarray, resamples: int, seed: int) -> None:
-    own = found[result.name]
-    for row, metrics in found.items():
-        kept = metrics if row == result.name else {key: metrics[key] for key in HEADLINE if key in metrics}
-        result.intervals[row] = statistics.intervals(kept, codes, resamples, seed)
-        if row != result.name:
-            shared = [key for key in HEADLINE if key in own and key in metrics]
-            pair = ({key: own[key] for key in shared}, {key: metrics[key] for key in shared})
-            result.comparisons[row] = statistics.compare(*pair, codes, resamples, seed, resamples)
 
 
 def _studies(samples: Samples) -> list[str] | None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from revtaf.eval.evaluate import Evaluation
+from revtaf.eval import kept
+from revtaf.eval.evaluate import COLUMNS, Evaluation
 from revtaf.files import atomic_write, write_json
 from revtaf.pages.cards import Card
 from revtaf.pages.curves import curve_panels
@@ -24,21 +25,6 @@ from revtaf.pages.page import render
 from revtaf.pages.parts import number, without_zero
 from revtaf.pages.section import Section
 
-# heading -> (kind, key in the row)
-COLUMNS = {
-    "BLEU-1": ("nlg", "BLEU_1"),
-    "BLEU-2": ("nlg", "BLEU_2"),
-    "BLEU-3": ("nlg", "BLEU_3"),
-    "BLEU-4": ("nlg", "BLEU_4"),
-    "METEOR": ("nlg", "METEOR"),
-    "ROUGE-L": ("nlg", "ROUGE_L"),
-    "CIDEr": ("nlg", "CIDEr"),
-    "CE-P": ("clinical", "example_precision"),
-    "CE-R": ("clinical", "example_recall"),
-    "CE-F1": ("clinical", "example_f1"),
-    "micro-F1": ("clinical", "micro_f1"),
-    "macro-F1": ("clinical", "macro_f1"),
-}
 # The paper's Table 1: these, and their mean.
 _PAPER = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CE-P", "CE-R", "CE-F1")
 _PUBLISHED = {"CE-P": "precision", "CE-R": "recall", "CE-F1": "f1"}
@@ -94,8 +80,8 @@ def write_report(
     curves: Sequence[dict] = (),
     sections: Sequence[Section] = (),
 ) -> None:
-    """Write report.json, report.html, table.md, table.tex and per_sample.csv into `folder`; where anything fails, the
-    first two do not appear.
+    """Write report.json, report.html, table.md, table.tex, per_sample.csv and the statistics (`revtaf.eval.kept`) into
+    `folder`; where anything fails, the first two do not appear.
 
     run: what identifies the run; the page shows every entry. Known to the headline: "name" or "config",
     "dataset", "split", "checkpoint_epoch". curves: records {"epoch", "losses": {name: value}, "validation": {name:
@@ -123,6 +109,7 @@ def write_report(
     for name, text in texts.items():
         with atomic_write(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
+    content[kept.ENTRY] = kept.write(folder, evaluation.kept)
     with atomic_write(folder / "report.html") as partial:
         partial.write_text(page, encoding="utf-8")
         write_json(folder / "report.json", plain_json(content))

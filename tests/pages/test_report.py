@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from revtaf.eval import floors, published
+from revtaf.eval import floors, kept, published
 from revtaf.eval.statistics import Interval
 from revtaf.labels import CHEXPERT_CATEGORIES, STATUSES
 from revtaf.pages import report
@@ -319,8 +319,9 @@ def test_a_failure_leaves_no_file(tmp_path, evaluation, monkeypatch):
     monkeypatch.setattr(report, "write_json", full)
     with pytest.raises(OSError, match="disk full"):
         report.write_report(tmp_path, evaluation, RUN, [card("fine")], [])
-    # The tables are complete in themselves; of the page and its numbers there is neither, nor a part of one.
-    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.tex", "per_sample.csv"}
+    # These are complete in themselves; of the page and its numbers there is neither, nor a part of one.
+    left = {"table.md", "table.tex", "per_sample.csv", kept.FILE}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_system_draws_its_own_sections_below_the_samples(tmp_path, evaluation):
