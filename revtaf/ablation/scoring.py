@@ -66,6 +66,7 @@ class Scorer:
 
     def __init__(self, java: str | None = None):
         self.java = java
+        self.read, self.anew = 0, 0  # rows whose metrics the test kept; rows that are scored here
         self.notes: list[str] = [reason] if (reason := nlg.meteor_status(java)) else []
         self._meteor = None if self.notes else Meteor(java)
         self._found: dict[tuple, Scored] = {}
@@ -125,6 +126,7 @@ class Scorer:
             meteor=version(self.java_name),
         )
         failed = ""
+        self.read, self.anew = self.read + (held is not None), self.anew + (held is None)
         if held is None:
             found = score_texts(references, texts, labeler, meteor=self._meteor)
             metrics, truth, failed = found.metrics, found.truth, found.failed

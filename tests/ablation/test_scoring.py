@@ -79,6 +79,7 @@ def test_a_grid_over_tested_runs_asks_neither_meteor_nor_the_labeler(tested, cou
     with Scorer("java17") as scorer:
         collect(grid, runs, scorer)
     assert (counted.meteor, counted.labels) == (0, 0)
+    assert (scorer.read, scorer.anew) == (len(runs), 0)
     forget(runs)
     with Scorer("java17") as scorer:
         collect(grid, runs, scorer)
