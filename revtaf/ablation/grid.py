@@ -101,8 +101,8 @@ class Grid:
         if self.only and data not in self.only:
             raise UserError(f"{self.path} is for data={' or '.join(self.only)} only")
         tested = _settings_of(self.data_file(data))
-        memory = tested().memory  # a set that names another as its memory tests that one's model
-        source = data if memory is None else memory.name
+        other = tested().trained_on  # a set that names another tests that one's model
+        source = data if other is None else other.name
         trained = _settings_of(self.data_file(source))
         unchanged = trained()
         runs: list[Run] = []
