@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from revtaf.ablation.grid import Run
-from revtaf.ablation.runs import result_folder
+from revtaf.ablation.runs import ranks, result_folder
 from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.runtime import read_jsonl
@@ -33,13 +33,20 @@ from revtaf.knowledge.base import Labeler
 
 @dataclass
 class Scored:
-    """A row with one seed. metrics: of text and clinical, and `average`, the paper's "Avg" where all nine are there."""
+    """A row with one seed. metrics: of text and clinical, and `average`, the paper's "Avg" where all nine are there; of
+    a system that ranks, its own. Such a system writes nothing: its samples have no texts, and there are no statuses."""
 
     samples: Samples
-    statuses: np.ndarray  # (N, 14 or 18) of the references
+    statuses: np.ndarray | None  # (N, 14 or 18) of the references
     metrics: dict[str, Metric]
-    distinct: int  # different texts among the N
+    distinct: int | None  # different texts among the N
     labeler: str
+    signature: str = ""  # of rankings; that of texts is the protocol's
+
+    @property
+    def written(self) -> bool:
+        """Whether there are reports."""
+        return self.statuses is not None
 
 
 def mean_of(name: str, metrics: Sequence[Metric]) -> Metric:
@@ -95,6 +102,8 @@ class Scorer:
         return "no-java" if self._meteor is None else java_version(self.java)
 
     def _score(self, run: Run) -> Scored:
+        if ranks(result_folder(run)):
+            return self._ranked(run)
         path = result_folder(run) / "predictions.jsonl"
         samples = read_samples(path)
         references = [PROTOCOL.reference(r) for r in samples.references]
@@ -109,6 +118,20 @@ class Scorer:
             metrics["average"] = mean_of("average", [metrics[name] for name in AVERAGED])
         distinct = len({" ".join(text.split()) for text in texts})
         return Scored(replace(samples, predictions=list(texts)), truth, metrics, distinct, labeler.name)
+
+    def _ranked(self, run: Run) -> Scored:
+        """A row of rankings, which only its test can score."""
+        folder = result_folder(run)
+        made = kept.read(folder)
+        if made is None:
+            raise UserError(f"{folder / kept.FILE} is missing or damaged; delete {folder / kept.REPORT} and test again")
+        row = next(iter(made.rows)) if run.row.take is None else run.row.take
+        if row not in made.rows:
+            raise UserError(f"{folder}: there is no row '{row}'; its test has {', '.join(made.rows)}")
+        about = made.about
+        samples = Samples(about["ids"], [], [], about["subjects"], about["studies"], str(folder))
+        self.read += 1
+        return Scored(samples, None, made.rows[row], None, "", about["signature"])
 
     def _scores(
         self, run: Run, samples: Samples, references: list[str], texts: list[str], labeler: Labeler

@@ -64,6 +64,10 @@ class Evaluation(Evaluated):
     study_level: dict[str, Any] | None = None
     by_length: list[dict] = field(default_factory=list)  # ROUGE-L
 
+    def details(self) -> dict[str, Any]:
+        """What report.json says of written reports alone."""
+        return {"study_level": self.study_level, "lengths": self.lengths, "by_length": self.by_length}
+
 
 @dataclass(frozen=True)
 class Statuses:

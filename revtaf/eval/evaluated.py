@@ -21,8 +21,8 @@ from revtaf.eval.published import Row
 class Evaluated:
     """rows: name -> kind of metric -> metric -> value, the system first. columns: heading -> (kind, metric) of the
     table. intervals and comparisons: name -> metric -> values of `revtaf.eval.statistics`, the latter of the system
-    against that row. per_sample: metric -> (N,) of the system, in the order of `ids`. kept: the statistics of the rows,
-    for the file beside report.json."""
+    against that row. lower: metrics of which less is better. per_sample: metric -> (N,) of the system, in the order of
+    `ids`. kept: the statistics of the rows, for the file beside report.json."""
 
     name: str
     rows: dict[str, dict[str, Any]]
@@ -33,6 +33,7 @@ class Evaluated:
     kept: Kept
     intervals: dict[str, dict[str, statistics.Interval]] = field(default_factory=dict)
     comparisons: dict[str, dict[str, statistics.Comparison]] = field(default_factory=dict)
+    lower: frozenset[str] = frozenset()
     published: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -40,6 +41,15 @@ class Evaluated:
     def model(self) -> dict[str, dict]:
         """The system's own row."""
         return self.rows[self.name]
+
+    @property
+    def has_average(self) -> bool:
+        """Whether rows have the mean of a table's columns."""
+        return "average" in self.model
+
+    def details(self) -> dict[str, Any]:
+        """What report.json says beside the rows, by kind of evaluation."""
+        return {}
 
     def resample(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from revtaf.eval import kept
-from revtaf.eval.evaluate import COLUMNS, Evaluation
+from revtaf.eval.evaluated import Evaluated
 from revtaf.files import atomic_write, write_json
 from revtaf.pages.cards import Card
 from revtaf.pages.curves import curve_panels
@@ -30,7 +30,7 @@ _PAPER = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CE-P", "
 _PUBLISHED = {"CE-P": "precision", "CE-R": "recall", "CE-F1": "f1"}
 
 
-def table_text(evaluation: Evaluation) -> str:
+def table_text(evaluation: Evaluated) -> str:
     """Aligned plain text: one line per row, the system's intervals below its own, the signature and the notes."""
     header, model, *rows = _cells(evaluation)
     interval = _interval_cells(evaluation)
@@ -44,7 +44,7 @@ def table_text(evaluation: Evaluation) -> str:
     return "\n".join([*lines, evaluation.signature, *(f"note: {note}" for note in evaluation.notes)])
 
 
-def table_markdown(evaluation: Evaluation) -> str:
+def table_markdown(evaluation: Evaluated) -> str:
     """The same table for a README, without the notes."""
     header, *rows = _cells(evaluation)
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
@@ -54,27 +54,30 @@ def table_markdown(evaluation: Evaluation) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n`{evaluation.signature}`\n"
 
 
-def table_latex(evaluation: Evaluation) -> str:
-    """The paper's Table 1 as a tabular (booktabs): nine columns, and Avg, which needs all nine."""
+def table_latex(evaluation: Evaluated) -> str:
+    """The paper's Table 1 as a tabular (booktabs): nine columns, and Avg, which needs all nine. Of rankings all."""
+    average = evaluation.has_average
+    shown = _PAPER if average else tuple(evaluation.columns)
+    headings = [c.replace("-", "~") if c[:2] == "CE" else tex(c) for c in shown]
     lines = [
         "% " + evaluation.signature,
-        r"\begin{tabular}{l" + "c" * (len(_PAPER) + 1) + "}",
+        r"\begin{tabular}{l" + "c" * (len(shown) + average) + "}",
         r"\toprule",
-        " & ".join(["", *(c.replace("-", "~") if c[:2] == "CE" else c for c in _PAPER), "Avg"]) + r" \\",
+        " & ".join(["", *headings, *["Avg"] * average]) + r" \\",
         r"\midrule",
     ]
     for row in evaluation.published:
-        values = [*(row.figures.get(_published_key(c)) for c in _PAPER), row.figures.get("avg")]
+        values = [*(row.figures.get(_published_key(c)) for c in shown), *[row.figures.get("avg")] * average]
         lines.append(" & ".join([tex(f"{row.system} (paper)"), *map(_tex_number, values)]) + r" \\")
     for name, row in evaluation.rows.items():
-        values = [*(_value(row, c) for c in _PAPER), row["average"]]
+        values = [*(_value(evaluation, row, c) for c in shown), *[row.get("average")] * average]
         lines.append(" & ".join([tex(name), *map(_tex_number, values)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def write_report(
     folder: Path,
-    evaluation: Evaluation,
+    evaluation: Evaluated,
     run: dict,
     cards: Sequence[Card] = (),
     curves: Sequence[dict] = (),
@@ -89,16 +92,14 @@ def write_report(
     draws itself, below the cards.
     """
     folder = Path(folder)
-    page = render(evaluation, run, cards, curves, COLUMNS, sections)
+    page = render(evaluation, run, cards, curves, evaluation.columns, sections)
     content = {
         "run": run,
         "signature": evaluation.signature,
         "metrics": evaluation.rows,
         "intervals": {name: {k: vars(v) for k, v in row.items()} for name, row in evaluation.intervals.items()},
         "comparisons": {name: {k: vars(v) for k, v in row.items()} for name, row in evaluation.comparisons.items()},
-        "study_level": evaluation.study_level,
-        "lengths": evaluation.lengths,
-        "by_length": evaluation.by_length,
+        **evaluation.details(),
         "published": [vars(row) for row in evaluation.published],
         "notes": evaluation.notes,
         "curves": curve_panels(curves),
@@ -115,39 +116,41 @@ def write_report(
         write_json(folder / "report.json", plain_json(content))
 
 
-def _cells(evaluation: Evaluation) -> list[list[str]]:
-    rows = [["", *COLUMNS, "Avg"]]
+def _cells(evaluation: Evaluated) -> list[list[str]]:
+    columns, average = evaluation.columns, evaluation.has_average
+    rows = [["", *columns, *["Avg"] * average]]
     for name, row in evaluation.rows.items():
-        rows.append([name, *(number(_value(row, column)) for column in COLUMNS), number(row["average"])])
+        values = [*(_value(evaluation, row, column) for column in columns), *[row.get("average")] * average]
+        rows.append([name, *map(number, values)])
     for row in evaluation.published:
-        values = (row.figures.get(_published_key(column)) for column in COLUMNS)
-        rows.append([f"{row.system} (paper)", *map(number, values), number(row.figures.get("avg"))])
+        values = [*(row.figures.get(_published_key(column)) for column in columns), *[row.figures.get("avg")] * average]
+        rows.append([f"{row.system} (paper)", *map(number, values)])
     return rows
 
 
-def _interval_cells(evaluation: Evaluation) -> list[str] | None:
+def _interval_cells(evaluation: Evaluated) -> list[str] | None:
     """The 95 % intervals of the system: "±" would hide that they are not symmetric."""
     found = evaluation.intervals.get(evaluation.name)
     if not found:
         return None
     cells = ["  95 % interval"]
-    for _, key in COLUMNS.values():
+    for _, key in evaluation.columns.values():
         interval = found.get(key)
         bounds = "" if interval is None else "-".join(without_zero(x) for x in (interval.low, interval.high))
         cells.append(bounds)
-    return [*cells, ""]
+    return [*cells, *[""] * evaluation.has_average]
 
 
-def _advanced_lines(evaluation: Evaluation, width: int) -> list[list[str]]:
+def _advanced_lines(evaluation: Evaluated, width: int) -> list[list[str]]:
     """The advanced metrics of the system, where any was computed, as lines of their own."""
     return [
         [f"{evaluation.name}, {name}", number(value), *[""] * (width - 2)]
-        for name, value in evaluation.model["advanced"].items()
+        for name, value in evaluation.model.get("advanced", {}).items()
     ]
 
 
-def _value(row: dict, column: str) -> float | None:
-    kind, key = COLUMNS[column]
+def _value(evaluation: Evaluated, row: dict, column: str) -> float | None:
+    kind, key = evaluation.columns[column]
     return row[kind].get(key)
 
 
@@ -155,7 +158,7 @@ def _published_key(column: str) -> str:
     return _PUBLISHED.get(column, column.replace("-", "_"))
 
 
-def _per_sample(evaluation: Evaluation) -> str:
+def _per_sample(evaluation: Evaluated) -> str:
     """One line a sample, without any report text: a data agreement covers that."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

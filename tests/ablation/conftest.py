@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,6 +15,7 @@ from revtaf.config_file import save_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.eval import floors
 from revtaf.eval.evaluate import evaluate
+from revtaf.eval.rankings import Rankings, evaluate_rankings, median_ranks, rank_metrics
 from revtaf.eval.records import read_samples
 from revtaf.files import read_json, write_json
 from revtaf.knowledge.rules import RuleLabeler
@@ -74,6 +76,7 @@ def pretend(phantom: Path):
         write_json(folder / "report.json", {"run": report, "metrics": {"REVTAF": {"advanced": {}}}, "notes": []})
         checkpoints = Path(run.settings.run) / "checkpoints"
         write_json(checkpoints / "best" / "meta.json", {"epoch": 2})
+        write_json(checkpoints / "best" / "model.json", {})
         write_json(checkpoints / "last" / "progress.json", {"finished": True})
 
     return pretend
@@ -98,6 +101,25 @@ def write_tested(phantom: Path, pretend):
             resamples=0,
             seed=run.seed,
         )
+        write_report(folder, evaluation, read_json(folder / "report.json")["run"])
+
+    return write
+
+
+@pytest.fixture
+def write_ranked(phantom: Path, pretend):
+    """What the test of a system leaves that ranks and writes nothing. worst: the largest rank of a right answer."""
+    studies = load_annotations(phantom / "annotation.json")["test"]
+
+    def write(run: Run, worst: int) -> None:
+        pretend(run)
+        folder, n = result_folder(run), len(studies)
+        (folder / "predictions.jsonl").unlink()
+        ranks = {"a retriever": 1 + np.arange(n) % worst, "random order": 1 + np.arange(n)}
+        medians = median_ranks(ranks)
+        rows = {row: rank_metrics(values, (1, 3)) | {"median_rank": medians[row]} for row, values in ranks.items()}
+        ids, subjects = [s.id for s in studies], [s.subject_id for s in studies]
+        evaluation = evaluate_rankings(Rankings(ids, rows, f"image-to-report,{n}", subjects), resamples=0)
         write_report(folder, evaluation, read_json(folder / "report.json")["run"])
 
     return write
