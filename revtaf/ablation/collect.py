@@ -10,10 +10,11 @@ Holm, over the metrics of the pair) and every seed has its sign; with one seed n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -21,6 +22,7 @@ from scipy import stats
 from revtaf.ablation.grid import Grid, GridRow, Run
 from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer, mean_of
+from revtaf.ablation.tables import MAIN
 from revtaf.config import RunSettings
 from revtaf.errors import UserError
 from revtaf.eval import nlg, published, statistics
@@ -35,6 +37,7 @@ TESTED = (
     *("head_f1", "tail_f1", "tail_minus_head", "average"),
 )
 SCORES = tuple(dict.fromkeys((*nlg.METRICS, "example_precision", "example_recall", *TESTED)))
+OF_REPORTS = ("classes", "counts", "advanced", "examples")  # views that need a row with reports
 CLASSES = tuple(f"f1/{category}" for category in CHEXPERT_CATEGORIES)
 # The paper's names of what we measure.
 PRINTED = {"example_precision": "precision", "example_recall": "recall", "example_f1": "f1", "average": "avg"}
@@ -115,24 +118,39 @@ class Summary:
     of_the_paper: str | None  # the set whose printed figures are of these very samples
     sources: dict[str, str]
     notes: list[str]
+    metrics: tuple[str, ...] = ()  # what the tables show; none: the paper's columns
+    lower: tuple[str, ...] = ()  # those of `metrics` of which less is better
+
+
+class _Names(NamedTuple):
+    """Metrics: with means and intervals in the summary; tested; columns of the tables, none for the paper's."""
+
+    kept: tuple[str, ...]
+    tested: tuple[str, ...]
+    columns: tuple[str, ...]
 
 
 def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
     """Score the runs of a grid, which are all there. Raises UserError where they are not on the same samples."""
     scored = {(run.row.name, run.seed): scorer.score(run) for run in runs}
-    first = next(iter(scored.values()))
+    written = [found for found in scored.values() if found.written]
+    first = next(iter(written or scored.values()))
     for (row, seed), found in scored.items():
-        if (found.samples.ids, found.samples.references) != (first.samples.ids, first.samples.references):
+        other_texts = found.written and found.samples.references != first.samples.references
+        if found.samples.ids != first.samples.ids or other_texts:
             raise UserError(f"{grid.name}: row '{row}', seed {seed}, was tested on other samples than the first row")
+    if not written and (view := next((v for v in grid.views if v in OF_REPORTS), None)):
+        raise UserError(f"{grid.path}: views: '{view}' is about written reports, and no row writes any")
     codes, units = statistics.clusters(first.samples.ids, first.samples.studies, first.samples.subjects)
-    kept = (*SCORES, *CLASSES)
+    names = _names(grid, scored.values())
+    kept = tuple(dict.fromkeys((*names.kept, *CLASSES)))
     rows = {
         row.name: make_row(row.label, {s: f.metrics for (name, s), f in scored.items() if name == row.name}, kept)
         for row in grid.rows
         if any(name == row.name for name, _ in scored)
     }
     for name, result in rows.items():
-        result.interval = statistics.intervals(_only(result.metrics, SCORES), codes, RESAMPLES)
+        result.interval = statistics.intervals(_only(result.metrics, names.kept), codes, RESAMPLES)
         own = {seed: found for (row, seed), found in scored.items() if row == name}
         result.extra = _extra(grid.row(name), [run for run in runs if run.row.name == name], own)
     settings = runs[0].tested
@@ -143,16 +161,49 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         trained_on=settings.training_data.name,
         samples=len(first.samples),
         units=units,
-        signature=PROTOCOL.signature(
-            len(first.samples), first.labeler, scorer.java_name, clusters=units.split(" (")[0].replace(" ", "")
-        ),
+        signature=_signature(scored, first, units, scorer),
         rows=rows,
-        pairs=compare_rows(grid, rows, codes, TESTED),
-        support={c: int((first.statuses[:, i] == POSITIVE).sum()) for i, c in enumerate(CHEXPERT_CATEGORIES)},
+        pairs=compare_rows(grid, rows, codes, names.tested),
+        support={c: int((first.statuses[:, i] == POSITIVE).sum()) for i, c in enumerate(CHEXPERT_CATEGORIES)}
+        if written
+        else {},
         of_the_paper=_printed_on(settings),
         sources=_sources(runs),
         notes=_notes(grid, settings, runs, first, scorer),
+        metrics=names.columns,
+        lower=tuple(name for name in names.columns if any(_is_lower(row, name) for row in rows.values())),
     )
+
+
+def _names(grid: Grid, scored: Collection[Scored]) -> _Names:
+    """What the grid names; else the report metrics where a row writes reports, and all that a row of rankings has.
+    Raises UserError for a name that no row has."""
+    known = list(dict.fromkeys(name for found in scored for name in found.metrics))
+    for name in grid.metrics:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"they have {', '.join(known)}"
+            raise UserError(f"{grid.path}: metrics: no row has '{name}'; {hint}")
+    if grid.metrics:
+        return _Names(grid.metrics, grid.metrics, grid.metrics)
+    ranked = tuple(dict.fromkeys(name for found in scored if not found.written for name in found.metrics))
+    if not any(found.written for found in scored):
+        return _Names(ranked, ranked, ranked)
+    ranked = tuple(name for name in ranked if name not in SCORES)
+    return _Names((*SCORES, *ranked), (*TESTED, *ranked), (*MAIN, *ranked) if ranked else ())
+
+
+def _is_lower(row: RowResult, name: str) -> bool:
+    return name in row.metrics and not row.metrics[name].higher_is_better
+
+
+def _signature(scored: Mapping[tuple[str, int], Scored], first: Scored, units: str, scorer: Scorer) -> str:
+    """Of the texts, and of each kind of ranking."""
+    found = [s.signature for s in scored.values() if not s.written]
+    if first.written:
+        clusters = units.split(" (")[0].replace(" ", "")
+        found.insert(0, PROTOCOL.signature(len(first.samples), first.labeler, scorer.java_name, clusters=clusters))
+    return " + ".join(dict.fromkeys(found))
 
 
 def make_row(label: str, parts: Mapping[int, Mapping[str, Metric]], names: Sequence[str]) -> RowResult:
@@ -220,7 +271,7 @@ def _extra(row: GridRow, runs: Sequence[Run], scored: Mapping[int, Scored]) -> d
     return {
         "settings": {**row.train, **row.test, **({"takes": row.take} if row.take else {})},
         "run": sorted({str(run.settings.run).rsplit("/", 1)[0] for run in runs})[0],
-        "distinct reports": {str(seed): found.distinct for seed, found in scored.items()},
+        "distinct reports": {str(s): found.distinct for s, found in scored.items() if found.distinct is not None},
         "checkpoint epochs": {
             str(run.seed): read_json(result_folder(run) / "report.json")["run"].get("checkpoint_epoch") for run in runs
         },
@@ -242,7 +293,8 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
     found: dict[str, list[str]] = {name: [] for name in names}
     for path in dict.fromkeys(result_folder(run) / "report.json" for run in runs):
         report = read_json(path)["run"]
-        report |= {"torch": report["packages"]["torch"], "date": date.fromtimestamp(path.stat().st_mtime).isoformat()}
+        report["date"] = date.fromtimestamp(path.stat().st_mtime).isoformat()
+        report |= {"torch": report["packages"]["torch"]} if "packages" in report else {}
         for name in names:
             if name in report and str(report[name]) not in found[name]:
                 found[name].append(str(report[name]))
@@ -251,7 +303,7 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
 
 def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored, scorer: Scorer) -> list[str]:
     notes = list(dict.fromkeys(scorer.notes))
-    if note := labeler_note(first.labeler):
+    if first.written and (note := labeler_note(first.labeler)):
         notes.append(note)
     if settings.tests_on_validation:
         notes.append(SELECTED_HERE)
@@ -263,9 +315,13 @@ def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored
     notes += [f"The paper's figures: {protocol}." for protocol in sorted(protocols)]
     shown = [("encoder", "backbone"), ("encoder", "image_size"), ("train", "epochs"), ("train", "batch_size")]
     shown.append(("generation", "beams"))
-    sizes = [{str(getattr(getattr(run.tested, part), key)) for run in runs} for part, key in shown]
-    pairs = zip(shown, sizes, strict=True)
-    notes.append("Size: " + ", ".join(f"{p}.{k} {' or '.join(sorted(v, key=_natural))}" for (p, k), v in pairs) + ".")
+    sizes = []
+    for part, key in shown:  # what a system has of these
+        values = {
+            str(getattr(section, key)) for run in runs if hasattr(section := getattr(run.tested, part, None), key)
+        }
+        sizes += [f"{part}.{key} {' or '.join(sorted(values, key=_natural))}"] if values else []
+    notes += [f"Size: {', '.join(sizes)}."] if sizes else []
     return notes
 
 

@@ -122,6 +122,7 @@ def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: Request) -> lis
             if "examples" in grid.views:
                 page = request.runs / request.data / f"{grid.name}.html"
                 log.info("examples: %s", write_examples(grid, runs, scorer, page))
+        log.info("scores: %d as their test kept them, %d computed here", scorer.read, scorer.anew)
     return folders
 
 

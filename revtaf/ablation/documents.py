@@ -106,7 +106,8 @@ def compact(tables: Path, grid: str) -> str:
     lines = [["", *(HEADINGS[key] for key in _COMPACT), "different texts"], ["---", *["---:"] * (len(_COMPACT) + 1)]]
     for row in content["rows"].values():
         distinct = list(row["distinct reports"].values())
-        lines.append([row["label"], *(cell(row, key) for key in _COMPACT), f"{sum(distinct) / len(distinct):.0f}"])
+        texts = f"{sum(distinct) / len(distinct):.0f}" if distinct else "n/a"
+        lines.append([row["label"], *(cell(row, key) for key in _COMPACT), texts])
     return rows_markdown(lines) + _where(content, grid)
 
 

@@ -47,6 +47,7 @@ class Example(NamedTuple):
 def write_examples(grid: Grid, runs: Sequence[Run], scorer: Scorer, path: Path) -> Path:
     """The page of a grid whose rows are tested on the same samples, with the first seed of each row."""
     scored = {run.row.label: scorer.score(run) for run in _first_runs(runs)}
+    scored = {label: found for label, found in scored.items() if found.written}
     some, data = next(iter(scored.values())), runs[0].tested.data
     studies = _studies(runs[0].tested)
     examples = []

@@ -22,9 +22,10 @@ def curve(content: Mapping[str, Any], path: Path) -> None:
     rows = sorted(content["rows"].values(), key=lambda row: row["x"])
     x = np.arange(len(rows))
     figure, axes = plt.subplots(figsize=(6.4, 4))
-    for colour, (metric, label) in zip(COLOURS[1:], SHOWN.items(), strict=False):
-        values = np.array([row["mean"][metric] for row in rows])
-        bounds = np.array([row["interval"][metric] for row in rows], dtype=float).T
+    shown = {name: name.replace("_", " ") for name in content.get("metrics", ())} or SHOWN
+    for colour, (metric, label) in zip(COLOURS[1:], shown.items(), strict=False):
+        values = np.array([row["mean"].get(metric) for row in rows], dtype=float)
+        bounds = np.array([row["interval"].get(metric, (None, None)) for row in rows], dtype=float).T
         axes.errorbar(
             x, values, yerr=np.abs(bounds - values), marker="o", ms=4, capsize=3, lw=1.3, color=colour, label=label
         )

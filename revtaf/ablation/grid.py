@@ -5,6 +5,7 @@
     seeds: [0, 1, 2]
     reference: baseline                        # the row that the others are tested against
     views: [scores, classes]                   # what is made of the runs
+    metrics: [mrr, recall_at_1]                # what the tables show and test, where it is not the paper's columns
     compare: [[full, lre]]                     # further pairs to be tested
     rows:
       baseline: {label: baseline, set: {lre.enabled: false, fvtaf.enabled: false}, paper: its row in that table}
@@ -39,7 +40,7 @@ NEEDED = ("knowledge.clip", "knowledge.chexbert", "knowledge.medklip", "knowledg
 BASE = "base"  # the folder of the run that changes nothing
 LONGEST_NAME = 150  # characters of a folder's name; a longer one ends in a digest
 
-_KEYS = ("title", "paper", "seeds", "reference", "views", "compare", "axis", "only", "rows")
+_KEYS = ("title", "paper", "seeds", "reference", "views", "metrics", "compare", "axis", "only", "rows")
 _ROW_KEYS = ("label", "set", "test", "take", "paper", "seeds", "needs", "x")
 
 
@@ -82,6 +83,7 @@ class Grid:
     axis: str | None
     only: tuple[str, ...]
     path: Path
+    metrics: tuple[str, ...] = ()  # of the tables; none: those that the rows have
 
     def row(self, name: str) -> GridRow:
         return next(row for row in self.rows if row.name == name)
@@ -100,8 +102,8 @@ class Grid:
         if self.only and data not in self.only:
             raise UserError(f"{self.path} is for data={' or '.join(self.only)} only")
         tested = _settings_of(self.data_file(data))
-        memory = tested().memory  # a set that names another as its memory tests that one's model
-        source = data if memory is None else memory.name
+        other = tested().trained_on  # a set that names another tests that one's model
+        source = data if other is None else other.name
         trained = _settings_of(self.data_file(source))
         unchanged = trained()
         runs: list[Run] = []
@@ -169,6 +171,7 @@ def load_grid(path: str | Path) -> Grid:
         axis=axis,
         only=tuple(only),
         path=path,
+        metrics=_metrics(f"{path}: metrics", content.get("metrics")),
     )
 
 
@@ -264,6 +267,15 @@ def _names(where: str, given: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     for name in given:
         if name not in known:
             raise UserError(f"{where}: unknown '{name}'; {nearest(str(name), known)}")
+    return tuple(given)
+
+
+def _metrics(where: str, given: Any) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    texts = isinstance(given, list) and all(isinstance(name, str) and name for name in given)
+    if not texts or not given or len(set(given)) < len(given):
+        raise UserError(f"{where}: expected different names such as [mrr, recall_at_1], got {given!r}")
     return tuple(given)
 
 

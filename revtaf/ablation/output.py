@@ -61,6 +61,8 @@ def content_of(summary: Summary, runs: Sequence[Run]) -> dict[str, Any]:
         **views.plain(summary.rows, summary.pairs),
     }
     content["of the paper"] = summary.of_the_paper
+    if summary.metrics:
+        content |= {"metrics": list(summary.metrics), "lower is better": list(summary.lower)}
     for name, row in content["rows"].items():
         row["paper"] = paper_figures(grid, grid.row(name))
         row["x"] = grid.row(name).x

@@ -23,6 +23,7 @@ from revtaf.config_file import differences, load_settings
 from revtaf.engine.checkpoint import find_last, read_progress
 from revtaf.engine.folder import is_model
 from revtaf.errors import UserError
+from revtaf.eval import kept
 from revtaf.files import read_json
 from revtaf.locks import alone
 from revtaf.process import INTERRUPTED, USER_ERROR, configure
@@ -68,10 +69,18 @@ def result_folder(run: Run, plain: bool = False) -> Path:
     return (run.plain if plain else run.tested).output
 
 
+def ranks(folder: Path) -> bool:
+    """Whether these results are rankings: a report without predictions."""
+    path = folder / kept.REPORT
+    return path.is_file() and read_json(path).get("kind") == kept.RANKINGS
+
+
 def is_tested(run: Run) -> bool:
     """Whether the results are there: of the finished training, by the row's settings of today, of the data of today."""
     folder, checkpoints = result_folder(run), Path(run.settings.run) / "checkpoints"
-    needed = [folder / name for name in ("report.json", "predictions.jsonl", "config.yaml")]
+    # Texts are scored again where the statistics are gone; rankings are not.
+    own = kept.FILE if ranks(folder) else "predictions.jsonl"
+    needed = [folder / name for name in (kept.REPORT, "config.yaml", own)]
     last, best = find_last(checkpoints), checkpoints / "best" / "meta.json"
     if last is None or not all(path.is_file() for path in (*needed, best, run.tested.data.annotation)):
         return False
@@ -82,7 +91,9 @@ def is_tested(run: Run) -> bool:
         return False
     if run.tested.data.annotation.stat().st_mtime > needed[0].stat().st_mtime:
         return False  # drawn or prepared anew since
-    then, now = (s.model_dump(mode="json") for s in (load_settings(needed[2]), run.tested))
+    if own == kept.FILE and kept.read(folder) is None:
+        return False
+    then, now = (s.model_dump(mode="json") for s in (load_settings(folder / "config.yaml"), run.tested))
     # Results with more than is asked for are fine; a model of the advanced metrics that they lack is not.
     for name in ADVANCED_MODELS:
         if now["eval"][name] is not None and now["eval"][name] != then["eval"][name]:

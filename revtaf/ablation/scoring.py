@@ -1,26 +1,31 @@
-"""The texts of a run, scored once and kept: every grid that shows a row takes its metrics from here."""
+"""The texts of a run, scored once and kept: every grid that shows a row takes its metrics from here.
+
+What `test` scored is read from beside its report (`revtaf.eval.kept`): neither METEOR nor the labeler runs again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from revtaf.ablation.grid import Run
-from revtaf.ablation.runs import result_folder
+from revtaf.ablation.runs import ranks, result_folder
 from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
-from revtaf.eval import clinical, floors, nlg
-from revtaf.eval.evaluate import AVERAGED, label_texts
-from revtaf.eval.meteor import Meteor, MeteorError, java_version
+from revtaf.eval import floors, kept, nlg
+from revtaf.eval.evaluate import AVERAGED
+from revtaf.eval.meteor import Meteor, java_version, version
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import PROTOCOL
 from revtaf.eval.records import Samples, read_samples
+from revtaf.eval.texts import add_meteor, score_texts
 from revtaf.features.build import make_labeler, select
 from revtaf.files import digest
 from revtaf.knowledge.base import Labeler
@@ -28,13 +33,20 @@ from revtaf.knowledge.base import Labeler
 
 @dataclass
 class Scored:
-    """A row with one seed. metrics: of text and clinical, and `average`, the paper's "Avg" where all nine are there."""
+    """A row with one seed. metrics: of text and clinical, and `average`, the paper's "Avg" where all nine are there; of
+    a system that ranks, its own. Such a system writes nothing: its samples have no texts, and there are no statuses."""
 
     samples: Samples
-    statuses: np.ndarray  # (N, 14 or 18) of the references
+    statuses: np.ndarray | None  # (N, 14 or 18) of the references
     metrics: dict[str, Metric]
-    distinct: int  # different texts among the N
+    distinct: int | None  # different texts among the N
     labeler: str
+    signature: str = ""  # of rankings; that of texts is the protocol's
+
+    @property
+    def written(self) -> bool:
+        """Whether there are reports."""
+        return self.statuses is not None
 
 
 def mean_of(name: str, metrics: Sequence[Metric]) -> Metric:
@@ -61,6 +73,7 @@ class Scorer:
 
     def __init__(self, java: str | None = None):
         self.java = java
+        self.read, self.anew = 0, 0  # rows whose metrics the test kept; rows that are scored here
         self.notes: list[str] = [reason] if (reason := nlg.meteor_status(java)) else []
         self._meteor = None if self.notes else Meteor(java)
         self._found: dict[tuple, Scored] = {}
@@ -83,11 +96,14 @@ class Scorer:
             self._found[key] = self._score(run)
         return self._found[key]
 
-    @property
+    @cached_property
     def java_name(self) -> str:
+        """Of METEOR's Java, as in a signature."""
         return "no-java" if self._meteor is None else java_version(self.java)
 
     def _score(self, run: Run) -> Scored:
+        if ranks(result_folder(run)):
+            return self._ranked(run)
         path = result_folder(run) / "predictions.jsonl"
         samples = read_samples(path)
         references = [PROTOCOL.reference(r) for r in samples.references]
@@ -96,19 +112,54 @@ class Scorer:
         else:
             texts = self._taken(run, samples, path)
         labeler = self._labeler(run.settings)
-        truth = label_texts(labeler, references)
-        metrics = nlg.metrics(references, texts)
-        if self._meteor is not None:
-            try:
-                metrics["METEOR"] = nlg.meteor_metric(references, texts, self._meteor)
-            except MeteorError as error:
-                self.notes.append(f"{run.row.name}, seed {run.seed}: {error}")
-        metrics |= clinical.metrics(truth, label_texts(labeler, texts))
+        metrics, truth = self._scores(run, samples, references, texts, labeler)
         metrics["tail_minus_head"] = _apart("tail_minus_head", metrics["tail_f1"], metrics["head_f1"])
         if all(name in metrics for name in AVERAGED):
             metrics["average"] = mean_of("average", [metrics[name] for name in AVERAGED])
         distinct = len({" ".join(text.split()) for text in texts})
         return Scored(replace(samples, predictions=list(texts)), truth, metrics, distinct, labeler.name)
+
+    def _ranked(self, run: Run) -> Scored:
+        """A row of rankings, which only its test can score."""
+        folder = result_folder(run)
+        made = kept.read(folder)
+        if made is None:
+            raise UserError(f"{folder / kept.FILE} is missing or damaged; delete {folder / kept.REPORT} and test again")
+        row = next(iter(made.rows)) if run.row.take is None else run.row.take
+        if row not in made.rows:
+            raise UserError(f"{folder}: there is no row '{row}'; its test has {', '.join(made.rows)}")
+        about = made.about
+        samples = Samples(about["ids"], [], [], about["subjects"], about["studies"], str(folder))
+        self.read += 1
+        return Scored(samples, None, made.rows[row], None, "", about["signature"])
+
+    def _scores(
+        self, run: Run, samples: Samples, references: list[str], texts: list[str], labeler: Labeler
+    ) -> tuple[dict[str, Metric], np.ndarray]:
+        """The metrics of texts and the statuses of the references: those that the test kept where they are of these
+        texts, else scored here."""
+        made = kept.read(result_folder(run))
+        held = made and made.of_texts(
+            run.row.take,
+            ids=samples.ids,
+            references=references,
+            texts=texts,
+            protocol=PROTOCOL.name,
+            labeler=labeler.name,
+            meteor=version(self.java_name),
+        )
+        failed = ""
+        self.read, self.anew = self.read + (held is not None), self.anew + (held is None)
+        if held is None:
+            found = score_texts(references, texts, labeler, meteor=self._meteor)
+            metrics, truth, failed = found.metrics, found.truth, found.failed
+        else:
+            metrics, truth = held, made.statuses
+            if self._meteor is not None and "METEOR" not in metrics:
+                failed = add_meteor(metrics, references, texts, self._meteor)
+        if failed:
+            self.notes.append(f"{run.row.name}, seed {run.seed}: {failed}")
+        return metrics, truth
 
     def _taken(self, run: Run, samples: Samples, path: Path) -> list[str]:
         """The texts of a row that the model did not write, processed like references."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from revtaf.eval.evaluate import COLUMNS
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
 from revtaf.pages.parts import number, without_zero
-from revtaf.pages.report import COLUMNS, tex
+from revtaf.pages.report import tex
 
 Content = Mapping[str, Any]
 ROUNDING = 1e-9  # a spread below is none: the row has no random part
@@ -34,21 +35,33 @@ NAMES = {
 }
 PAPER_COLUMNS = tuple(key for key in MAIN if key not in ("CIDEr", "micro_f1", "macro_f1"))
 NLG_COLUMNS = PAPER_COLUMNS[:6]
+_COMPARED = ("BLEU_4", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "tail_f1", "average")
+
+
+def columns_of(content: Content, standard: Sequence[str] = MAIN) -> tuple[str, ...]:
+    """The metrics of a grid's tables: its own, where it has rows of rankings or names them, else the standard ones."""
+    return tuple(content.get("metrics") or standard)
+
+
+def heading(content: Content, key: str) -> str:
+    """A metric as a column's heading, with an arrow where less is better."""
+    return HEADINGS.get(key, key.replace("_", " ")) + " ↓" * (key in content.get("lower is better", ()))
 
 
 def scores_markdown(content: Content) -> str:
     """Mean and, in small print, the standard deviation over seeds; the paper's row below ours."""
-    lines = [["", *(HEADINGS[key] for key in MAIN)], ["---", *["---:"] * len(MAIN)]]
+    shown = columns_of(content)
+    lines = [["", *(heading(content, key) for key in shown)], ["---", *["---:"] * len(shown)]]
     for row in content["rows"].values():
-        lines.append([row["label"], *(cell(row, key) for key in MAIN)])
+        lines.append([row["label"], *(cell(row, key) for key in shown)])
         if row["paper"]:
             printed = row["paper"]["figures"]
-            lines.append([f"*{paper_label(row)}*", *(_italic(printed.get(key)) for key in MAIN)])
+            lines.append([f"*{paper_label(row)}*", *(_italic(printed.get(key)) for key in shown)])
             if content["of the paper"] == row["paper"]["on"]:  # the same samples
                 mean, by_chexbert = row["mean"], "ce:chexbert" in content["signature"]
                 kept = [key for key in printed if mean.get(key) is not None and (by_chexbert or key in NLG_COLUMNS)]
                 apart = {key: mean[key] - printed[key] for key in kept}
-                lines.append(["*ours − paper*", *(_italic_signed(apart.get(key)) for key in MAIN)])
+                lines.append(["*ours − paper*", *(_italic_signed(apart.get(key)) for key in shown)])
     return rows_markdown(lines)
 
 
@@ -57,9 +70,9 @@ def differences_markdown(content: Content, names: Sequence[str] = ()) -> str:
     pairs = content["pairs"]
     if not pairs:
         return ""
-    names = names or ("BLEU_4", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "tail_f1", "average")
+    names = names or columns_of(content, _COMPARED)
     names = [name for name in names if any(name in pair["metrics"] for pair in pairs)]
-    lines = [["difference", *(HEADINGS.get(n, n) for n in names)], ["---", *["---:"] * len(names)]]
+    lines = [["difference", *(heading(content, n) for n in names)], ["---", *["---:"] * len(names)]]
     labels = {name: row["label"] for name, row in content["rows"].items()}
     for pair in pairs:
         lines.append(
@@ -91,21 +104,22 @@ def classes_markdown(content: Content) -> str:
 
 def scores_latex(content: Content) -> str:
     """The paper's nine columns and Avg as a booktabs tabular; standard deviations as subscripts."""
+    shown = columns_of(content, PAPER_COLUMNS)
     lines = [
-        r"\begin{tabular}{l" + "c" * len(PAPER_COLUMNS) + "}",
+        r"\begin{tabular}{l" + "c" * len(shown) + "}",
         r"\toprule",
-        " & ".join(["", *(HEADINGS[key] for key in PAPER_COLUMNS)]) + r" \\",
+        " & ".join(["", *(tex(heading(content, key)).replace("↓", r"$\downarrow$") for key in shown)]) + r" \\",
         r"\midrule",
     ]
     for row in content["rows"].values():
         cells = []
-        for key in PAPER_COLUMNS:
+        for key in shown:
             mean, spread = row["mean"].get(key), row["sd"].get(key)
             small = "" if spread is None else rf"$_{{\pm {without_zero(spread)}}}$"
             cells.append("--" if mean is None else without_zero(mean) + small)
         lines.append(" & ".join([tex(row["label"]), *cells]) + r" \\")
         if row["paper"]:
-            printed = (row["paper"]["figures"].get(key) for key in PAPER_COLUMNS)
+            printed = (row["paper"]["figures"].get(key) for key in shown)
             cells = ["--" if value is None else without_zero(value) for value in printed]
             lines.append(" & ".join([rf"\quad {paper_label(row)}", *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

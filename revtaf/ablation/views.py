@@ -158,7 +158,7 @@ def advanced_view(runs: Sequence[Run]) -> dict[str, Any]:
     notes: list[str] = []
     for run in runs:
         report = read_json(result_folder(run) / "report.json")
-        own = next(iter(report["metrics"].values()))["advanced"]
+        own = next(iter(report["metrics"].values())).get("advanced", {})
         rows.setdefault(run.row.name, {"label": run.row.label, "per_seed": {}})["per_seed"][str(run.seed)] = own
         notes += [note for note in report["notes"] if note not in notes]
     return {"rows": rows, "notes": notes}

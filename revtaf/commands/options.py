@@ -50,7 +50,7 @@ def add_score(score: argparse.ArgumentParser) -> None:
     """Names are those of `revtaf.commands.score.Request` and `AdvancedSources`."""
     add = score.add_argument
     add("predictions", type=Path, help=".jsonl, .json or .csv with id, reference, prediction; raw texts")
-    add("--out", type=Path, help="folder for report.json, report.html, per_sample.csv, table.md, table.tex")
+    add("--out", type=Path, help="folder for report.json, report.html, the tables and the numbers by sample")
     add("--name", default="REVTAF", help="of the system, for the tables")
     add("--protocol", default="revtaf", help="revtaf, r2gen, r2gen-iu, cvt2distilgpt2, raw, clean; or all")
     add("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other systems on the same ids")

@@ -9,7 +9,8 @@ without a positive category on either side scores 0 in the example average.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -51,22 +52,40 @@ def metrics(reference_statuses, predicted_statuses, uncertain: Uncertain = "nega
 
     result: dict[str, Metric] = {}
     for i, score in enumerate(_SCORES):
-        result[f"example_{score}"] = Metric(f"example_{score}", reports, _mean_of_column(i))
+        result[f"example_{score}"] = Metric(f"example_{score}", reports, partial(example, score=i))
     averages = {
-        "micro": (_micro, _ALL),
-        "macro": (_macro, _ALL),
-        "macro_supported": (_macro, np.flatnonzero(reference.any(0))),
-        "micro5": (_micro, _FIVE),
-        "macro5": (_macro, _FIVE),
+        "micro": (micro, _ALL),
+        "macro": (macro, _ALL),
+        "macro_supported": (macro, np.flatnonzero(reference.any(0))),
+        "micro5": (micro, _FIVE),
+        "macro5": (macro, _FIVE),
     }
     for average, (function, categories) in averages.items():
         for i, score in enumerate(_SCORES):
-            result[f"{average}_{score}"] = Metric(f"{average}_{score}", cells, function(categories, i))
-    result["head_f1"] = Metric("head_f1", cells, _macro(_HEAD, 2))
-    result["tail_f1"] = Metric("tail_f1", cells, _macro(_TAIL, 2))
-    for i, category in enumerate(CHEXPERT_CATEGORIES):
-        result[f"f1/{category}"] = Metric(f"f1/{category}", cells, _macro(np.array([i]), 2))
+            value = partial(function, categories=categories.tolist(), score=i)
+            result[f"{average}_{score}"] = Metric(f"{average}_{score}", cells, value)
+    means_of_f1 = {"head_f1": _HEAD, "tail_f1": _TAIL}
+    means_of_f1 |= {f"f1/{category}": np.array([i]) for i, category in enumerate(CHEXPERT_CATEGORIES)}
+    for name, categories in means_of_f1.items():
+        result[name] = Metric(name, cells, partial(macro, categories=categories.tolist(), score=2))
     return result
+
+
+def example(sums: np.ndarray, score: int) -> np.ndarray:
+    """Sums (..., 4) of the reports' precision, recall, F1 and their number -> the mean (...) of score 0, 1 or 2."""
+    return sums[..., score] / sums[..., -1]
+
+
+def micro(sums: np.ndarray, categories: Sequence[int], score: int) -> np.ndarray:
+    """Sums (..., 42) -> precision, recall or F1 (score 0, 1, 2) of the cells of these categories, pooled (...)."""
+    return _scores(*(part[..., list(categories)].sum(-1) for part in _parts(sums)))[score]
+
+
+def macro(sums: np.ndarray, categories: Sequence[int], score: int) -> np.ndarray:
+    """Sums (..., 42) -> mean (...) over these categories; 0 where there are none."""
+    if not len(categories):
+        return np.zeros(np.shape(sums)[:-1])
+    return _scores(*(part[..., list(categories)] for part in _parts(sums)))[score].mean(-1)
 
 
 def compute(reference_statuses, predicted_statuses, uncertain: Uncertain = "negative") -> dict:
@@ -132,22 +151,6 @@ def _pair(reference_statuses, predicted_statuses, uncertain: Uncertain) -> tuple
 def _check_lengths(reference: np.ndarray, predicted: np.ndarray) -> None:
     if len(reference) != len(predicted):
         raise ValueError(f"got {len(reference)} reference and {len(predicted)} predicted statuses")
-
-
-def _mean_of_column(column: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda sums: sums[..., column] / sums[..., -1]
-
-
-def _micro(categories: np.ndarray, score: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Sums (..., 42) -> precision, recall or F1 (score 0, 1, 2) of the cells of these categories, pooled."""
-    return lambda sums: _scores(*(part[..., categories].sum(-1) for part in _parts(sums)))[score]
-
-
-def _macro(categories: np.ndarray, score: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Sums (..., 42) -> mean over these categories; 0 where there are none."""
-    if not len(categories):
-        return lambda sums: np.zeros(np.shape(sums)[:-1])
-    return lambda sums: _scores(*(part[..., categories] for part in _parts(sums)))[score].mean(-1)
 
 
 def _parts(sums: np.ndarray) -> list[np.ndarray]:

@@ -17,11 +17,14 @@ from revtaf.eval import advanced, clinical, nlg, statistics
 from revtaf.eval import floors as floor_rows
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.diagnostics import by_length, diagnose, study_rows
-from revtaf.eval.meteor import Meteor, MeteorError, java_version
+from revtaf.eval.evaluated import Evaluated
+from revtaf.eval.kept import Kept, made_from_texts
+from revtaf.eval.meteor import Meteor, java_version
+from revtaf.eval.meteor import version as meteor_name
 from revtaf.eval.metric import Metric
-from revtaf.eval.protocol import PROTOCOL, Processed, Protocol, postprocess, reference_text
-from revtaf.eval.published import Row
+from revtaf.eval.protocol import PROTOCOL, Processed, Protocol
 from revtaf.eval.records import Samples, join
+from revtaf.eval.texts import label_texts, score_texts
 from revtaf.knowledge.base import Labeler
 
 MODEL = "REVTAF"
@@ -35,28 +38,35 @@ AVERAGED = (
 HEADLINE = (*AVERAGED[:6], "CIDEr", *AVERAGED[6:], "micro_f1", "macro_f1")
 
 
-@dataclass
-class Evaluation:
-    """rows: name -> {"nlg", "clinical", "advanced", "average"}, the system first. intervals and comparisons: name ->
-    metric -> values of `revtaf.eval.statistics`, the latter of the system against that row. lengths:
-    `revtaf.eval.diagnostics`. per_sample: metric -> (N,) of the system, in the order of `ids`."""
+# The table of the paper, with CIDEr and two averages of CE F1 beside: heading -> (kind, key in the row)
+COLUMNS = {
+    "BLEU-1": ("nlg", "BLEU_1"),
+    "BLEU-2": ("nlg", "BLEU_2"),
+    "BLEU-3": ("nlg", "BLEU_3"),
+    "BLEU-4": ("nlg", "BLEU_4"),
+    "METEOR": ("nlg", "METEOR"),
+    "ROUGE-L": ("nlg", "ROUGE_L"),
+    "CIDEr": ("nlg", "CIDEr"),
+    "CE-P": ("clinical", "example_precision"),
+    "CE-R": ("clinical", "example_recall"),
+    "CE-F1": ("clinical", "example_f1"),
+    "micro-F1": ("clinical", "micro_f1"),
+    "macro-F1": ("clinical", "macro_f1"),
+}
 
-    name: str
-    rows: dict[str, dict[str, Any]]
-    signature: str
+
+@dataclass(kw_only=True)
+class Evaluation(Evaluated):
+    """Of written reports. rows: name -> {"nlg", "clinical", "advanced", "average"}. lengths:
+    `revtaf.eval.diagnostics`."""
+
     lengths: dict[str, Any]
-    ids: list[str]
-    per_sample: dict[str, np.ndarray]
-    intervals: dict[str, dict[str, statistics.Interval]] = field(default_factory=dict)
-    comparisons: dict[str, dict[str, statistics.Comparison]] = field(default_factory=dict)
     study_level: dict[str, Any] | None = None
     by_length: list[dict] = field(default_factory=list)  # ROUGE-L
-    published: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
-    @property
-    def model(self) -> dict[str, dict]:
-        return self.rows[self.name]
+    def details(self) -> dict[str, Any]:
+        """What report.json says of written reports alone."""
+        return {"study_level": self.study_level, "lengths": self.lengths, "by_length": self.by_length}
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ def evaluate(
         texts |= floor_rows.rows(train_reports, samples.references, seed, protocol.reference)
     elif floors:
         notes.append("No rows without an image: there are no training reports to choose them from.")
-    truth = given.references if given.references is not None else np.asarray(labeler.label(references))
+    truth = given.references if given.references is not None else label_texts(labeler, references)
     by = given.source or labeler.name
     if given.predictions is not None:
         notes.append(
@@ -126,22 +136,28 @@ def evaluate(
     documents = trained if cider_idf == "train" else None
     with Meteor(java) as client:
         for row, theirs in texts.items():
-            scores = nlg.metrics(references, theirs, cider_references=documents)
-            try:
-                if not skipped:
-                    scores["METEOR"] = nlg.meteor_metric(references, theirs, client)
-            except MeteorError as error:
-                notes.append(f"{row}: {error}")
-            predicted = _predicted(labeler, theirs, given, row == name)
+            # Two labelers never meet in a table: beside statuses from a file nobody else is labelled.
+            ours, alone = row == name, given.predictions is not None
+            scores = score_texts(
+                references,
+                theirs,
+                None if alone else labeler,
+                truth=truth,
+                statuses=given.predictions if ours else None,
+                meteor=None if skipped else client,
+                cider_references=documents,
+            )
+            if scores.failed:
+                notes.append(f"{row}: {scores.failed}")
             more: dict[str, Metric] = {}
-            if row == name:
-                own = predicted
+            if ours:
+                own = scores.statuses
                 if sources is not None:
                     more, told = advanced.metrics(samples.references, samples.predictions, samples.ids, sources)
                     notes += told
-            labelled = predicted is not None
-            found[row] = {**scores, **(clinical.metrics(truth, predicted) if labelled else {}), **more}
-            rows[row] = _row(scores, _clinical(truth, predicted) if labelled else {}, more)
+            found[row] = {**scores.metrics, **more}
+            labelled = {} if scores.statuses is None else _clinical(truth, scores.statuses)
+            rows[row] = _row(scores.metrics, labelled, more)
         if client.shortened:
             notes.append(f"METEOR read the first 2,000 words of {client.shortened} longer texts.")
     if floors:
@@ -153,13 +169,26 @@ def evaluate(
     notes += [note] if (note := statistics.small_sample_note(len(samples))) else []
 
     codes, units = statistics.clusters(samples.ids, samples.studies, samples.subjects)
+    java_name = java_version(java) if any("METEOR" in metrics for metrics in found.values()) else "no-java"
+    by_labeler = given.references is None and given.predictions is None
+    made_from = made_from_texts(
+        samples.ids,
+        references,
+        texts,
+        protocol.name,
+        labeler.name if by_labeler else "statuses from elsewhere",
+        meteor_name(java_name),
+        cider_idf,
+    )
     result = Evaluation(
         name=name,
         rows=rows,
+        columns=COLUMNS,
+        kept=Kept({row: found[row] for row in texts}, made_from=made_from, statuses=truth),
         signature=protocol.signature(
             len(samples),
             by,
-            java_version(java) if any("METEOR" in metrics for metrics in found.values()) else "no-java",
+            java_name,
             clusters=units.split(" (")[0].replace(" ", "") if resamples else None,
         )
         + ("|cider:train-idf" if cider_idf == "train" else ""),
@@ -170,14 +199,14 @@ def evaluate(
     )
     result.by_length = by_length(references, result.per_sample["ROUGE_L"])
     if resamples:
-        _resample(result, found, codes, resamples, seed)
+        result.resample(found, HEADLINE, codes, resamples, seed)
         notes.append(f"Intervals: 95 %, BCa bootstrap over {units}; tests by approximate randomisation, Holm's p.")
     if samples.studies is not None and len(set(_studies(samples))) < len(samples):
         kept = study_rows(samples.studies, samples.subjects)
-        scores = nlg.metrics([references[i] for i in kept], [hypotheses[i] for i in kept], None, documents)
+        once = score_texts([references[i] for i in kept], [hypotheses[i] for i in kept], cider_references=documents)
         if meteor := found[name].get("METEOR"):
-            scores["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])
-        result.study_level = {"n": len(kept), **_row(scores, _clinical(truth[kept], own[kept]), {})}
+            once.metrics["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])
+        result.study_level = {"n": len(kept), **_row(once.metrics, _clinical(truth[kept], own[kept]), {})}
     return result
 
 
@@ -191,23 +220,7 @@ def labeler_note(by: str) -> str:
     )
 
 
-def quick_clinical(
-    references: Sequence[str], hypotheses: Sequence[str], labeler: Labeler, reference_statuses=None
-) -> dict:
-    """The clinical scores alone, of raw texts, for the validation after each epoch."""
-    if reference_statuses is None:
-        reference_statuses = labeler.label([reference_text(r) for r in references])
-    return clinical.compute(reference_statuses, labeler.label([postprocess(h) for h in hypotheses]))
-
-
 _PER_SAMPLE = ("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_precision", "example_recall", "example_f1")
-
-
-def _predicted(labeler: Labeler, texts: Sequence[str], given: Statuses, own: bool) -> np.ndarray | None:
-    """Statuses of a row. Two labelers never meet in a table: beside statuses from a file nobody else is labelled."""
-    if given.predictions is None:
-        return label_texts(labeler, texts)
-    return given.predictions if own else None
 
 
 def _clinical(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
@@ -238,26 +251,8 @@ def _constant_statuses(truth: np.ndarray) -> dict[str, np.ndarray]:
     return {name: answers[name] for name in (always, best)}
 
 
-def _resample(result: Evaluation, found: Mapping, codes: np.ndarray, resamples: int, seed: int) -> None:
-    own = found[result.name]
-    for row, metrics in found.items():
-        kept = metrics if row == result.name else {key: metrics[key] for key in HEADLINE if key in metrics}
-        result.intervals[row] = statistics.intervals(kept, codes, resamples, seed)
-        if row != result.name:
-            shared = [key for key in HEADLINE if key in own and key in metrics]
-            pair = ({key: own[key] for key in shared}, {key: metrics[key] for key in shared})
-            result.comparisons[row] = statistics.compare(*pair, codes, resamples, seed, resamples)
-
-
 def _studies(samples: Samples) -> list[str] | None:
     """Names of studies that are unique where they are so within a subject only."""
     if samples.studies is None or samples.subjects is None:
         return samples.studies
     return [f"{subject}/{study}" for subject, study in zip(samples.subjects, samples.studies, strict=True)]
-
-
-def label_texts(labeler: Labeler, texts: Sequence[str]) -> np.ndarray:
-    """Statuses (N, 14 or 18) of N texts, each distinct text labelled once: a constant row costs one report."""
-    index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    statuses = np.asarray(labeler.label(list(index)))
-    return statuses[[index[text] for text in texts]]

@@ -111,6 +111,11 @@ def jar_version() -> str:
     return f"1.5jar({sha256(jar)[:8]}{other})"
 
 
+def version(java: str) -> str | None:
+    """Of jar and Java ("java17") together: "1.5jar(1e57b4c7),java17"; None without a Java."""
+    return f"{jar_version()},{java}" if java.startswith("java") else None
+
+
 class Meteor:
     """One METEOR process, started at the first question, gone when the context ends or anything fails.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from revtaf import __version__
 from revtaf.data.text import clean_report
 from revtaf.errors import UserError
-from revtaf.eval.meteor import jar_version
+from revtaf.eval.meteor import version as meteor_name
 from revtaf.files import digest
 
 UNKNOWN = "<unk>"
@@ -88,7 +88,7 @@ class Protocol:
             f"hyp:{self.hypothesis_name}{_cut(self.max_words_hypothesis)}"
             + (self._unknown() if self.unknown_in_hypothesis else ""),
             "bleu:coco-closest",
-            f"meteor:{jar_version()},{java}" if java.startswith("java") else "meteor:none",
+            f"meteor:{meteor_name(java) or 'none'}",
             "rouge:coco-b1.2",
             f"ce:{labeler},pos-only,example",
             f"v{__version__}",

@@ -59,11 +59,12 @@ def metrics(radgraph, bertscore, semb, bleu2) -> dict[str, Metric]:
     """RadCliQ_v0, RadCliQ_v1 and 1/RadCliQ_v1 of N samples; four arrays (N,)."""
     by_version = {f"RadCliQ_{v}": radcliq(radgraph, bertscore, semb, bleu2, v) for v in _VERSIONS}
     found = {name: mean_metric(name, values, higher_is_better=False) for name, values in by_version.items()}
-    found["1/RadCliQ_v1"] = Metric("1/RadCliQ_v1", found["RadCliQ_v1"].statistics, _inverse_of_mean)
+    found["1/RadCliQ_v1"] = Metric("1/RadCliQ_v1", found["RadCliQ_v1"].statistics, inverse_of_mean)
     return found
 
 
-def _inverse_of_mean(sums: np.ndarray) -> np.ndarray:
+def inverse_of_mean(sums: np.ndarray) -> np.ndarray:
+    """Sums (..., 2) of values and of their number -> 1 / mean (...)."""
     with np.errstate(divide="ignore"):  # at the pole: infinite, as it should be
         return sums[..., 1] / sums[..., 0]
 

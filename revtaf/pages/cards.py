@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from revtaf.data.text import readable
-from revtaf.data.text import readable_sentences
+from revtaf.data.text import readable, readable_sentences
 from revtaf.labels import STATUSES
 from revtaf.pages.images import pixel_data
 

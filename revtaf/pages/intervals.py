@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from revtaf.eval.evaluate import Evaluation
+from revtaf.eval.evaluated import Evaluated
 from revtaf.eval.statistics import Comparison, Interval
 from revtaf.pages.parts import ticks, without_zero
 from revtaf.pages.scores import SIGNIFICANT, Columns, kind_of
@@ -20,6 +20,7 @@ _FIGURES = {
 }
 # In units of the drawing, which are pixels at its full width.
 _WIDTH, _LABELS, _GAP, _ROW, _TOP, _BOTTOM = 1060, 264, 24, 23, 26, 24
+_PANELS = 4  # a line, where the columns are not those of reports
 _LONGEST = 38  # characters of a row's name that fit beside the panels
 
 
@@ -81,15 +82,26 @@ class Comparisons(NamedTuple):
     level: float
 
 
-def interval_figures(evaluation: Evaluation, columns: Columns) -> list[Figure] | None:
-    """One line of panels for the text metrics and one for CE; None where nothing was resampled."""
+def interval_figures(evaluation: Evaluated, columns: Columns) -> list[Figure] | None:
+    """One line of panels for the text metrics and one for CE; of other columns all, a few a line; None where nothing
+    was resampled."""
     if not evaluation.intervals:
         return None
-    drawn = [_figure(evaluation, title, {h: columns[h] for h in _FIGURES[title] if h in columns}) for title in _FIGURES]
+    chosen = {title: [h for h in headings if h in columns] for title, headings in _FIGURES.items()}
+    if not any(chosen.values()):  # columns that are not those of reports: all, a few a line
+        chosen = {
+            "Scores" + f", line {i + 1}" * (len(columns) > _PANELS): part for i, part in enumerate(_lines(columns))
+        }
+    drawn = [_figure(evaluation, title, {h: columns[h] for h in headings}) for title, headings in chosen.items()]
     return [figure for figure in drawn if figure is not None]
 
 
-def comparison_table(evaluation: Evaluation, columns: Columns) -> Comparisons | None:
+def _lines(columns: Columns) -> list[list[str]]:
+    headings = list(columns)
+    return [headings[start : start + _PANELS] for start in range(0, len(headings), _PANELS)]
+
+
+def comparison_table(evaluation: Evaluated, columns: Columns) -> Comparisons | None:
     """The system against each row: difference and Holm's p; None without comparisons."""
     if not evaluation.comparisons:
         return None
@@ -115,7 +127,7 @@ def _difference(found: Comparison | None) -> Difference:
     return Difference("significant" if found.p_holm < SIGNIFICANT else "", sign, p)
 
 
-def _figure(evaluation: Evaluation, title: str, metrics: Columns) -> Figure | None:
+def _figure(evaluation: Evaluated, title: str, metrics: Columns) -> Figure | None:
     """None where no row has any of the metrics."""
     found = {h: _points(evaluation, kind, key) for h, (kind, key) in metrics.items()}
     found = {heading: points for heading, points in found.items() if points}
@@ -136,7 +148,7 @@ def _figure(evaluation: Evaluation, title: str, metrics: Columns) -> Figure | No
     return Figure(title, _WIDTH, floor + _BOTTOM, _TOP, floor, labels, panels)
 
 
-def _points(evaluation: Evaluation, kind: str, key: str) -> dict[str, Interval]:
+def _points(evaluation: Evaluated, kind: str, key: str) -> dict[str, Interval]:
     """Name -> its score with the interval, where it has a score; without an interval the bounds are nan."""
     points = {}
     for name, row in evaluation.rows.items():

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from revtaf.eval.evaluate import Evaluation
+from revtaf.eval.evaluated import Evaluated
 from revtaf.pages.cards import Card, shown_cards
 from revtaf.pages.clinical import categories
 from revtaf.pages.curves import curves_image
@@ -23,42 +24,48 @@ _SUMMARY = {"BLEU_4": "BLEU-4", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr
 
 
 def render(
-    evaluation: Evaluation,
+    evaluation: Evaluated,
     run: Mapping,
     cards: Sequence[Card],
     curves: Sequence[Mapping],
     columns: Columns,
     sections: Sequence[Section] = (),
 ) -> str:
-    """The whole page. columns: heading -> (kind, key), as in `revtaf.pages.report.COLUMNS`. curves: records as in
-    `revtaf.pages.curves.curve_panels`. sections: what the system draws itself, below the samples."""
+    """The whole page, for rankings without what is about written reports. columns: heading -> (kind, key). curves:
+    records as in `revtaf.pages.curves.curve_panels`. sections: what the system draws itself, below the samples."""
+    shared = {
+        "title": str(run.get("name") or run.get("config") or evaluation.name),
+        "system": evaluation.name,
+        "scores": score_table(evaluation, columns),
+        "intervals": interval_figures(evaluation, columns),
+        "comparisons": comparison_table(evaluation, columns),
+        "notes": evaluation.notes,
+        "run": [(name.replace("_", " "), _readable(value)) for name, value in _flat(run)],
+        "curves": curves_image(curves),
+        "sections": sections,
+    }
+    if not isinstance(evaluation, Evaluation):
+        found = {heading: evaluation.model[kind].get(key) for heading, (kind, key) in columns.items()}
+        return fill("rankings.html", summary=_summary(evaluation, run, "queries", found), **shared)
+    nlg, f1 = evaluation.model["nlg"], evaluation.model["clinical"]["example_f1"]
+    found = {label: nlg.get(key) for key, label in _SUMMARY.items()} | {"example-based CE F1": f1}
     return fill(
         "report.html",
-        title=str(run.get("name") or run.get("config") or evaluation.name),
-        system=evaluation.name,
-        summary=_summary(evaluation, run),
-        scores=score_table(evaluation, columns),
-        intervals=interval_figures(evaluation, columns),
-        comparisons=comparison_table(evaluation, columns),
-        notes=evaluation.notes,
-        run=[(name.replace("_", " "), _readable(value)) for name, value in _flat(run)],
-        curves=curves_image(curves),
+        summary=_summary(evaluation, run, "reports", found),
         clinical=categories(evaluation),
         lengths=lengths_section(evaluation),
         ranked=samples_by_score(evaluation, [card.id for card in cards]),
         cards=shown_cards(cards),
-        sections=sections,
+        **shared,
     )
 
 
-def _summary(evaluation: Evaluation, run: Mapping) -> str:
-    nlg, clinical = evaluation.model["nlg"], evaluation.model["clinical"]
+def _summary(evaluation: Evaluated, run: Mapping, what: str, found: Mapping[str, float | None]) -> str:
     where = " ".join(str(run[k]) for k in ("dataset", "split") if run.get(k))
     epoch = run.get("checkpoint_epoch")
-    scores = [f"{label} {nlg[key]:.3f}" for key, label in _SUMMARY.items() if nlg.get(key) is not None]
-    scores.append(f"example-based CE F1 {clinical['example_f1']:.3f}")
+    scores = [f"{label} {value:.3f}" for label, value in found.items() if value is not None]
     start = evaluation.name if epoch is None else f"The checkpoint of epoch {epoch}"
-    size = f"{len(evaluation.ids)} reports{f' of {where}' if where else ''}"
+    size = f"{len(evaluation.ids)} {what}{f' of {where}' if where else ''}"
     return f"{start}, scored on {size}: {', '.join(scores)}."
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from revtaf.eval.evaluate import Evaluation
+from revtaf.eval import kept
+from revtaf.eval.evaluated import Evaluated
 from revtaf.files import atomic_write, write_json
 from revtaf.pages.cards import Card
 from revtaf.pages.curves import curve_panels
@@ -24,27 +25,12 @@ from revtaf.pages.page import render
 from revtaf.pages.parts import number, without_zero
 from revtaf.pages.section import Section
 
-# heading -> (kind, key in the row)
-COLUMNS = {
-    "BLEU-1": ("nlg", "BLEU_1"),
-    "BLEU-2": ("nlg", "BLEU_2"),
-    "BLEU-3": ("nlg", "BLEU_3"),
-    "BLEU-4": ("nlg", "BLEU_4"),
-    "METEOR": ("nlg", "METEOR"),
-    "ROUGE-L": ("nlg", "ROUGE_L"),
-    "CIDEr": ("nlg", "CIDEr"),
-    "CE-P": ("clinical", "example_precision"),
-    "CE-R": ("clinical", "example_recall"),
-    "CE-F1": ("clinical", "example_f1"),
-    "micro-F1": ("clinical", "micro_f1"),
-    "macro-F1": ("clinical", "macro_f1"),
-}
 # The paper's Table 1: these, and their mean.
 _PAPER = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CE-P", "CE-R", "CE-F1")
 _PUBLISHED = {"CE-P": "precision", "CE-R": "recall", "CE-F1": "f1"}
 
 
-def table_text(evaluation: Evaluation) -> str:
+def table_text(evaluation: Evaluated) -> str:
     """Aligned plain text: one line per row, the system's intervals below its own, the signature and the notes."""
     header, model, *rows = _cells(evaluation)
     interval = _interval_cells(evaluation)
@@ -58,7 +44,7 @@ def table_text(evaluation: Evaluation) -> str:
     return "\n".join([*lines, evaluation.signature, *(f"note: {note}" for note in evaluation.notes)])
 
 
-def table_markdown(evaluation: Evaluation) -> str:
+def table_markdown(evaluation: Evaluated) -> str:
     """The same table for a README, without the notes."""
     header, *rows = _cells(evaluation)
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
@@ -68,34 +54,37 @@ def table_markdown(evaluation: Evaluation) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n`{evaluation.signature}`\n"
 
 
-def table_latex(evaluation: Evaluation) -> str:
-    """The paper's Table 1 as a tabular (booktabs): nine columns, and Avg, which needs all nine."""
+def table_latex(evaluation: Evaluated) -> str:
+    """The paper's Table 1 as a tabular (booktabs): nine columns, and Avg, which needs all nine. Of rankings all."""
+    average = evaluation.has_average
+    shown = _PAPER if average else tuple(evaluation.columns)
+    headings = [c.replace("-", "~") if c[:2] == "CE" else tex(c) for c in shown]
     lines = [
         "% " + evaluation.signature,
-        r"\begin{tabular}{l" + "c" * (len(_PAPER) + 1) + "}",
+        r"\begin{tabular}{l" + "c" * (len(shown) + average) + "}",
         r"\toprule",
-        " & ".join(["", *(c.replace("-", "~") if c[:2] == "CE" else c for c in _PAPER), "Avg"]) + r" \\",
+        " & ".join(["", *headings, *["Avg"] * average]) + r" \\",
         r"\midrule",
     ]
     for row in evaluation.published:
-        values = [*(row.figures.get(_published_key(c)) for c in _PAPER), row.figures.get("avg")]
+        values = [*(row.figures.get(_published_key(c)) for c in shown), *[row.figures.get("avg")] * average]
         lines.append(" & ".join([tex(f"{row.system} (paper)"), *map(_tex_number, values)]) + r" \\")
     for name, row in evaluation.rows.items():
-        values = [*(_value(row, c) for c in _PAPER), row["average"]]
+        values = [*(_value(evaluation, row, c) for c in shown), *[row.get("average")] * average]
         lines.append(" & ".join([tex(name), *map(_tex_number, values)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def write_report(
     folder: Path,
-    evaluation: Evaluation,
+    evaluation: Evaluated,
     run: dict,
     cards: Sequence[Card] = (),
     curves: Sequence[dict] = (),
     sections: Sequence[Section] = (),
 ) -> None:
-    """Write report.json, report.html, table.md, table.tex and per_sample.csv into `folder`; where anything fails, the
-    first two do not appear.
+    """Write report.json, report.html, table.md, table.tex, per_sample.csv and the statistics (`revtaf.eval.kept`) into
+    `folder`; where anything fails, the first two do not appear.
 
     run: what identifies the run; the page shows every entry. Known to the headline: "name" or "config",
     "dataset", "split", "checkpoint_epoch". curves: records {"epoch", "losses": {name: value}, "validation": {name:
@@ -103,16 +92,14 @@ def write_report(
     draws itself, below the cards.
     """
     folder = Path(folder)
-    page = render(evaluation, run, cards, curves, COLUMNS, sections)
+    page = render(evaluation, run, cards, curves, evaluation.columns, sections)
     content = {
         "run": run,
         "signature": evaluation.signature,
         "metrics": evaluation.rows,
         "intervals": {name: {k: vars(v) for k, v in row.items()} for name, row in evaluation.intervals.items()},
         "comparisons": {name: {k: vars(v) for k, v in row.items()} for name, row in evaluation.comparisons.items()},
-        "study_level": evaluation.study_level,
-        "lengths": evaluation.lengths,
-        "by_length": evaluation.by_length,
+        **evaluation.details(),
         "published": [vars(row) for row in evaluation.published],
         "notes": evaluation.notes,
         "curves": curve_panels(curves),
@@ -123,44 +110,47 @@ def write_report(
     for name, text in texts.items():
         with atomic_write(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
+    content[kept.ENTRY] = kept.write(folder, evaluation.kept)
     with atomic_write(folder / "report.html") as partial:
         partial.write_text(page, encoding="utf-8")
         write_json(folder / "report.json", plain_json(content))
 
 
-def _cells(evaluation: Evaluation) -> list[list[str]]:
-    rows = [["", *COLUMNS, "Avg"]]
+def _cells(evaluation: Evaluated) -> list[list[str]]:
+    columns, average = evaluation.columns, evaluation.has_average
+    rows = [["", *columns, *["Avg"] * average]]
     for name, row in evaluation.rows.items():
-        rows.append([name, *(number(_value(row, column)) for column in COLUMNS), number(row["average"])])
+        values = [*(_value(evaluation, row, column) for column in columns), *[row.get("average")] * average]
+        rows.append([name, *map(number, values)])
     for row in evaluation.published:
-        values = (row.figures.get(_published_key(column)) for column in COLUMNS)
-        rows.append([f"{row.system} (paper)", *map(number, values), number(row.figures.get("avg"))])
+        values = [*(row.figures.get(_published_key(column)) for column in columns), *[row.figures.get("avg")] * average]
+        rows.append([f"{row.system} (paper)", *map(number, values)])
     return rows
 
 
-def _interval_cells(evaluation: Evaluation) -> list[str] | None:
+def _interval_cells(evaluation: Evaluated) -> list[str] | None:
     """The 95 % intervals of the system: "±" would hide that they are not symmetric."""
     found = evaluation.intervals.get(evaluation.name)
     if not found:
         return None
     cells = ["  95 % interval"]
-    for _, key in COLUMNS.values():
+    for _, key in evaluation.columns.values():
         interval = found.get(key)
         bounds = "" if interval is None else "-".join(without_zero(x) for x in (interval.low, interval.high))
         cells.append(bounds)
-    return [*cells, ""]
+    return [*cells, *[""] * evaluation.has_average]
 
 
-def _advanced_lines(evaluation: Evaluation, width: int) -> list[list[str]]:
+def _advanced_lines(evaluation: Evaluated, width: int) -> list[list[str]]:
     """The advanced metrics of the system, where any was computed, as lines of their own."""
     return [
         [f"{evaluation.name}, {name}", number(value), *[""] * (width - 2)]
-        for name, value in evaluation.model["advanced"].items()
+        for name, value in evaluation.model.get("advanced", {}).items()
     ]
 
 
-def _value(row: dict, column: str) -> float | None:
-    kind, key = COLUMNS[column]
+def _value(evaluation: Evaluated, row: dict, column: str) -> float | None:
+    kind, key = evaluation.columns[column]
     return row[kind].get(key)
 
 
@@ -168,7 +158,7 @@ def _published_key(column: str) -> str:
     return _PUBLISHED.get(column, column.replace("-", "_"))
 
 
-def _per_sample(evaluation: Evaluation) -> str:
+def _per_sample(evaluation: Evaluated) -> str:
     """One line a sample, without any report text: a data agreement covers that."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

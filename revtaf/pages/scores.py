@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from revtaf.eval import floors
-from revtaf.eval.evaluate import Evaluation
+from revtaf.eval.evaluated import Evaluated
 from revtaf.eval.published import Row
 from revtaf.eval.statistics import Interval
 
@@ -17,6 +17,7 @@ Columns = Mapping[str, tuple[str, str]]
 
 SIGNIFICANT = 0.05
 _CONSTANT = (floors.MOST_FREQUENT, floors.MEDOID)
+_GROUPS = {"nlg": "Text (NLG)", "clinical": "Clinical efficacy (CE)", "ranking": "Ranking"}
 
 
 class Cell(NamedTuple):
@@ -55,12 +56,11 @@ class ModelBased:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The section. kinds: those among the rows. ranked: whether the best of a column is marked. verdict: what the rows
-    without an image say about the system."""
+    """The section. groups: titles above neighbouring columns, and over how many. kinds: those among the rows. ranked:
+    whether the best of a column is marked. verdict: what the rows without an image say about the system."""
 
     columns: list[str]
-    text_columns: int
-    clinical_columns: int
+    groups: list[tuple[str, int]]
     lines: list[Line]
     printed: list[Printed]
     kinds: set[str]
@@ -72,7 +72,7 @@ class ScoreTable:
     signature: str
 
 
-def kind_of(evaluation: Evaluation, name: str) -> str:
+def kind_of(evaluation: Evaluated, name: str) -> str:
     """What a row is: "model", "other" (a system), "blind" (never sees an image) or "oracle" (saw the reference)."""
     if name == evaluation.name:
         return "model"
@@ -82,13 +82,15 @@ def kind_of(evaluation: Evaluation, name: str) -> str:
     return "blind" if without_image else "other"
 
 
-def score_table(evaluation: Evaluation, columns: Columns) -> ScoreTable:
-    """The rows of the evaluation and of papers. columns: heading -> (kind, key); the mean "Avg" is added."""
+def score_table(evaluation: Evaluated, columns: Columns) -> ScoreTable:
+    """The rows of the evaluation and of papers. columns: heading -> (kind, key); the mean "Avg" is added where rows
+    have it."""
     kinds = {name: kind_of(evaluation, name) for name in evaluation.rows}
     # An oracle's score is a ceiling and not a competitor's.
     ranked = [_values(row, columns) for name, row in evaluation.rows.items() if kinds[name] != "oracle"]
     known = [[v for v in column if _known(v)] for column in zip(*ranked, strict=True)]
-    best = [max(values) if len(ranked) > 1 and values else None for values in known]
+    choose = [min if key in evaluation.lower else max for _, key in columns.values()] + [max]
+    best = [f(values) if len(ranked) > 1 and values else None for f, values in zip(choose, known, strict=False)]
     own = evaluation.intervals.get(evaluation.name, {})
     intervals = [*(own.get(key) for _, key in columns.values()), None]
 
@@ -96,18 +98,16 @@ def score_table(evaluation: Evaluation, columns: Columns) -> ScoreTable:
     for name, row in evaluation.rows.items():
         kind = kinds[name]
         lines.append(Line(kind, name, _cells(_values(row, columns), best, intervals if kind == "model" else None)))
-        if kind == "model" and (once := evaluation.study_level):
+        if kind == "model" and (once := getattr(evaluation, "study_level", None)):
             lines.append(Line("study", "each report once", _cells(_values(once, columns)), f"({once['n']})"))
-    text = sum(kind == "nlg" for kind, _ in columns.values())
     return ScoreTable(
-        columns=["", *columns, "Avg"],
-        text_columns=text,
-        clinical_columns=len(columns) - text,
+        columns=["", *columns, *["Avg"] * evaluation.has_average],
+        groups=[(_GROUPS[k], len(list(found))) for k, found in groupby(kind for kind, _ in columns.values())],
         lines=lines,
         printed=_published(evaluation.published, lambda row: _printed(row, columns)),
         kinds=set(kinds.values()),
         resampled=bool(evaluation.intervals),
-        by_study=bool(evaluation.study_level),
+        by_study=any(line.kind == "study" for line in lines),
         ranked=len(evaluation.rows) > 1,
         verdict=_verdict(evaluation, kinds, columns),
         model_based=_model_based(evaluation),
@@ -116,7 +116,8 @@ def score_table(evaluation: Evaluation, columns: Columns) -> ScoreTable:
 
 
 def _values(row: Mapping[str, Any], columns: Columns) -> list[float | None]:
-    return [*(row[kind].get(key) for kind, key in columns.values()), row["average"]]
+    average = [row["average"]] if "average" in row else []
+    return [*(row[kind].get(key) for kind, key in columns.values()), *average]
 
 
 def _cells(
@@ -131,7 +132,7 @@ def _cells(
     return cells
 
 
-def _verdict(evaluation: Evaluation, kinds: Mapping[str, str], columns: Columns) -> str:
+def _verdict(evaluation: Evaluated, kinds: Mapping[str, str], columns: Columns) -> str:
     """One sentence; "" where every row sees images."""
     blind = [name for name, kind in kinds.items() if kind == "blind"]
     if not blind:
@@ -156,8 +157,8 @@ def _verdict(evaluation: Evaluation, kinds: Mapping[str, str], columns: Columns)
     return f"Here {evaluation.name} is {'; '.join(parts)}." if parts else "Here no metric can be compared."
 
 
-def _model_based(evaluation: Evaluation) -> ModelBased | None:
-    scores = evaluation.model["advanced"]
+def _model_based(evaluation: Evaluated) -> ModelBased | None:
+    scores = evaluation.model.get("advanced")
     if not scores:
         return None
     own = evaluation.intervals.get(evaluation.name, {})
@@ -187,8 +188,9 @@ def _source(row: Row) -> tuple[str, ...]:
     return row.origin, row.dataset, row.split, row.protocol
 
 
-def _only_statuses(evaluation: Evaluation, name: str) -> bool:
-    return all(value is None for value in evaluation.rows[name]["nlg"].values())
+def _only_statuses(evaluation: Evaluated, name: str) -> bool:
+    row = evaluation.rows[name]
+    return "nlg" in row and all(value is None for value in row["nlg"].values())
 
 
 def _known(value: float | None) -> bool:

@@ -11,10 +11,9 @@ import torch
 
 from revtaf.config import ADVANCED_MODELS
 from revtaf.engine.system import Written
-from revtaf.eval import advanced, floors, nlg
+from revtaf.eval import advanced, floors
 from revtaf.eval.advanced import AdvancedSources
-from revtaf.eval.evaluate import quick_clinical
-from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.eval.texts import validation_scores
 from revtaf.features.build import image_features
 from revtaf.labels import CATEGORIES, POSITIVE, STATUSES
 from revtaf.settings import Settings
@@ -51,17 +50,8 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     if not write:
         return results
     references, hypotheses = [dataset.studies[row].report for row in chosen], [p.text for p in written]
-    clinical = quick_clinical(references, hypotheses, session.knowledge.labeler)
-    text = nlg.compute([reference_text(r) for r in references], [postprocess(h) for h in hypotheses], meteor=False)
-    return results | {
-        "score": clinical["example_f1"],
-        "tie": text["CIDEr"],
-        "example_f1": clinical["example_f1"],
-        "micro_f1": clinical["micro_f1"],
-        "macro_f1": clinical["macro_f1"],
-        **{name: text[name] for name in ("BLEU_1", "BLEU_4", "ROUGE_L", "CIDEr")},
-        "distinct_reports": len(set(hypotheses)),
-    }
+    scores = validation_scores(references, hypotheses, session.knowledge.labeler)
+    return results | {"score": scores["example_f1"], "tie": scores["CIDEr"], **scores}
 
 
 def evaluate(session: Session) -> Written:

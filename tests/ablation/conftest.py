@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -12,7 +13,13 @@ from revtaf.ablation.grid import Grid, Run, load_grid
 from revtaf.ablation.runs import result_folder
 from revtaf.config_file import save_settings
 from revtaf.data.annotations import load_annotations
-from revtaf.files import write_json
+from revtaf.eval import floors
+from revtaf.eval.evaluate import evaluate
+from revtaf.eval.rankings import Rankings, evaluate_rankings, median_ranks, rank_metrics
+from revtaf.eval.records import read_samples
+from revtaf.files import read_json, write_json
+from revtaf.knowledge.rules import RuleLabeler
+from revtaf.pages.report import write_report
 
 ROWS = {
     "plain": {"label": "plain", "set": {"lre.enabled": False, "fvtaf.enabled": False}},
@@ -66,10 +73,53 @@ def pretend(phantom: Path):
         (folder / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
         save_settings(folder / "config.yaml", run.tested)
         report = {"report labeler": "rules-v1", "packages": {"torch": "2"}, "checkpoint_epoch": 2}
-        content = {"run": report, "metrics": {"REVTAF": {"advanced": {}}}, "notes": []}
-        write_json(folder / "report.json", content)
+        write_json(folder / "report.json", {"run": report, "metrics": {"REVTAF": {"advanced": {}}}, "notes": []})
         checkpoints = Path(run.settings.run) / "checkpoints"
         write_json(checkpoints / "best" / "meta.json", {"epoch": 2})
+        write_json(checkpoints / "best" / "model.json", {})
         write_json(checkpoints / "last" / "progress.json", {"finished": True})
 
     return pretend
+
+
+@pytest.fixture
+def write_tested(phantom: Path, pretend):
+    """As `pretend`, with the report that `test` writes: every row is scored, and its statistics are kept."""
+    train = [s.report for s in load_annotations(phantom / "annotation.json")["train"]]
+
+    def write(run: Run, change=lambda i, report: report, java: str = "/nowhere/java") -> None:
+        pretend(run, change)
+        folder = result_folder(run)
+        records = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        retrieved = [r["retrieved_report"] for r in records if r["retrieved_report"]]
+        evaluation = evaluate(
+            read_samples(folder / "predictions.jsonl"),
+            RuleLabeler(),
+            train,
+            copies={floors.RETRIEVED: retrieved} if retrieved else {},
+            java=java,
+            resamples=0,
+            seed=run.seed,
+        )
+        write_report(folder, evaluation, read_json(folder / "report.json")["run"])
+
+    return write
+
+
+@pytest.fixture
+def write_ranked(phantom: Path, pretend):
+    """What the test of a system leaves that ranks and writes nothing. worst: the largest rank of a right answer."""
+    studies = load_annotations(phantom / "annotation.json")["test"]
+
+    def write(run: Run, worst: int) -> None:
+        pretend(run)
+        folder, n = result_folder(run), len(studies)
+        (folder / "predictions.jsonl").unlink()
+        ranks = {"a retriever": 1 + np.arange(n) % worst, "random order": 1 + np.arange(n)}
+        medians = median_ranks(ranks)
+        rows = {row: rank_metrics(values, (1, 3)) | {"median_rank": medians[row]} for row, values in ranks.items()}
+        ids, subjects = [s.id for s in studies], [s.subject_id for s in studies]
+        evaluation = evaluate_rankings(Rankings(ids, rows, f"image-to-report,{n}", subjects), resamples=0)
+        write_report(folder, evaluation, read_json(folder / "report.json")["run"])
+
+    return write

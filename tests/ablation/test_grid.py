@@ -107,7 +107,7 @@ def test_a_model_is_tested_on_the_set_of_the_command_and_trained_on_its_own():
     """Table 2: trained on phantom, tested on other patients, in the run folder of the plain model."""
     grid = load_grid(ROOT / "configs/ablations/table2.yaml")
     run = grid.runs("phantom_other", Path("r"), [])[0]
-    assert run.settings.data.name == "phantom" and run.settings.memory is None
+    assert run.settings.data.name == "phantom" and run.settings.trained_on is None
     assert run.tested.data.name == "phantom_other" and run.tested.training_data.name == "phantom"
     assert folders([run]) == ["r/phantom/base/seed0"] and run.tested.run == run.settings.run
 

@@ -61,6 +61,7 @@ def test_equal_trainings_are_one_and_every_row_is_in_the_table(done):
     """Four rows are two trainings; the tables hold all rows, every view, and no training state is left behind."""
     folder, output = done
     assert "4 rows, 2 trainings" in output
+    assert "4 as their test kept them, 0 computed here" in output  # neither METEOR nor a labeler ran for the table
     runs = sorted(p.name for p in (folder / "runs/phantom").iterdir() if p.is_dir())
     assert runs == ["base", "fvtaf.enabled=false,lre.enabled=false"]
     tested = sorted(p.name for p in (folder / "runs/phantom/base/seed0").iterdir() if p.name.startswith("phantom-"))

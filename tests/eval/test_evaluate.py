@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from revtaf.eval import clinical, floors, nlg
-from revtaf.eval.evaluate import AVERAGED, Statuses, evaluate, quick_clinical
+from revtaf.eval.evaluate import AVERAGED, Statuses, evaluate
 from revtaf.eval.meteor import MeteorError
 from revtaf.eval.metric import mean_metric
 from revtaf.eval.protocol import postprocess, reference_text
@@ -163,17 +163,6 @@ def test_order_of_samples_does_not_matter(evaluation, labeler):
     assert shuffled.lengths == evaluation.lengths
 
 
-def test_validation_after_an_epoch_gives_the_same_clinical_scores(evaluation, labeler):
-    statuses = labeler.label([reference_text(r) for r in REFERENCES])
-    for scores in (
-        quick_clinical(REFERENCES, HYPOTHESES, labeler),
-        quick_clinical(REFERENCES, HYPOTHESES, labeler, statuses),
-    ):
-        assert scores == {k: evaluation.model["clinical"][k] for k in scores}
-
-
 def test_refusals(labeler):
     with pytest.raises(ValueError, match="3"):
         evaluate(make(hypotheses=HYPOTHESES[:2]), labeler, TRAIN)
-    with pytest.raises(ValueError):
-        quick_clinical([], [], labeler)

@@ -8,10 +8,10 @@ import pytest
 from jinja2 import UndefinedError, nodes
 
 from revtaf.ablation.examples import Example
+from revtaf.eval.evaluate import COLUMNS
 from revtaf.pages import page
 from revtaf.pages.cards import Card, Piece
 from revtaf.pages.environment import environment, fill
-from revtaf.pages.report import COLUMNS
 from revtaf.pages.section import Section
 
 EVIL = "\"'><script>alert(1 & 2)</script>{{ title }}"
@@ -58,7 +58,8 @@ def values(evaluation, monkeypatch) -> dict:
 def test_every_template_escapes_every_value(values):
     """All templates are filled with hostile text in every place; a new one that is not filled here fails."""
     environment.cache_clear()
-    pages = [fill("report.html", **{k: hostile(v) for k, v in values.items()}), fill("examples.html", **EXAMPLES)]
+    evil = {k: hostile(v) for k, v in values.items()}
+    pages = [fill(name, **evil) for name in ("report.html", "rankings.html")] + [fill("examples.html", **EXAMPLES)]
     loaded = {name for _, name in environment().cache.keys()}
     assert loaded == set(environment().list_templates())
     for text in pages:

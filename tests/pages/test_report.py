@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from revtaf.eval import floors, published
+from revtaf.eval import floors, kept, published
+from revtaf.eval.evaluate import COLUMNS
 from revtaf.eval.statistics import Interval
 from revtaf.labels import CHEXPERT_CATEGORIES, STATUSES
 from revtaf.pages import report
@@ -60,7 +61,7 @@ def test_page_shows_every_sample_and_every_entry_of_the_run(tmp_path, evaluation
         assert page.count(f"<b>study-{i}</b>") == 1 and f"neighbour of study-{i}" in page
     assert page.count("<figure>") == 3 * 9
     for text in ("a run", "rules-v1", "phantom val", "Not a medical device", "medoid report", "distance 0.250",
-                 "cardiomegaly: positive", evaluation.signature, *report.COLUMNS):  # fmt: skip
+                 "cardiomegaly: positive", evaluation.signature, *COLUMNS):  # fmt: skip
         assert text in page, text
     assert "n/a" in page  # METEOR
 
@@ -158,7 +159,7 @@ def test_score_table_has_every_row_once_and_an_oracle_is_never_the_best(tmp_path
 
 def test_the_system_s_intervals_stand_below_its_scores(tmp_path, evaluation):
     line = lines_of(page_of(tmp_path, evaluation), "model")[0]
-    for kind, key in report.COLUMNS.values():
+    for kind, key in COLUMNS.values():
         if evaluation.model[kind].get(key) is not None:
             small = limits(evaluation.intervals["REVTAF"][key])
             assert f"<span>{evaluation.model[kind][key]:.3f}</span>{f'<small>{small}</small>' * bool(small)}" in line
@@ -319,8 +320,9 @@ def test_a_failure_leaves_no_file(tmp_path, evaluation, monkeypatch):
     monkeypatch.setattr(report, "write_json", full)
     with pytest.raises(OSError, match="disk full"):
         report.write_report(tmp_path, evaluation, RUN, [card("fine")], [])
-    # The tables are complete in themselves; of the page and its numbers there is neither, nor a part of one.
-    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.tex", "per_sample.csv"}
+    # These are complete in themselves; of the page and its numbers there is neither, nor a part of one.
+    left = {"table.md", "table.tex", "per_sample.csv", kept.FILE}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_system_draws_its_own_sections_below_the_samples(tmp_path, evaluation):
@@ -397,8 +399,8 @@ def test_tables_are_aligned_and_complete(evaluation):
     rows = len(evaluation.rows) + len(evaluation.published)
     size = 3 + rows  # with the header, its rule and the intervals of the system
     assert len({len(line) for line in lines[:size]}) == 1
-    assert lines[0].split() == [*report.COLUMNS, "Avg"] and "n/a" in lines[2] and lines[2].startswith("REVTAF")
+    assert lines[0].split() == [*COLUMNS, "Avg"] and "n/a" in lines[2] and lines[2].startswith("REVTAF")
     assert lines[size] == evaluation.signature and all(line.startswith("note: ") for line in lines[size + 1 :])
     markdown = report.table_markdown(evaluation).split("\n")
-    assert {line.count("|") for line in markdown[:size]} == {len(report.COLUMNS) + 3}
+    assert {line.count("|") for line in markdown[:size]} == {len(COLUMNS) + 3}
     assert all(any(line.startswith(name) for line in lines[:size]) for name in evaluation.rows)
