@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from nothing_skipped import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 from tiny import TINY, make_session
 
 from revtaf.eval.meteor import Meteor, unavailable_reason

@@ -1,5 +1,7 @@
 """What an installed `revtaf` has: every file it reads, every package it imports, declared and in the wheel."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -36,3 +38,64 @@ def test_the_wheel_is_the_package_alone(wheel):
     """No test, no script, nothing of a working folder goes to site-packages."""
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert "revtaf" in tops and all(top == "revtaf" or top.endswith(".dist-info") for top in tops)
+
+
+# What is imported under another name than it is installed by.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "open_clip": "open-clip-torch",
+    "ot": "pot",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "bert_score": "bert-score",
+}
+
+
+def declared() -> dict[str, set[str]]:
+    """Extra ("" without one) -> the packages that pyproject.toml asks for."""
+    project = read_pyproject()
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {extra: {name_of(requirement) for requirement in group} for extra, group in groups.items()}
+
+
+def read_pyproject() -> dict:
+    """The table [project]; tomllib is there from Python 3.11 on, and so is all that is needed here in setuptools."""
+    try:
+        import tomllib
+    except ImportError:
+        from setuptools.compat.py310 import tomllib
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r"[\[<>=~!; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def imported(folder: str) -> dict[str, str]:
+    """Package -> a file that imports it, within functions too, or asks pytest for it."""
+    own = {path.stem for path in (ROOT / folder).rglob("*.py")} | {"revtaf"}
+    found = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.importorskip":
+                names = [node.args[0].value]
+            for name in {name.split(".")[0] for name in names} - own - set(sys.stdlib_module_names):
+                found[DISTRIBUTIONS.get(name, name).lower().replace("_", "-")] = str(path.relative_to(ROOT))
+    return found
+
+
+def test_every_package_that_is_imported_is_declared():
+    """Also those that came along with another one so far: the other one may drop them."""
+    known = set().union(*(group for extra, group in declared().items() if extra != "dev"))
+    assert not {name: path for name, path in imported("revtaf").items() if name not in known}
+
+
+def test_the_dev_extra_brings_every_package_that_a_test_needs():
+    groups = declared()
+    extras = re.search(r"revtaf\[([\w,]+)\]", str(read_pyproject()["optional-dependencies"]["dev"]))[1].split(",")
+    known = set().union(groups[""], groups["dev"], *(groups[extra] for extra in extras))
+    needed = imported("tests") | imported("scripts")
+    assert not {name: path for name, path in needed.items() if name not in known}
