@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from revtaf.check import Finding
+    from revtaf.check_line import CheckLine
     from revtaf.data.blocks import Shard
+    from revtaf.pretrained.needed import Needed
     from revtaf.system.session import Session
 
 
@@ -23,11 +24,17 @@ class REVTAFSystem:
     settings = Settings
     title = "REVTAF"
 
-    def requirements(self, settings: Settings) -> Iterable[Finding]:
-        """The paper's components and weights, and what stands in for those whose files are not there."""
-        from revtaf.check import _knowledge, _weights
+    def needed(self, settings: Settings, training: bool | None = None) -> Iterable[Needed]:
+        """The files of the paper's components and the weights that the model starts from."""
+        from revtaf.system.requirements import needed
 
-        return [*_knowledge(settings), *_weights(settings)]
+        return needed(settings, training)
+
+    def requirements(self, settings: Settings) -> Iterable[CheckLine]:
+        """What else must be there: imported features, the package of CLIP."""
+        from revtaf.system.requirements import requirements
+
+        return requirements(settings)
 
     def prepare_features(self, settings: Settings, device: torch.device, shard: Shard) -> None:
         """Everything that training and testing would make before they start."""
