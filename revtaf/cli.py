@@ -34,8 +34,8 @@ LEAK = STALE = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a leak or a stale document, 2 bad input (one message), 130
     interrupted."""
-    configure()
     options = _parser().parse_args(arguments)
+    configure(offline=options.run is not _fetch)
     try:
         return options.run(options) or 0
     except UserError as error:
@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         ("ablate", _ablate, "run a grid of settings: every table and figure of the paper", add_ablate),
         ("report", _report, "print the tables of README.md and docs/ from results/tables", add_report),
         ("check", _check, "say which needed files are missing, and what to do", add_configured),
+        (
+            "fetch",
+            _fetch,
+            "download the pretrained weights that are public; say where to ask for the rest",
+            add_configured,
+        ),
         ("audit", _audit, "look for leaks between the splits; exit code 1 where there is one", add_audit),
         ("score", _score, "score any system's predictions: no model, no GPU", add_score),
         ("llm", _llm, "ask a language model for reports (docs/llm.md)", add_llm),
@@ -139,12 +145,18 @@ def _report(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from revtaf.check import inspect
 
-    findings = inspect(_settings(options))
-    for finding in findings:
-        print(finding)
-    errors = sum(f.level == "error" for f in findings)
+    lines = inspect(_settings(options))
+    for line in lines:
+        print(line)
+    errors = sum(line.level == "error" for line in lines)
     print("everything that is needed is there" if not errors else f"{errors} problem(s)")
     return USER_ERROR if errors else 0
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from revtaf.commands.fetch import fetch
+
+    fetch(_settings(options))
 
 
 def _score(options: argparse.Namespace) -> None:

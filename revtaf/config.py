@@ -42,7 +42,8 @@ class DataSettings(Section):
 class KnowledgeSettings(Section):
     """Where report statuses, entity scores and text embeddings come from.
 
-    The paper's components are used where their files are; without them a run uses the stand-ins and says so.
+    The paper's components are used where their files are; without them a run stops, or with `missing: stand-in` uses
+    the stand-ins and says so.
     """
 
     labeler: Literal["rules", "chexbert"] = "rules"
@@ -100,13 +101,21 @@ class EvalSettings(Section):
     resamples: int = Field(10_000, ge=0)  # for intervals and paired tests; 0 leaves them out
 
 
+class FetchSettings(Section):
+    """Where `revtaf fetch` looks."""
+
+    hub: str | None = None  # a mirror of the Hugging Face Hub; null: HF_ENDPOINT, or huggingface.co
+    torchvision: str = "https://download.pytorch.org/models"
+    patience: float = Field(4.0, gt=0)  # seconds for the first answer of a server
+
+
 class RunSettings(Section):
     """What the engine, the evaluation and the grids read; a system's own sections are fields of a subclass."""
 
     # Settings that may change between the two halves of a run: they do not touch what it computes.
     free: ClassVar[tuple[str, ...]] = (
         *("name", "run", "eval.", "device", "threads", "data.test_split"),
-        *("train.workers", "train.checkpoint_minutes"),
+        *("train.workers", "train.checkpoint_minutes", "missing", "fetch."),
     )
     # Sections that trained weights depend on: whoever opens a checkpoint must agree with it.
     architecture: ClassVar[tuple[str, ...]] = ()
@@ -117,11 +126,13 @@ class RunSettings(Section):
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     threads: int | None = Field(None, ge=1)
     run: Path = Path("results/phantom")
+    missing: Literal["error", "stand-in"] = "error"  # what a file that is configured and not there means
     trained_on: DataSettings | None = None  # the set that was trained on, where it is not the tested one; null: `data`
     data: DataSettings = DataSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
+    fetch: FetchSettings = FetchSettings()
 
     @property
     def training_data(self) -> DataSettings:

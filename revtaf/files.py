@@ -45,12 +45,12 @@ def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, delete it on failure."""
     path = Path(path)
-    with _clear_errors(path):
+    with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        with _clear_errors(path):
+        with clear_errors(path):
             yield partial
             os.replace(partial, path)
     finally:
@@ -62,12 +62,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; put it in the place of `path` on success only."""
     path = Path(path)
     _remove_stale(path)
-    with _clear_errors(path):
+    with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-{os.getpid()}-", dir=path.parent))
     os.chmod(partial, 0o755)  # mkdtemp makes it private; the finished folder is an ordinary one
     try:
-        with _clear_errors(path):
+        with clear_errors(path):
             yield partial
             if path.exists() or path.is_symlink():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-{os.getpid()}-", dir=path.parent))
@@ -82,7 +82,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def clear_errors(path: Path) -> Iterator[None]:
     """A full disk, or a place where nobody may write, as a message that says what to do."""
     try:
         yield

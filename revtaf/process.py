@@ -11,12 +11,13 @@ USER_ERROR = 2  # bad input: one message
 INTERRUPTED = 130
 
 
-def configure() -> None:
+def configure(offline: bool = True) -> None:
     """What every process of the program sets before anything else: no hub, and a log of plain lines."""
-    # No command may reach for a model hub by itself: weights come from files that the user names.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if offline:  # no command but `fetch` may reach for a model hub: weights come from files that the user names
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a request of its own, whatever hub is configured
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
-    for noisy in ("transformers", "httpx"):
+    for noisy in ("transformers", "httpx", "httpx2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint

@@ -168,7 +168,9 @@ def test_half_of_medklip_is_an_error_before_anything_starts(mini, weights, capsy
     """MedKLIP without its text encoder, CheXbert without its vocabulary: named, with the fix."""
     assert run(mini, "prepare features", weights[0], weights[2]) == 2
     told = capsys.readouterr().err
-    assert "CheXbert's vocabulary not found" in told and "MedKLIP needs Bio_ClinicalBERT" in told
+    assert (
+        "CheXbert's vocabulary not found" in told and "Bio_ClinicalBERT not found" in told and "MedKLIP's text" in told
+    )
 
 
 def test_a_damaged_store_is_refused_and_made_again(mini, capsys):

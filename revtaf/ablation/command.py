@@ -45,7 +45,7 @@ class Request:
             key, sign, value = item.partition("=")
             if not sign or not value:
                 raise UserError(f"{item!r}: expected key=value, such as data=phantom or train.epochs=2")
-            if "." in key or key in ("device", "threads"):
+            if "." in key or key in ("device", "threads", "missing"):
                 request.overrides.append(item)
             elif key == "data":
                 request.data = value

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from revtaf.check import CheckLine
+    from revtaf.check_line import CheckLine
     from revtaf.data.blocks import Shard
     from revtaf.eval.advanced import AdvancedSources
     from revtaf.eval.rankings import Rankings
     from revtaf.knowledge.base import Labeler
+    from revtaf.pretrained.needed import Needed
 
 
 class Declaration(Protocol):
@@ -41,8 +42,15 @@ class Declaration(Protocol):
     def open(self, folder: Path, settings: RunSettings, accelerator: Accelerator) -> System:
         """A trained one, from the folder that `System.save` and `System.finish` wrote; nothing else is needed."""
 
+    def needed(self, settings: RunSettings, training: bool | None = None) -> Iterable[Needed]:
+        """The pretrained files that training (True), a test (False) or both (None) would read, there or not.
+
+        `check` says which are absent and what that means by `missing`, `fetch` gets those that are public.
+        """
+        return ()
+
     def requirements(self, settings: RunSettings) -> Iterable[CheckLine]:
-        """What must be there beside the data, and what of it is."""
+        """What else must be there beside the data, and what of it is."""
         return ()
 
     def prepare_features(self, settings: RunSettings, device: torch.device, shard: Shard) -> None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from revtaf.check import Finding
+    from revtaf.check_line import CheckLine
     from revtaf.data.blocks import Shard
+    from revtaf.pretrained.needed import Needed
     from revtaf.system.session import Session
 
 log = logging.getLogger("revtaf")
@@ -29,11 +30,17 @@ class REVTAFSystem:
     settings = Settings
     title = "REVTAF"
 
-    def requirements(self, settings: Settings) -> Iterable[Finding]:
-        """The paper's components and weights, and what stands in for those whose files are not there."""
-        from revtaf.check import _knowledge, _weights
+    def needed(self, settings: Settings, training: bool | None = None) -> list[Needed]:
+        """The paper's components and weights: files that may be absent, and what would stand in for each."""
+        from revtaf.system.requirements import needed
 
-        return [*_knowledge(settings), *_weights(settings)]
+        return needed(settings, training)
+
+    def requirements(self, settings: Settings) -> Iterable[CheckLine]:
+        """What else must be there."""
+        from revtaf.system.requirements import requirements
+
+        return requirements(settings)
 
     def prepare_features(self, settings: Settings, device: torch.device, shard: Shard) -> None:
         """Everything that training and testing would make before they start."""

@@ -34,7 +34,7 @@ def test_the_three_shell_scripts_run_on_the_phantom_set(tiny_config, tmp_path):
     content = yaml.safe_load(tiny_config.read_text())
     content |= {"run": str(tmp_path / "run")}
     content.pop("name")
-    overrides = [*flat(content), "train.epochs=1", "loss.beta=0.25"]
+    overrides = [*flat(content), "train.epochs=1", "loss.beta=0.25", "missing=stand-in"]
     trained = run("bash", "train_mimic_cxr.sh", *overrides)
     assert trained.returncode == 0, trained.stderr[-2000:]
     tested = run("bash", "test_mimic_cxr.sh", *overrides)

@@ -1,0 +1,202 @@
+"""What is public, into its place: torchvision's ImageNet weights, and BERT models of the Hugging Face Hub.
+
+Nothing is known by heart. torchvision writes the first eight digits of a file's SHA-256 into its name; the hub says
+which commit is the newest, and size and checksum of each of its files. That commit is written down in the model's
+folder (`revision.json`) before the first byte is fetched, and every later fetch asks for the same one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torchvision
+
+from revtaf.errors import UserError
+from revtaf.files import read_json, write_json
+from revtaf.pretrained.bert import BERT_FILES, find_weights
+from revtaf.pretrained.download import SILENCE, Checksum, download
+from revtaf.pretrained.resnet import imagenet_file
+
+REVISION = "revision.json"
+FETCHED, FOUND, OWN = "fetched", "already there", "put there by hand"
+BESIDE = ("config.json", "vocab.txt")  # of a BERT, beside its weights
+
+_KEPT = (*BESIDE, *BERT_FILES)  # of a repository; the rest is other frameworks' copies
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def imagenet_name(backbone: str) -> str:
+    """The file that is fetched: of torchvision's weights the first, IMAGENET1K_V1, as `imagenet_file` prefers it."""
+    return Path(next(iter(torchvision.models.get_model_weights(backbone))).url).name
+
+
+def fetch_imagenet(backbone: str, server: str, folder: Path = Path("checkpoints")) -> tuple[str, Path]:
+    """torchvision's weights of a backbone -> (FETCHED or FOUND, where they are).
+
+    Found in `folder` or in torchvision's own cache; else fetched from `server`. Raises UserError, see `download`.
+    """
+    path = imagenet_file(backbone)
+    if path is not None:
+        checksum = _in_name(path.name)
+        _require(checksum, path, None, "its own name")
+        return FOUND, path
+    path = folder / imagenet_name(backbone)
+    download(f"{server.rstrip('/')}/{path.name}", path, _in_name(path.name))
+    return FETCHED, path
+
+
+def _in_name(name: str) -> Checksum:
+    """resnet101-63fe2227.pth -> its checksum, as torch.hub reads it."""
+    match = re.search(r"-([0-9a-f]{8,})\.", name)
+    if match is None:
+        raise UserError(f"{name}: torchvision's file names hold digits of their SHA-256, this one does not")
+    return Checksum("sha256", match[1])
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """size: bytes. checksum: SHA-256 of a large file, git's SHA-1 of a small one."""
+
+    size: int
+    checksum: Checksum
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A commit of a repository of the hub, and those of its files that a BERT is read from."""
+
+    repository: str
+    commit: str
+    files: dict[str, HubFile]
+
+    @property
+    def weights(self) -> str | None:
+        return next((name for name in BERT_FILES if name in self.files), None)
+
+
+def fetch_bert(
+    repository: str, folder: Path, server: str | None = None, beside: Sequence[str] = BESIDE, weights: bool = True
+) -> list[tuple[str, Path]]:
+    """A BERT of the hub into `folder` -> [(FETCHED, FOUND or OWN, file)].
+
+    server: the hub's address; None for HF_ENDPOINT or huggingface.co. beside, weights: which of the files are needed.
+    A folder that a person filled is left as it is, unchecked. Raises UserError where a file in the folder is not the
+    pinned one: nothing is ever replaced. See also `download`.
+    """
+    path = folder / REVISION
+    revision = _read_revision(path, repository)
+    own = find_weights(folder)
+    if revision is None and not absent_files(folder, beside, weights):
+        return [(OWN, folder / name) for name in (*beside, *([own.name] if weights else []))]
+    if revision is None:
+        revision = _ask(repository, hub_address(server))
+        write_json(path, _as_json(revision))
+    results = []
+    for name in (*beside, *([own.name if own else revision.weights] if weights else [])):
+        if name not in revision.files:
+            raise UserError(f"{repository}, commit {revision.commit}, has no {name or ' or '.join(BERT_FILES)}")
+        file, wanted = folder / name, revision.files[name]
+        if file.is_file():
+            _require(wanted.checksum, file, wanted.size, path)
+            results.append((FOUND, file))
+        else:
+            download(_url(hub_address(server), revision, name), file, wanted.checksum, wanted.size)
+            results.append((FETCHED, file))
+    return results
+
+
+def absent_files(folder: Path, beside: Sequence[str] = BESIDE, weights: bool = True) -> list[str]:
+    """Of a BERT's files those that are not there."""
+    absent = [name for name in beside if not (folder / name).is_file()]
+    return [*absent, " or ".join(BERT_FILES)] if weights and find_weights(folder) is None else absent
+
+
+def hub_address(server: str | None) -> str:
+    """The hub's address: the given one, else HF_ENDPOINT, else huggingface.co. UserError where the hub is forbidden."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise UserError("HF_HUB_OFFLINE forbids the Hugging Face Hub; unset it for this command")
+    return (server or constants.ENDPOINT).rstrip("/")
+
+
+def _require(checksum: Checksum, path: Path, size: int | None, where: str | Path) -> None:
+    """UserError unless the file is the one that `where` names."""
+    found = path.stat().st_size
+    if size is not None and found != size:
+        fault = f"{path} has {found:,} bytes, {where} says {size:,}"
+    elif (digits := checksum.of(path)) != checksum.digits:
+        fault = f"{path} has {checksum.kind} {digits}, {where} says {checksum.digits}"
+    else:
+        return
+    raise UserError(f"{fault}; delete or move it, then fetch again")
+
+
+def _url(server: str, revision: Revision, name: str) -> str:
+    from huggingface_hub import hf_hub_url
+
+    return hf_hub_url(revision.repository, name, revision=revision.commit, endpoint=server)
+
+
+def _ask(repository: str, server: str) -> Revision:
+    """The newest commit, from the hub. No token is sent: what we fetch is public."""
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi(endpoint=server, token=False).model_info(repository, files_metadata=True, timeout=SILENCE)
+        files = {
+            file.rfilename: HubFile(int(file.lfs.size if file.lfs else file.size), _checksum(file))
+            for file in info.siblings or ()
+            if file.rfilename in _KEPT
+        }
+        commit = str(info.sha)
+    except Exception as error:  # each generation of the library has its own kinds (requests, httpx, httpx2)
+        told = str(error).strip() or repr(error)
+        raise UserError(f"{server} does not say what {repository} holds: {told.splitlines()[0]}") from None
+    revision = Revision(repository, commit, files)
+    _check(revision, f"{server}: {repository}")
+    return revision
+
+
+def _checksum(file: Any) -> Checksum:
+    """Of a file in the hub's listing: that of its content in large-file storage, else git's."""
+    return Checksum("sha256", str(file.lfs.sha256)) if file.lfs else Checksum("git", str(file.blob_id))
+
+
+def _check(revision: Revision, where: str) -> None:
+    for name, file in revision.files.items():
+        whole = len(file.checksum.digits) == {"sha256": 64, "git": 40}[file.checksum.kind]
+        if file.size < 1 or not whole or not re.fullmatch(r"[0-9a-f]+", file.checksum.digits):
+            raise UserError(f"{where}: no size or checksum of {name}")
+    if not _COMMIT.fullmatch(revision.commit):
+        raise UserError(f"{where}: expected a commit of 40 hexadecimal digits, got {revision.commit!r}")
+
+
+def _as_json(revision: Revision) -> dict[str, Any]:
+    files = {
+        name: {"size": file.size, file.checksum.kind: file.checksum.digits} for name, file in revision.files.items()
+    }
+    return {"repository": revision.repository, "commit": revision.commit, "files": files}
+
+
+def _read_revision(path: Path, repository: str) -> Revision | None:
+    """What an earlier fetch wrote down; None where there was none."""
+    if not path.is_file():
+        return None
+    content = read_json(path, "pinned revision")
+    try:
+        files = {}
+        for name, entry in content["files"].items():
+            kind = "sha256" if "sha256" in entry else "git"
+            files[name] = HubFile(int(entry["size"]), Checksum(kind, str(entry[kind])))
+        revision = Revision(str(content["repository"]), str(content["commit"]), files)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path} is not what a fetch writes ({error!r}); delete it to take the newest commit") from None
+    if revision.repository != repository:
+        raise UserError(f"{path} is of {revision.repository}, expected {repository}; give that model its own folder")
+    _check(revision, str(path))
+    return revision

@@ -1,0 +1,161 @@
+"""What REVTAF reads beside the data: every file that a configuration names, what for, and where it comes from.
+
+What an absent one means, `missing` in the settings decides: see `revtaf.check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from revtaf.check_line import CheckLine
+from revtaf.pretrained.bert import find_weights
+from revtaf.pretrained.fetch import absent_files, imagenet_name
+from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest
+from revtaf.pretrained.resnet import imagenet_file
+from revtaf.settings import Settings
+from revtaf.system import layouts
+from revtaf.system.initialise import bert_file, bert_folder
+
+_BERT, _CLINICAL = "google-bert/bert-base-uncased", "emilyalsentzer/Bio_ClinicalBERT"
+_BERT_TERMS, _CLINICAL_TERMS = "about 440 MB, Apache-2.0", "about 440 MB, MIT; trained on MIMIC-III notes"
+_CHEXBERT = OnRequest(
+    "the link under 'Checkpoint download' at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)",
+    "that repository's LICENSE.pdf, of Stanford; commercial use needs another licence; trained on MIMIC-CXR reports",
+)
+_MEDKLIP = OnRequest(
+    "the link in checkpoints/README.md at https://github.com/MediaBrain-SJTU/MedKLIP",
+    "its authors' (we know of no licence file there: ask them); trained on MIMIC-CXR",
+)
+_EXPLANATIONS = OnRequest(
+    "PreTrain_MedKLIP/data_file/observation explanation.json at https://github.com/MediaBrain-SJTU/MedKLIP, or null "
+    "for our own words",
+    "its authors'",
+)
+_CLIP = OnRequest(
+    "any checkpoint of open_clip of this architecture, such as the CLIP trained on MIMIC-CXR that the README of "
+    "https://github.com/jhb86253817/PromptMRG links; or set knowledge.memory=entities",
+    "the model's own; MIMIC-CXR's data use agreement where it was trained on it",
+)
+
+
+def needed(settings: Settings, training: bool | None = None) -> list[Needed]:
+    """Every file, there or not, that `train` (training=True), `test` (False) or both (None) would read.
+
+    A trained model brings its own encoder and decoder: `test` asks for no weights of theirs.
+    """
+    return [*_knowledge(settings), *(_weights(settings) if training is not False else ())]
+
+
+def requirements(settings: Settings) -> Iterator[CheckLine]:
+    """What else must be there: imported features, and the package of CLIP."""
+    s = settings.knowledge
+    if s.imported:
+        lacking = [name for name in ("train", "texts") if not (s.imported / name / "manifest.json").is_file()]
+        if lacking:
+            what = f"knowledge.imported: {s.imported} lacks {' and '.join(lacking)}"
+            yield CheckLine("error", what, "make it: python -m revtaf prepare import, see docs/data.md")
+        else:
+            yield CheckLine("ok", f"imported features: {s.imported}")
+    elif s.memory == "clip" and find_spec("open_clip") is None:
+        yield CheckLine("error", "knowledge.memory=clip needs open_clip", "pip install 'revtaf[clip]'")
+
+
+def _knowledge(settings: Settings) -> Iterator[Needed]:
+    """The paper's components. Of an imported set only the reports that the model writes are labelled."""
+    s = settings.knowledge
+    own = s.imported is None
+    if s.labeler == "chexbert":
+        yield _file(
+            "CheXbert", "labels the reports", s.chexbert, "our phrase rules", _CHEXBERT, lambda: layouts.chexbert(s)
+        )
+        vocabulary = s.chexbert_vocabulary
+        source: HubBert | OnRequest = OnRequest(f"bert-base-uncased's vocab.txt, of {_BERT} on the Hugging Face Hub")
+        if vocabulary.name == "vocab.txt":
+            source = HubBert(_BERT, vocabulary.parent, "230 kB, Apache-2.0", ("vocab.txt",), weights=False)
+        yield _file("CheXbert's vocabulary", "CheXbert's word pieces", vocabulary, "", source, layouts.none, s.chexbert)
+    if own and s.entities == "medklip":
+        yield _file(
+            "MedKLIP", "scores the entities", s.medklip, "a network fitted now", _MEDKLIP, lambda: layouts.medklip(s)
+        )
+    embeds, encodes = s.text == "bio_clinicalbert", s.entities == "medklip"
+    if own and (embeds or encodes):
+        folder, absent = s.bio_clinicalbert, absent_files(s.bio_clinicalbert)
+        half = len(absent) > 0 and find_weights(folder) is not None
+        replaceable = embeds and not half and not (encodes and s.medklip.is_file())  # MedKLIP cannot do without
+        yield Needed(
+            "Bio_ClinicalBERT",
+            " and ".join(["embeds sentences and triplets"] * embeds + ["MedKLIP's text encoder"] * encodes),
+            str(folder),
+            _in(folder, absent),
+            "TF-IDF and SVD" if replaceable else "",
+            HubBert(_CLINICAL, folder, _CLINICAL_TERMS),
+            lambda: layouts.clinical_bert(s),
+            None if embeds else s.medklip,
+        )
+    if own and s.explanations:
+        yield _file(
+            "explanations", "MedKLIP's queries", s.explanations, "", _EXPLANATIONS, lambda: layouts.explanations(s)
+        )
+    if own and s.memory == "clip":
+        yield _file("CLIP", "finds the classifier's reports", s.clip, "", _CLIP, lambda: layouts.clip(s))
+
+
+def _weights(settings: Settings) -> Iterator[Needed]:
+    """What the image encoder and the report decoder start from."""
+    encoder, decoder = settings.encoder, settings.decoder
+    start = "the image encoder's start"
+    if encoder.weights == "imagenet":
+        path = imagenet_file(encoder.backbone)
+        place = Path("checkpoints") / imagenet_name(encoder.backbone)
+        yield Needed(
+            f"ImageNet weights of {encoder.backbone}",
+            start,
+            str(path or place),
+            () if path else (f"{place} or in torchvision's cache",),
+            "random weights",
+            Imagenet(encoder.backbone),
+            lambda: layouts.imagenet(encoder.backbone, path),
+        )
+    elif encoder.weights not in (None, "scorer"):
+        path = Path(encoder.weights)
+        source = OnRequest("a file of yours: correct encoder.weights")
+        yield _file("encoder.weights", start, path, "", source, lambda: layouts.imagenet(encoder.backbone, path))
+    if decoder.weights:
+        folder = bert_folder(decoder.weights)
+        beside = ("vocab.txt",) if decoder.vocabulary == "train" else ()
+        absent = absent_files(folder, beside)
+        half = len(absent) > 0 and bert_file(decoder.weights) is not None
+        named = Path(decoder.weights).name == "bert-base-uncased"
+        yield Needed(
+            f"decoder weights {decoder.weights}",
+            "the report decoder's start" + (" and vocabulary" if beside else ""),
+            str(folder),
+            _in(folder, absent),
+            "" if half else "random weights" + (" and a vocabulary fitted on the reports" if beside else ""),
+            HubBert(_BERT, folder, _BERT_TERMS) if named else OnRequest("a folder of yours: correct decoder.weights"),
+            lambda: layouts.decoder(settings),
+        )
+    if decoder.vocabulary != "train":
+        source = OnRequest("give a BERT vocab.txt, or decoder.vocabulary=train")
+        yield _file(
+            "decoder.vocabulary", "the decoder's word pieces", Path(decoder.vocabulary), "", source, layouts.none
+        )
+
+
+def _file(
+    what: str,
+    purpose: str,
+    path: Path,
+    stand_in: str,
+    source: Imagenet | HubBert | OnRequest,
+    fits: Callable[[], object],
+    part_of: Path | None = None,
+) -> Needed:
+    absent = () if path.is_file() else (str(path),)
+    return Needed(what, purpose, str(path), absent, stand_in, source, fits, part_of)
+
+
+def _in(folder: Path, names: list[str]) -> tuple[str, ...]:
+    return tuple(str(folder / name) for name in names)

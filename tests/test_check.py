@@ -1,0 +1,154 @@
+"""What a configuration must have: with `missing: error` nothing is missing in silence, with `stand-in` it is a note."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from bert_files import write_bert_folder
+
+from revtaf.check import inspect
+from revtaf.cli import main
+from revtaf.config import FREE, Settings
+from revtaf.config_file import differences, load_settings
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+PAPER = {  # as in configs/mimic_cxr.yaml
+    "knowledge": {"labeler": "chexbert", "entities": "medklip", "text": "bio_clinicalbert"},
+    "encoder": {"weights": "imagenet"},
+    "decoder": {"weights": "bert-base-uncased"},
+}
+KNOWLEDGE = ("CheXbert", "CheXbert's vocabulary", "MedKLIP", "Bio_ClinicalBERT")
+STARTS = ("ImageNet weights of resnet18", "decoder weights bert-base-uncased")
+
+
+@pytest.fixture
+def place(tiny_config, tmp_path, monkeypatch) -> Path:
+    """A folder without any weights, and in it the tiny configuration with what the paper's asks for."""
+    content = yaml.safe_load(tiny_config.read_text()) | {"run": "run", "missing": "error"}
+    for section, values in PAPER.items():
+        content[section] |= values
+    content["data"]["features"] = "features"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def settings(*overrides: str) -> Settings:
+    return load_settings("config.yaml", overrides)
+
+
+def lines(level: str, *overrides: str, training: bool | None = None) -> list[str]:
+    return [line.what for line in inspect(settings(*overrides), training) if line.level == level]
+
+
+def test_each_configuration_says_what_a_missing_file_means():
+    """The paper's settings stop; those that are made to run without files do not. Each says so itself."""
+    wanted = {"mimic_cxr": "error", "iu_xray": "error", "released": "error"}
+    wanted |= {name: "stand-in" for name in ("phantom", "iu_xray_cpu", "mini")}
+    for name, value in wanted.items():
+        path = next(path for path in CONFIGS.glob("**/*.yaml") if path.stem == name and "ablations" not in path.parts)
+        assert yaml.safe_load(path.read_text())["missing"] == value and load_settings(path).missing == value, name
+    for path in (CONFIGS / "ablations" / "data").glob("*.yaml"):
+        assert load_settings(path).missing == ("error" if path.stem.startswith("mimic") else "stand-in"), path
+    assert Settings().missing == "error"
+
+
+@pytest.mark.parametrize("command", ["train", "prepare features", "test"])
+def test_every_absent_file_is_listed_before_anything_is_written(place, command, capsys):
+    """What it is for, how to get it, and the override, in one message with exit code 2; the folder stays as it was."""
+    before = sorted(path.name for path in place.iterdir())
+    assert main([*command.split(), "--config", "config.yaml", "data.images=nowhere"]) == 2
+    told = capsys.readouterr().err
+    expected = [*KNOWLEDGE, *(STARTS if command != "test" else ())]
+    for what in expected:
+        assert f"ERROR  {what} not found: checkpoints/" in told, what
+    assert told.count("not found: checkpoints/") == len(expected)
+    assert "ERROR  image folder not found: nowhere" in told
+    assert "(labels the reports)" in told and "https://github.com/stanfordmlgroup/CheXbert" in told
+    assert "checkpoints/Bio_ClinicalBERT/config.json, checkpoints/Bio_ClinicalBERT/vocab.txt" in told
+    assert "public (about 440 MB, MIT; trained on MIMIC-III notes): python -m revtaf fetch --config FILE" in told
+    assert "missing=stand-in" in told.splitlines()[-1] and "our phrase rules in place of CheXbert" in told
+    assert sorted(path.name for path in place.iterdir()) == before
+
+
+def test_stand_ins_make_notes_of_the_same_files(place, capsys):
+    """`check` says either, and its exit code with it."""
+    assert main(["check", "--config", "config.yaml"]) == 2
+    strict = capsys.readouterr().out
+    assert main(["check", "--config", "config.yaml", "missing=stand-in"]) == 0
+    lenient = capsys.readouterr().out
+    for what in ("CheXbert", "MedKLIP", "Bio_ClinicalBERT", *STARTS):
+        assert f"ERROR  {what} not found" in strict and f"note   {what} not found" in lenient, what
+    assert "vocabulary not found" not in lenient  # of a CheXbert that is not used
+    assert "everything that is needed is there" in lenient
+
+
+def test_a_trained_model_needs_no_start(place):
+    """`test` reads neither ImageNet weights nor BERT's for the decoder; `train` does."""
+    assert all(any(what in line for line in lines("error", training=True)) for what in STARTS)
+    assert not any(what in line for line in lines("error", training=False) for what in STARTS)
+
+
+def test_half_of_a_thing_has_no_stand_in(place):
+    """Weights without their vocabulary are an error with either setting: loading them would fail."""
+    for folder in ("Bio_ClinicalBERT", "bert-base-uncased"):
+        (write_bert_folder(place / "checkpoints" / folder) / "vocab.txt").unlink()
+    for missing in ("error", "stand-in"):
+        told = lines("error", f"missing={missing}")
+        assert any("Bio_ClinicalBERT not found: checkpoints/Bio_ClinicalBERT/vocab.txt" in line for line in told)
+        assert any("checkpoints/bert-base-uncased/vocab.txt (the report decoder's" in line for line in told)
+
+
+def test_what_the_settings_name_themselves_must_be_there(place):
+    """A file of one's own has no stand-in: encoder weights, a vocabulary, explanations, CLIP, another BERT."""
+    told = lines(
+        "error",
+        "missing=stand-in",
+        "encoder.weights=mine.pth",
+        "decoder.vocabulary=words.txt",
+        "knowledge.explanations=own.yaml",
+        "knowledge.memory=clip",
+    )
+    for name in ("mine.pth", "words.txt", "own.yaml", "checkpoints/clip/open_clip_model.safetensors"):
+        assert any(f"not found: {name}" in line for line in told), name
+
+
+def test_metrics_that_are_asked_for_are_looked_up_before_the_test(place):
+    """Both models' folders at once, for `test` alone; they are no matter of `missing`."""
+    asked = ["missing=stand-in", "eval.radgraph_model=radgraph", "eval.bertscore_model=roberta"]
+    told = lines("error", *asked, training=False)
+    assert any("radgraph" in line for line in told) and any("roberta" in line for line in told)
+    assert lines("error", *asked, training=True) == []
+
+
+def test_imported_features_replace_the_files_of_what_made_them(place):
+    """Only CheXbert is left of the paper's components, for the reports that the model writes."""
+    told = lines("error", "knowledge.imported=imported", training=False)
+    assert any("knowledge.imported: imported lacks train and texts" in line for line in told)
+    assert [line for line in told if "MedKLIP" in line or "Bio_ClinicalBERT" in line] == []
+    assert any(line.startswith("CheXbert not found") for line in told)
+
+
+def test_what_missing_means_may_change_between_two_halves_of_a_run(place):
+    """Neither it nor where files come from touches what a run computes."""
+    other = settings("missing=stand-in", "fetch.hub=http://mirror", "fetch.patience=9")
+    assert differences(settings().model_dump(), other.model_dump(), FREE) == []
+    assert differences(settings().model_dump(), settings("seed=3").model_dump(), FREE) == [("seed", 0, 3)]
+
+
+def test_a_grid_can_be_told_to_run_on_stand_ins(place):
+    """The override that the message names works for `ablate` as well."""
+    from revtaf.ablation.command import Request
+
+    assert Request.parse(["data=phantom", "missing=stand-in"]).overrides == ["missing=stand-in"]
+
+
+def test_training_with_stand_ins_goes_on_with_all_files_asked_for(tiny_config, tmp_path):
+    """A finished run of stand-ins is not refused by `missing=error`; its settings say what it began with."""
+    run = [f"run={tmp_path / 'run'}", f"data.features={tmp_path / 'features'}", "data.max_samples=12", "train.epochs=1"]
+    assert main(["train", "--config", str(tiny_config), *run, "missing=stand-in"]) == 0
+    assert main(["train", "--config", str(tiny_config), *run, "missing=error"]) == 0
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["missing"] == "stand-in"
+    assert json.loads((tmp_path / "run" / "checkpoints" / "last" / "progress.json").read_text())["finished"]
