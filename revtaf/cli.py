@@ -23,7 +23,6 @@ from revtaf.commands.options import (
     add_report,
     add_score,
 )
-from revtaf.config import RunSettings
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 from revtaf.process import INTERRUPTED, USER_ERROR, configure
@@ -37,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     configure(offline=options.run is not _fetch)
     try:
+        if hasattr(options, "overrides"):  # a command on one configuration
+            options.settings = load_settings(options.config, options.overrides)
         return options.run(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -95,16 +96,12 @@ def _command(commands, name: str, run: Callable, text: str, add_options: Callabl
     command.set_defaults(run=run)
 
 
-def _settings(options: argparse.Namespace) -> RunSettings:
-    return load_settings(options.config, options.overrides)
-
-
 def _train(options: argparse.Namespace) -> int:
     from revtaf.commands.train import train
     from revtaf.engine.train import Interrupted
 
     try:
-        train(_settings(options))
+        train(options.settings)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return INTERRUPTED
@@ -114,13 +111,13 @@ def _train(options: argparse.Namespace) -> int:
 def _test(options: argparse.Namespace) -> None:
     from revtaf.commands.test import test
 
-    test(_settings(options))
+    test(options.settings)
 
 
 def _analyse(options: argparse.Namespace) -> None:
     from revtaf.commands.test import analyse
 
-    for path in analyse(_settings(options)):
+    for path in analyse(options.settings):
         print(path)
 
 
@@ -145,7 +142,7 @@ def _report(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from revtaf.check import inspect
 
-    lines = inspect(_settings(options))
+    lines = inspect(options.settings)
     for line in lines:
         print(line)
     errors = sum(line.level == "error" for line in lines)
@@ -156,7 +153,7 @@ def _check(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> None:
     from revtaf.commands.fetch import fetch
 
-    fetch(_settings(options))
+    fetch(options.settings)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -215,12 +212,12 @@ def _features(options: argparse.Namespace) -> None:
     from revtaf.commands.features import prepare_features
     from revtaf.data.blocks import WHOLE, Shard
 
-    prepare_features(_settings(options), Shard.parse(options.shard) if options.shard else WHOLE)
+    prepare_features(options.settings, Shard.parse(options.shard) if options.shard else WHOLE)
 
 
 def _audit(options: argparse.Namespace) -> int:
     from revtaf.audit.audit import audit, table
 
-    lines = audit(_settings(options), hash_images=options.hash_images)
+    lines = audit(options.settings, hash_images=options.hash_images)
     print(table(lines))
     return LEAK if any(line.verdict == "LEAK" for line in lines) else 0

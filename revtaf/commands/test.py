@@ -19,22 +19,26 @@ from revtaf.engine.system import System, Written
 from revtaf.errors import UserError
 from revtaf.eval import published
 from revtaf.eval.evaluate import SELECTED_HERE, evaluate
+from revtaf.eval.rankings import Rankings, evaluate_rankings
 from revtaf.eval.records import read_samples
 from revtaf.files import read_json
+from revtaf.locks import alone
 from revtaf.pages.report import table_text, write_report
 
 log = logging.getLogger("revtaf")
 
 
 def test(settings: RunSettings) -> Path:
-    """Write and score the reports of `data.test_split` with the best checkpoint; returns the output folder."""
+    """Write and score the reports of `data.test_split` with the best checkpoint; returns the output folder. A system
+    that ranks is evaluated by its rankings, and leaves no predictions."""
     system, folder = open_trained(settings), settings.output
-    written = system.evaluate()
+    outcome = system.evaluate()
     if system.accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         save_settings(folder / "config.yaml", settings)
-        write_jsonl(folder / "predictions.jsonl", written.records)
-        _score(system, written)
+        if isinstance(outcome, Written):
+            write_jsonl(folder / "predictions.jsonl", outcome.records)
+        _report(system, outcome)
     system.accelerator.wait_for_everyone()
     return folder
 
@@ -59,35 +63,43 @@ def open_trained(settings: RunSettings) -> System:
     if not model_folder.is_model(best):  # its training was stopped, or is still going on
         system = systems.find(settings.system).start(settings, accelerator)
         if accelerator.is_main_process:
-            model_folder.finish(best, system)
+            with alone(Path(settings.run), "training", wait=False):
+                model_folder.finish(best, system)
         accelerator.wait_for_everyone()
     return model_folder.open_model(best, accelerator, settings)
 
 
-def _score(system: System, written: Written) -> None:
+def _report(system: System, outcome: Written | Rankings) -> None:
+    """Score what was written, or ranked, and show it."""
     settings, folder = system.settings, system.settings.output
-    samples = read_samples(folder / "predictions.jsonl")  # what `revtaf score` would read
-    log.info("scoring %d reports", len(samples))
-    evaluation = evaluate(
-        samples,
-        written.labeler,
-        written.train_reports,
-        name=systems.find(settings.system).title,
-        sources=written.sources,
-        copies=written.copies,
-        java=settings.eval.java,
-        resamples=settings.eval.resamples,
-        seed=settings.seed,
-    )
-    if settings.data.test_split == published.PAPER_SPLITS.get(settings.data.name):
-        evaluation.published = paper_rows(settings.data.name)
+    title, facts, cards, sections = systems.find(settings.system).title, {}, (), ()
+    options = {"resamples": settings.eval.resamples, "seed": settings.seed}
+    if isinstance(outcome, Written):
+        samples = read_samples(folder / "predictions.jsonl")  # what `revtaf score` would read
+        log.info("scoring %d reports", len(samples))
+        evaluation = evaluate(
+            samples,
+            outcome.labeler,
+            outcome.train_reports,
+            name=title,
+            sources=outcome.sources,
+            copies=outcome.copies,
+            java=settings.eval.java,
+            **options,
+        )
+        if settings.data.test_split == published.PAPER_SPLITS.get(settings.data.name):
+            evaluation.published = paper_rows(settings.data.name)
+        facts, cards, sections = outcome.facts, outcome.cards, outcome.sections
+    else:
+        evaluation = evaluate_rankings(outcome, title, **options)
     if settings.tests_on_validation:
         evaluation.notes.append(SELECTED_HERE)
-    write_report(
-        folder, evaluation, run_record(system, written.facts), written.cards, curves(settings), written.sections
-    )
+    curves = epoch_curves(Path(settings.run) / "metrics.jsonl")
+    write_report(folder, evaluation, run_record(system, facts), cards, curves, sections)
     print(table_text(evaluation))
-    print(f"\npredictions: {folder / 'predictions.jsonl'}\npage: {folder / 'report.html'}")
+    if isinstance(outcome, Written):
+        print(f"\npredictions: {folder / 'predictions.jsonl'}")
+    print(f"page: {folder / 'report.html'}")
 
 
 def run_record(system: System, facts: dict[str, Any]) -> dict[str, Any]:
@@ -103,8 +115,3 @@ def run_record(system: System, facts: dict[str, Any]) -> dict[str, Any]:
         **facts,
         **environment(settings),
     }
-
-
-def curves(settings: RunSettings) -> list[dict]:
-    """Losses and validation of each epoch."""
-    return epoch_curves(Path(settings.run) / "metrics.jsonl")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
+
+from accelerate import Accelerator
 
 from revtaf import systems
 from revtaf.check import require
@@ -14,6 +17,7 @@ from revtaf.engine.checkpoint import read_progress
 from revtaf.engine.runtime import log_to, make_accelerator, open_run, seed_everything
 from revtaf.engine.train import fit
 from revtaf.errors import UserError
+from revtaf.locks import alone
 
 log = logging.getLogger("revtaf")
 
@@ -22,12 +26,17 @@ def train(settings: RunSettings) -> None:
     """Train, or continue, or say that it is done. Raises UserError before anything is written."""
     folder = Path(settings.run)
     progress = _earlier_progress(folder, settings)
-    best = folder / model_folder.BEST
-    if progress.get("finished") and model_folder.is_model(best):
+    if progress.get("finished") and model_folder.is_model(folder / model_folder.BEST):
         log.info("%s is already trained (%d epochs); next: revtaf test", folder, progress["epoch"])
         return
     require(settings, training=True)
     accelerator = make_accelerator(settings)
+    with alone(folder, "training", wait=False) if accelerator.is_main_process else nullcontext():
+        _train(settings, accelerator)
+
+
+def _train(settings: RunSettings, accelerator: Accelerator) -> None:
+    folder = Path(settings.run)
     if accelerator.is_main_process:
         open_run(settings)
         log_to(folder)
@@ -37,7 +46,7 @@ def train(settings: RunSettings) -> None:
     log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)
     done = fit(system, folder)
     if accelerator.is_main_process:
-        model_folder.finish(best, system)
+        model_folder.finish(folder / model_folder.BEST, system)
     accelerator.wait_for_everyone()
     log.info("finished: best epoch %d, validation score %.4f; next: revtaf test", done.best_epoch, done.best_score)
 

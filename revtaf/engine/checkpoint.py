@@ -16,12 +16,13 @@ from typing import Any
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from revtaf.config_file import save_settings
 from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, write_json
+from revtaf.pretrained.strict import load_strictly, read_tensors, stored_names
 
 WEIGHTS, SETTINGS, META = "model.safetensors", "config.yaml", "meta.json"
 STATE = "system.safetensors"
@@ -121,31 +122,11 @@ def save_best(folder: Path, system: System, meta: Mapping[str, Any]) -> None:
 def write_weights(path: Path, model: nn.Module) -> None:
     """The tensors of a model, tied ones once."""
     state = model.state_dict()
-    kept = set(_stored_names(state).values())
+    kept = set(stored_names(state).values())
     save_file({name: state[name].detach().cpu().contiguous() for name in kept}, path)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Strictly: every tensor of the model is in the file, with its shape, and nothing else."""
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    own = model.state_dict()
-    stored_as = _stored_names(own)
-    needed = set(stored_as.values())
-    missing, extra = sorted(needed - state.keys()), sorted(state.keys() - needed)
-    wrong = sorted(key for key in needed & state.keys() if own[key].shape != state[key].shape)
-    if missing or extra or wrong:
-        raise UserError(
-            f"{path} is a checkpoint of another architecture: {len(missing)} tensors missing {missing[:2]}, "
-            f"{len(extra)} unknown {extra[:2]}, {len(wrong)} of another shape {wrong[:2]}"
-        )
-    model.load_state_dict({name: state[stored_as[name]] for name in own}, strict=True)
-
-
-def _stored_names(state: dict[str, Tensor]) -> dict[str, str]:
-    """Every tensor's name -> the name it is stored under: tied tensors (an output layer that is its word embedding)
-    share the first one's."""
-    first: dict[tuple, str] = {}
-    return {name: first.setdefault((value.data_ptr(), value.shape), name) for name, value in state.items()}
+    remedy = "it is a checkpoint of another architecture, or damaged"
+    load_strictly(model, read_tensors(path, "checkpoint"), path, "checkpoint", remedy, tied=True)

@@ -36,9 +36,3 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
         return settings.warmup_lr + (settings.lr - settings.warmup_lr) * step / warmup
     done = (step - warmup) / max(1, total - warmup)
     return settings.min_lr + (settings.lr - settings.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Every group at its own multiple of `rate`."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("relative", 1.0)

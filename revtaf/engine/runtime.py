@@ -74,7 +74,7 @@ def log_to(folder: Path) -> None:
 
 
 def environment(settings: RunSettings) -> dict:
-    packages = ("torch", "torchvision", "transformers", "accelerate", "geoopt", "pot", "numpy")
+    packages = ("torch", "torchvision", "transformers", "accelerate", "geoopt", "numpy")
     cuda = torch.cuda.is_available()
     return {
         "revtaf": __version__,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from revtaf.engine.batches import EpochBatches, train_loader
 from revtaf.engine.checkpoint import Progress, load_last, save_best, save_last
-from revtaf.engine.optim import learning_rate, set_learning_rate
+from revtaf.engine.optim import learning_rate
 from revtaf.engine.runtime import append_jsonl, read_jsonl, write_jsonl
 from revtaf.engine.system import System
 from revtaf.errors import UserError
@@ -90,8 +90,8 @@ def train_one_epoch(
     bar = tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process)
     for batch in bar:
         rate = learning_rate(progress.step, updates, train)
-        for optimizer in optimizers:
-            set_learning_rate(optimizer, rate)
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = rate * group.get("relative", 1.0)
         with accelerator.accumulate(model):
             losses = system.losses(batch, progress.epoch * batches.count + progress.batch)
             loss = objective(losses, system.weights)

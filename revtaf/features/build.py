@@ -89,54 +89,14 @@ def select(annotations: Annotations, split: str, data: DataSettings) -> list[Stu
     return [study for part in parts for study in annotations[part][: data.max_samples]]
 
 
-def prepare_knowledge(settings: Settings, device: torch.device, shard: Shard = WHOLE) -> Knowledge:
+def prepare_knowledge(
+    settings: Settings, device: torch.device, shard: Shard = WHOLE, store: FeatureStore | None = None
+) -> Knowledge:
     """The components and the training features; what is missing is fitted and extracted now.
 
     Raises Waiting, where other shards have to finish first.
     """
-    return _training(settings, device, FeatureStore(Path(settings.training_data.features), shard))
-
-
-def find_knowledge(settings: Settings, device: torch.device) -> Knowledge | None:
-    """The same where it was made before, else None."""
-    try:
-        return _training(settings, device, FeatureStore(Path(settings.training_data.features), make=False))
-    except Missing:
-        return None
-
-
-def split_features(
-    knowledge: Knowledge,
-    settings: Settings,
-    data: DataSettings,
-    split: str,
-    device: torch.device,
-    store: FeatureStore | None = None,
-) -> tuple[Features, list[Study]]:
-    """Features of a validation or test split, by components that never saw it; found where they were made before."""
-    store = store or FeatureStore(Path(data.features))
-    studies = select(load_annotations(data.annotation), split, data)
-    if folder := settings.knowledge.imported:
-        if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
-            raise Missing(f"{folder} has no {split}")
-        return imported.load_split(folder, split, studies), studies
-    count = knowledge.train.statuses.shape[1]
-    statuses = stages.report_statuses(store, studies, knowledge.components, lambda: knowledge.labeler, count)
-    return _seen(knowledge, settings, data, studies, statuses, device, store), studies
-
-
-def find_split(
-    knowledge: Knowledge, settings: Settings, data: DataSettings, split: str
-) -> tuple[Features, list[Study]] | None:
-    """The same where it was made before, else None."""
-    store = FeatureStore(Path(data.features), make=False)
-    try:
-        return split_features(knowledge, settings, data, split, torch.device("cpu"), store)
-    except Missing:
-        return None
-
-
-def _training(settings: Settings, device: torch.device, store: FeatureStore) -> Knowledge:
+    store = store or FeatureStore(Path(settings.training_data.features), shard)
     data, options = settings.training_data, settings.knowledge
     studies = select(load_annotations(data.annotation), "train", data)
     components = Components(options, device)
@@ -184,6 +144,46 @@ def _training(settings: Settings, device: torch.device, store: FeatureStore) -> 
         fingerprint=store.fingerprint,
         notes=components.notes | {"training statuses": f"from the {'annotation' if given else 'report labeler'}"},
     )
+
+
+def find_knowledge(settings: Settings, device: torch.device) -> Knowledge | None:
+    """The same where it was made before, else None."""
+    try:
+        store = FeatureStore(Path(settings.training_data.features), make=False)
+        return prepare_knowledge(settings, device, store=store)
+    except Missing:
+        return None
+
+
+def split_features(
+    knowledge: Knowledge,
+    settings: Settings,
+    data: DataSettings,
+    split: str,
+    device: torch.device,
+    store: FeatureStore | None = None,
+) -> tuple[Features, list[Study]]:
+    """Features of a validation or test split, by components that never saw it; found where they were made before."""
+    store = store or FeatureStore(Path(data.features))
+    studies = select(load_annotations(data.annotation), split, data)
+    if folder := settings.knowledge.imported:
+        if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
+            raise Missing(f"{folder} has no {split}")
+        return imported.load_split(folder, split, studies), studies
+    count = knowledge.train.statuses.shape[1]
+    statuses = stages.report_statuses(store, studies, knowledge.components, lambda: knowledge.labeler, count)
+    return _seen(knowledge, settings, data, studies, statuses, device, store), studies
+
+
+def find_split(
+    knowledge: Knowledge, settings: Settings, data: DataSettings, split: str
+) -> tuple[Features, list[Study]] | None:
+    """The same where it was made before, else None."""
+    store = FeatureStore(Path(data.features), make=False)
+    try:
+        return split_features(knowledge, settings, data, split, torch.device("cpu"), store)
+    except Missing:
+        return None
 
 
 def image_features(

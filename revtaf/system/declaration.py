@@ -50,9 +50,12 @@ class REVTAFSystem:
 
     def start(self, settings: Settings, accelerator: Accelerator) -> Session:
         """Fit or find the knowledge, build the model as configured, and make the features that training needs."""
+        import torch
+
         from revtaf.engine.runtime import seed_everything
         from revtaf.features.build import prepare_knowledge
-        from revtaf.system.initialise import initialise, make_tokenizer
+        from revtaf.labels import POSITIVE
+        from revtaf.system.initialise import initialise_decoder, initialise_encoder, make_tokenizer
         from revtaf.system.session import make_session
 
         with accelerator.main_process_first():
@@ -60,8 +63,11 @@ class REVTAFSystem:
         # Fitting the knowledge draws random numbers, finding it again does not: the model starts the same.
         seed_everything(settings.seed, accelerator.process_index)
         session = make_session(settings, accelerator, knowledge, make_tokenizer(settings, knowledge.studies))
-        session.notes |= initialise(session.model, settings, knowledge)
-        for what, source in session.notes.items():
+        model, notes = session.model, session.notes
+        notes["image encoder"] = initialise_encoder(model.encoder, settings, knowledge.scorer)
+        notes["report decoder"] = initialise_decoder(model.decoder, settings)
+        model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
+        for what, source in notes.items():
             log.info("%s: %s", what, source)
         _ = session.validation_set  # its features are made before the first epoch, not after it
         return session

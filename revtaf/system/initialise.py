@@ -15,10 +15,7 @@ from revtaf.data.annotations import Study
 from revtaf.data.text import clean_report
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
-from revtaf.features.build import Knowledge
 from revtaf.knowledge.entity_scorer import EntityScorer
-from revtaf.labels import POSITIVE
-from revtaf.model import REVTAF
 from revtaf.pretrained.bert import current_names, find_weights
 from revtaf.pretrained.resnet import imagenet_file, load_imagenet
 from revtaf.pretrained.strict import load_strictly, read_tensors
@@ -39,16 +36,6 @@ def bert_folder(weights: str) -> Path:
 
 def bert_file(weights: str) -> Path | None:
     return find_weights(bert_folder(weights))
-
-
-def initialise(model: REVTAF, settings: Settings, knowledge: Knowledge) -> dict[str, str]:
-    """Pretrained weights, and the prior of the balanced logits; returns lines for the run's report."""
-    notes = {
-        "image encoder": initialise_encoder(model.encoder, settings, knowledge.scorer),
-        "report decoder": initialise_decoder(model.decoder, settings),
-    }
-    model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
-    return notes
 
 
 def make_tokenizer(settings: Settings, studies: list[Study]) -> ReportTokenizer:
