@@ -157,12 +157,12 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from revtaf.commands.score import Request, score
+    from revtaf.commands.score import ScoreRequest, score
     from revtaf.eval.advanced import AdvancedSources
 
     given = _arguments(options)
     sources = {name: given.pop(name) for name in (*ADVANCED, "bertscore_idf")}
-    score(Request(**given, sources=AdvancedSources(**sources)))
+    score(ScoreRequest(**given, sources=AdvancedSources(**sources)))
 
 
 def _llm(options: argparse.Namespace) -> None:

@@ -58,7 +58,7 @@ class Prompts(NamedTuple):
 
 
 @dataclass
-class Features:
+class DecoderInputs:
     """What the decoder attends to, and how it came about."""
 
     decoder: Tensor  # (B, L, width)
@@ -150,16 +150,16 @@ class REVTAF(nn.Module):
         consistency = zero if features.fusion is None else self._consistency(features.fusion, prompts)
         return Losses(lm, disease, rank, consistency)
 
-    def features(self, images: Tensor, prompts: Prompts) -> Features:
+    def features(self, images: Tensor, prompts: Prompts) -> DecoderInputs:
         vision = self.encoder(images)
         logits = self.classifier(vision.pooled, prompts.memory)
         if self.fvtaf is not None:
             mask = prompts.retrieved_mask if self.settings.fvtaf.mask_sentences else None
             fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local)
-            return Features(fusion.features, None, logits, fusion)
+            return DecoderInputs(fusion.features, None, logits, fusion)
         if self.retrieved_project is not None:
-            return Features(*self._append_retrieved(vision, prompts), logits, None)
-        return Features(vision.patches, None, logits, None)
+            return DecoderInputs(*self._append_retrieved(vision, prompts), logits, None)
+        return DecoderInputs(vision.patches, None, logits, None)
 
     @torch.no_grad()
     def generate(

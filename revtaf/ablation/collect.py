@@ -10,7 +10,6 @@ Holm, over the metrics of the pair) and every seed has its sign; with one seed n
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -24,7 +23,7 @@ from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer, mean_of
 from revtaf.ablation.tables import MAIN
 from revtaf.config import RunSettings
-from revtaf.errors import UserError
+from revtaf.errors import UserError, nearest
 from revtaf.eval import nlg, published, statistics
 from revtaf.eval.evaluate import SELECTED_HERE, labeler_note
 from revtaf.eval.metric import Metric
@@ -181,9 +180,7 @@ def _names(grid: Grid, scored: Collection[Scored]) -> _Names:
     known = list(dict.fromkeys(name for found in scored for name in found.metrics))
     for name in grid.metrics:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"they have {', '.join(known)}"
-            raise UserError(f"{grid.path}: metrics: no row has '{name}'; {hint}")
+            raise UserError(f"{grid.path}: metrics: no row has '{name}'; {nearest(name, known)}")
     if grid.metrics:
         return _Names(grid.metrics, grid.metrics, grid.metrics)
     ranked = tuple(dict.fromkeys(name for found in scored if not found.written for name in found.metrics))

@@ -25,7 +25,7 @@ log = logging.getLogger("revtaf")
 
 
 @dataclass
-class Request:
+class GridRequest:
     """What the command line asks for. `key=value` without a dot belongs to the grid, the others are settings of all
     rows."""
 
@@ -38,7 +38,7 @@ class Request:
     overrides: list[str] = field(default_factory=list)
 
     @classmethod
-    def parse(cls, given: Sequence[str]) -> Request:
+    def parse(cls, given: Sequence[str]) -> GridRequest:
         """Raises UserError for a key that is none of these and no setting, and for a value that does not fit."""
         request = cls()
         for item in given:
@@ -82,7 +82,7 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     Raises UserError before anything is started for whatever can be known then. Where runs fail, the tables of the grids
     that are complete are written first.
     """
-    request = Request.parse(given)
+    request = GridRequest.parse(given)
     wanted: list[tuple[Grid, list[Run]]] = []
     for grid in [load_grid(path) for path in configs]:
         if len(configs) > 1 and grid.only and request.data not in grid.only:
@@ -111,7 +111,7 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     return folders
 
 
-def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: Request) -> list[Path]:
+def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: GridRequest) -> list[Path]:
     folders = []
     with Scorer(wanted[0][1][0].tested.eval.java) as scorer:
         for grid, runs in wanted:
@@ -126,7 +126,7 @@ def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: Request) -> lis
     return folders
 
 
-def _check(grid: Grid, runs: Sequence[Run], request: Request) -> None:
+def _check(grid: Grid, runs: Sequence[Run], request: GridRequest) -> None:
     """What would only be noticed after hours of training. Raises UserError."""
     for row in grid.rows:
         paper_figures(grid, row)
@@ -149,7 +149,7 @@ def _check(grid: Grid, runs: Sequence[Run], request: Request) -> None:
             )
 
 
-def _runs(grid: Grid, request: Request) -> list[Run]:
+def _runs(grid: Grid, request: GridRequest) -> list[Run]:
     """The rows that are asked for and can run; says which cannot, and why."""
     for name in request.rows:
         if name not in [row.name for row in grid.rows]:

@@ -47,7 +47,7 @@ def add_phantom(phantom: argparse.ArgumentParser) -> None:
 
 
 def add_score(score: argparse.ArgumentParser) -> None:
-    """Names are those of `revtaf.commands.score.Request` and `AdvancedSources`."""
+    """Names are those of `revtaf.commands.score.ScoreRequest` and `AdvancedSources`."""
     add = score.add_argument
     add("predictions", type=Path, help=".jsonl, .json or .csv with id, reference, prediction; raw texts")
     add("--out", type=Path, help="folder for report.json, report.html, the tables and the numbers by sample")

@@ -32,7 +32,7 @@ log = logging.getLogger("revtaf")
 
 
 @dataclass
-class Request:
+class ScoreRequest:
     """What the command line asks for; see `revtaf score --help`."""
 
     predictions: Path
@@ -57,7 +57,7 @@ class Request:
     seed: int = 0
 
 
-def score(request: Request) -> Path:
+def score(request: ScoreRequest) -> Path:
     """Read, check, score, write; returns the output folder. Raises UserError before anything is written."""
     if request.protocol not in (*PROTOCOLS, ALL):
         raise UserError(f"--protocol: expected {', '.join(PROTOCOLS)} or {ALL}, got {request.protocol!r}")
@@ -140,7 +140,7 @@ def _read(path: Path, protocol: str) -> Samples:
     return samples
 
 
-def _ignored_by_all(request: Request) -> list[str]:
+def _ignored_by_all(request: ScoreRequest) -> list[str]:
     given = {
         "--against": request.against,
         "--llm": request.llm,
@@ -197,7 +197,7 @@ def _train_reports(path: Path | None) -> list[str]:
     return [study.report for study in annotations["train"]]
 
 
-def _labels(request: Request, samples: Samples) -> tuple[Labeler, Statuses]:
+def _labels(request: ScoreRequest, samples: Samples) -> tuple[Labeler, Statuses]:
     """Who labels, and the statuses that are given already."""
     files = {"references": request.reference_labels, "predictions": request.labels}
     if request.labeler != "file" and any(files.values()):
@@ -224,7 +224,7 @@ def _labels(request: Request, samples: Samples) -> tuple[Labeler, Statuses]:
     return CheXbertLabeler.load(request.chexbert, request.chexbert_vocabulary, rules, device), Statuses()
 
 
-def _side_by_side(samples: Samples, labeler: Labeler, given: Statuses, train_reports, request: Request) -> str:
+def _side_by_side(samples: Samples, labeler: Labeler, given: Statuses, train_reports, request: ScoreRequest) -> str:
     """The same predictions under every protocol."""
     lines = [["protocol", *(key.replace("_", "-") for key in HEADLINE[:7]), "CE-F1"]]
     signatures = []
@@ -254,7 +254,7 @@ def _differences(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _export(request: Request, samples: Samples, out: Path) -> None:
+def _export(request: ScoreRequest, samples: Samples, out: Path) -> None:
     for name in request.export:
         if name == "rexrank":
             exports.rexrank(samples, out / "rexrank.json")

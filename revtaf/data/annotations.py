@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from revtaf.errors import UserError
@@ -57,8 +58,23 @@ Annotations = dict[str, list[Study]]
 
 
 def load_annotations(path: str | Path) -> Annotations:
-    """Read and check an annotation file. Raises UserError naming file, split, index and field."""
+    """Read and check an annotation file. Raises UserError naming file, split, index and field.
+
+    The last two files are remembered for as long as the process lives, as many parts of a command ask for the same one
+    (3.6 s at MIMIC-CXR's size); a file that has changed is read again. The lists are the caller's own.
+    """
     path = Path(path)
+    try:
+        found = path.stat()
+        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    except OSError:  # reading says what is wrong
+        stamp = ()
+    return {split: list(studies) for split, studies in _parse(path, stamp).items()}
+
+
+@lru_cache(maxsize=2)
+def _parse(path: Path, _: tuple[int, ...]) -> Annotations:
+    """The file named `path`; what tells this file and its content from others is part of what it is remembered by."""
     content = read_json(path, "annotation file")
     if isinstance(content, list):
         content = _by_split(path, content)

@@ -148,5 +148,5 @@ class Written:
     copies: Mapping[str, Sequence[str]] = field(default_factory=dict)  # rows of reports that people wrote
     sources: AdvancedSources | None = None
     cards: Sequence[Any] = ()  # `revtaf.pages.cards.Card`
-    sections: Sequence[Any] = ()  # `revtaf.pages.section.Section`
+    sections: Sequence[Any] = ()  # `revtaf.pages.section.PageSection`
     facts: Mapping[str, Any] = field(default_factory=dict)  # further lines of the report's "run"

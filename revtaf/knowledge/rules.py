@@ -55,7 +55,7 @@ def _chexpert_patterns(folder: str, category: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CategoryRules:
     """The compiled rules of one category; see phrases/categories.yaml."""
 
     mention: re.Pattern[str] | None
@@ -109,7 +109,7 @@ def _predicate_status(scoped: Scoped, kind: str, start: int, end: int) -> int:
     return POSITIVE if _DENIED.search(scoped.text[:start]) else NEGATIVE
 
 
-def _compile_finding(category: str, rules: dict) -> Finding:
+def _compile_finding(category: str, rules: dict) -> CategoryRules:
     mention, unmention = list(rules.get("mention", [])), list(rules.get("unmention", []))
     if category in CHEXPERT_CATEGORIES and rules.get("chexpert", True):
         mention += _chexpert_patterns("mention", category)
@@ -122,7 +122,7 @@ def _compile_finding(category: str, rules: dict) -> Finding:
         groups = {kind: [p for p, k in entries if k == kind] for kind in _PREDICATES}
         order = sorted((k for k in groups if groups[k]), key=_PREDICATES[::-1].index)
         predicate = re.compile(r"\b(?:" + "|".join(f"(?P<{kind}>{'|'.join(groups[kind])})" for kind in order) + r")\b")
-    return Finding(
+    return CategoryRules(
         mention=alternatives(mention) if mention else None,
         unmention=alternatives(unmention) if unmention else None,
         subject=alternatives(rules["subject"]) if "subject" in rules else None,
@@ -130,7 +130,7 @@ def _compile_finding(category: str, rules: dict) -> Finding:
     )
 
 
-def _compile_rules() -> tuple[Finding, ...]:
+def _compile_rules() -> tuple[CategoryRules, ...]:
     rules = load_phrases("categories.yaml")
     unknown = set(rules) - set(CATEGORIES)
     if unknown:

@@ -33,7 +33,7 @@ class Category(NamedTuple):
     counts: list[int]
 
 
-class Part(NamedTuple):
+class CategoryGroup(NamedTuple):
     """Head or tail, with the mean F1 of its categories."""
 
     name: str
@@ -47,7 +47,7 @@ class Categories(NamedTuple):
 
     columns: Sequence[str]
     averages: list[tuple[str, float]]
-    parts: list[Part]
+    parts: list[CategoryGroup]
     confusion: dict[str, list[tuple[str, list[tuple[int, str]]]]]
     resampled: bool
 
@@ -62,7 +62,7 @@ def categories(evaluation: Evaluation) -> Categories:
         key = f"{name.lower()}_f1"
         chosen = [category for category in order if (category in HEAD_CATEGORIES) == frequent]
         lines = [_category(category, clinical, own.get(f"f1/{category}"), frequent) for category in chosen]
-        parts.append(Part(name, clinical[key], own.get(key), lines))
+        parts.append(CategoryGroup(name, clinical[key], own.get(key), lines))
     return Categories(
         columns=_COLUMNS,
         averages=[(text, clinical[f"{key}_f1"]) for key, text in _AVERAGES.items()],

@@ -2,7 +2,7 @@
 
 Markup lives in `templates/`, values are computed in the modules. Every value is escaped when it is printed, a name that
 no value has is an error, and nothing is marked as safe: the only HTML that comes from elsewhere is the body of a
-`revtaf.pages.section.Section`.
+`revtaf.pages.section.PageSection`.
 """
 
 from __future__ import annotations

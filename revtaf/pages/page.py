@@ -17,7 +17,7 @@ from revtaf.pages.curves import curves_image
 from revtaf.pages.environment import fill
 from revtaf.pages.intervals import comparison_table, interval_figures
 from revtaf.pages.scores import Columns, score_table
-from revtaf.pages.section import Section
+from revtaf.pages.section import PageSection
 from revtaf.pages.texts import lengths_section, samples_by_score
 
 _SUMMARY = {"BLEU_4": "BLEU-4", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr"}
@@ -29,7 +29,7 @@ def render(
     cards: Sequence[Card],
     curves: Sequence[Mapping],
     columns: Columns,
-    sections: Sequence[Section] = (),
+    sections: Sequence[PageSection] = (),
 ) -> str:
     """The whole page, for rankings without what is about written reports. columns: heading -> (kind, key). curves:
     records as in `revtaf.pages.curves.curve_panels`. sections: what the system draws itself, below the samples."""

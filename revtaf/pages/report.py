@@ -23,7 +23,7 @@ from revtaf.pages.cards import Card
 from revtaf.pages.curves import curve_panels
 from revtaf.pages.page import render
 from revtaf.pages.parts import number, without_zero
-from revtaf.pages.section import Section
+from revtaf.pages.section import PageSection
 
 # The paper's Table 1: these, and their mean.
 _PAPER = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CE-P", "CE-R", "CE-F1")
@@ -81,7 +81,7 @@ def write_report(
     run: dict,
     cards: Sequence[Card] = (),
     curves: Sequence[dict] = (),
-    sections: Sequence[Section] = (),
+    sections: Sequence[PageSection] = (),
 ) -> None:
     """Write report.json, report.html, table.md, table.tex, per_sample.csv and the statistics (`revtaf.eval.kept`) into
     `folder`; where anything fails, the first two do not appear.

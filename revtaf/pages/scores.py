@@ -28,7 +28,7 @@ class Cell(NamedTuple):
     interval: Interval | None = None
 
 
-class Line(NamedTuple):
+class ScoreLine(NamedTuple):
     """A row. kind: as `kind_of` says, or "study" (each report once) or "paper". beside: the small text of its title."""
 
     kind: str
@@ -41,7 +41,7 @@ class Printed(NamedTuple):
     """The published rows of one source, and what is known of it."""
 
     source: Row
-    lines: list[Line]
+    lines: list[ScoreLine]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ModelBased:
     """The advanced metrics of the system, beside what papers print of them."""
 
     columns: list[str]
-    line: Line
+    line: ScoreLine
     printed: list[Printed]
     has_radcliq: bool
 
@@ -61,7 +61,7 @@ class ScoreTable:
 
     columns: list[str]
     groups: list[tuple[str, int]]
-    lines: list[Line]
+    lines: list[ScoreLine]
     printed: list[Printed]
     kinds: set[str]
     resampled: bool
@@ -97,9 +97,9 @@ def score_table(evaluation: Evaluated, columns: Columns) -> ScoreTable:
     lines = []
     for name, row in evaluation.rows.items():
         kind = kinds[name]
-        lines.append(Line(kind, name, _cells(_values(row, columns), best, intervals if kind == "model" else None)))
+        lines.append(ScoreLine(kind, name, _cells(_values(row, columns), best, intervals if kind == "model" else None)))
         if kind == "model" and (once := getattr(evaluation, "study_level", None)):
-            lines.append(Line("study", "each report once", _cells(_values(once, columns)), f"({once['n']})"))
+            lines.append(ScoreLine("study", "each report once", _cells(_values(once, columns)), f"({once['n']})"))
     return ScoreTable(
         columns=["", *columns, *["Avg"] * evaluation.has_average],
         groups=[(_GROUPS[k], len(list(found))) for k, found in groupby(kind for kind, _ in columns.values())],
@@ -164,7 +164,7 @@ def _model_based(evaluation: Evaluated) -> ModelBased | None:
     own = evaluation.intervals.get(evaluation.name, {})
     return ModelBased(
         columns=["", *(key.replace("_", " ") for key in scores)],
-        line=Line("model", evaluation.name, [Cell(v, interval=own.get(key)) for key, v in scores.items()]),
+        line=ScoreLine("model", evaluation.name, [Cell(v, interval=own.get(key)) for key, v in scores.items()]),
         printed=_published(evaluation.published, lambda row: [row.figures.get(key) for key in scores]),
         has_radcliq="RadCliQ_v1" in scores,
     )
@@ -174,7 +174,7 @@ def _published(rows: Sequence[Row], values: Callable[[Row], list[float | None]])
     """The rows that have any of the values, those of one source together."""
     shown = [row for row in rows if any(value is not None for value in values(row))]
     return [
-        Printed(group[0], [Line("paper", row.system, _cells(values(row)), row.venue) for row in group])
+        Printed(group[0], [ScoreLine("paper", row.system, _cells(values(row)), row.venue) for row in group])
         for group in (list(found) for _, found in groupby(shown, key=_source))
     ]
 

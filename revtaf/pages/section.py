@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A heading and what stands below it, after the samples.
 
     title: plain text. body: HTML, from a template of the system with autoescape, or from `Markup(..).format(..)`, which

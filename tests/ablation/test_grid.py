@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tiny import ROOT
 
-from revtaf.ablation.command import Request
+from revtaf.ablation.command import GridRequest
 from revtaf.ablation.grid import as_overrides, load_grid
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
@@ -174,7 +174,7 @@ def test_settings_of_a_row_are_checked_like_typed_ones(make):
 
 def test_the_words_of_the_command_line():
     """Keys without a dot are the grid's, with a dot everybody's; anything else is refused."""
-    request = Request.parse(
+    request = GridRequest.parse(
         ["data=iu_xray", "jobs=2", "seeds=0,2", "rows=a,b", "out=x", "train.epochs=1", "device=cpu"]
     )
     assert (request.data, request.jobs, request.seeds, request.rows) == ("iu_xray", 2, (0, 2), ("a", "b"))
@@ -190,4 +190,4 @@ def test_the_words_of_the_command_line():
         ("phantom", "expected key=value"),
     ):
         with pytest.raises(UserError, match=message):
-            Request.parse([wrong])
+            GridRequest.parse([wrong])

@@ -286,7 +286,7 @@ def test_memory_of_another_set_is_compared_with_the_test_split(world):
     save_annotations(other, {"test": [mine, shared]})
     data = DataSettings(name="other", annotation=other, images=settings.data.images)
     world.found = False
-    lines = audit(Settings(run=world.folder / "run", memory=settings.data, data=data))
+    lines = audit(Settings(run=world.folder / "run", trained_on=settings.data, data=data))
     assert leaks(lines) == [("image file", "train/test")]
     assert verdict(lines, "patient", "train/test") == NOTE
 

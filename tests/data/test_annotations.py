@@ -1,9 +1,11 @@
 """The annotation file: what is read, and the errors that name the place."""
 
 import json
+import os
 
 import pytest
 
+from revtaf.data import annotations
 from revtaf.data.annotations import Box, Study, load_annotations, save_annotations
 from revtaf.errors import UserError
 
@@ -31,6 +33,30 @@ def test_a_flat_list_is_sorted_by_split_and_test_is_the_default(tmp_path):
     entries = [{**ENTRY, "id": "1", "split": "train"}, {**ENTRY, "id": "2"}, {**ENTRY, "id": "3", "split": "val"}]
     annotations = load_annotations(write(tmp_path, entries))
     assert {k: [s.id for s in v] for k, v in annotations.items()} == {"train": ["1"], "val": ["3"], "test": ["2"]}
+
+
+def test_a_file_is_parsed_once_until_it_changes(tmp_path, monkeypatch):
+    """Who changes a list that was handed out changes nobody else's; of many files the last two are remembered."""
+    read, parsed = annotations.read_json, []
+    monkeypatch.setattr(annotations, "read_json", lambda path, what: parsed.append(path.name) or read(path, what))
+    path = write(tmp_path, {"train": [ENTRY]})
+    load_annotations(path)["train"].clear()
+    assert [s.id for s in load_annotations(str(path))["train"]] == ["a"] and parsed == ["annotation.json"]
+    before = path.stat()
+    path.write_text(json.dumps({"train": [{**ENTRY, "id": "b"}]}), encoding="utf-8")  # as long as before
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert [s.id for s in load_annotations(path)["train"]] == ["b"]
+    save_annotations(path, {"train": [Study("c", ("a.png",), "Heart.")]})
+    assert [s.id for s in load_annotations(path)["train"]] == ["c"] and len(parsed) == 3
+    others = [tmp_path / name for name in ("one.json", "two.json")]
+    for other in others:
+        save_annotations(other, {"test": [Study("d", ("a.png",), "Lungs.")]})
+    for each in (*others, *others, path):
+        load_annotations(each)
+    assert parsed[3:] == ["one.json", "two.json", "annotation.json"]
+    path.unlink()
+    with pytest.raises(UserError, match="annotation file not found"):
+        load_annotations(path)
 
 
 def test_save_and_load_give_the_same_studies(tmp_path):

@@ -12,7 +12,7 @@ from revtaf.eval.evaluate import COLUMNS
 from revtaf.pages import page
 from revtaf.pages.cards import Card, Piece
 from revtaf.pages.environment import environment, fill
-from revtaf.pages.section import Section
+from revtaf.pages.section import PageSection
 
 EVIL = "\"'><script>alert(1 & 2)</script>{{ title }}"
 KEPT = ("", "same", "shared", "model", "missing", "from", "to", "mean", "n")  # branches and keys of the templates
@@ -51,7 +51,7 @@ def values(evaluation, monkeypatch) -> dict:
     card = Card("s0", image, "a b. c d.", "a b. c e.", "a text", "its id", 0.5, {"a category": "positive"})
     card = replace(card, sentence="a sentence", sentence_map=weights)
     curves = [{"epoch": 1, "losses": {"a": 1.0}}]
-    page.render(evaluation, {"name": "a run"}, [card], curves, COLUMNS, [Section("a title", "a body")])
+    page.render(evaluation, {"name": "a run"}, [card], curves, COLUMNS, [PageSection("a title", "a body")])
     return found
 
 

@@ -18,7 +18,7 @@ from revtaf.pages import report
 from revtaf.pages.cards import Card, overlay
 from revtaf.pages.parts import limits, ticks, without_zero
 from revtaf.pages.scores import kind_of
-from revtaf.pages.section import Section
+from revtaf.pages.section import PageSection
 
 EVIL = '<script>alert("1 & 2")</script>'
 
@@ -91,7 +91,7 @@ def test_every_text_from_outside_is_escaped(tmp_path, evaluation):
     evil = card("x", **dict.fromkeys(fields, EVIL), statuses={EVIL: EVIL})
     run = {"name": EVIL, "dataset": EVIL, EVIL: EVIL, "nested": {EVIL: [EVIL]}}
     curves = [{"epoch": 1, "losses": {"lm": 1.0, EVIL: 1.0}, "validation": {EVIL: EVIL}}]
-    page = page_of(tmp_path, evaluation, run, [evil], curves, [Section(EVIL, EVIL)])
+    page = page_of(tmp_path, evaluation, run, [evil], curves, [PageSection(EVIL, EVIL)])
     assert "<script" not in page and "&lt;script&gt;" in page
     assert not re.search(r'alt="[^"]*"[^ >]', page)  # no attribute was ended from inside
 
@@ -327,8 +327,8 @@ def test_a_failure_leaves_no_file(tmp_path, evaluation, monkeypatch):
 
 def test_a_system_draws_its_own_sections_below_the_samples(tmp_path, evaluation):
     own = [
-        Section("Where & what", Markup("<p>{}</p>").format("<i>a name</i>")),
-        Section(EVIL, "<b>plain text</b>"),
+        PageSection("Where & what", Markup("<p>{}</p>").format("<i>a name</i>")),
+        PageSection(EVIL, "<b>plain text</b>"),
     ]
     page = page_of(tmp_path, evaluation, cards=[card("s0")], sections=own)
     assert "<h2>Where &amp; what</h2>\n<p>&lt;i&gt;a name&lt;/i&gt;</p>" in page  # its markup, and what it fills in
