@@ -2,7 +2,7 @@
 
 The file holds the statistics of every metric of every row, which is all that a `Metric` is but its value function; the
 name and the parameters of that are in the header. So a metric that is read equals the one that was scored to the last
-bit, in its intervals and tests, too. Counts are kept in as few bytes as hold them: .7 MB a row at MIMIC-CXR's size.
+bit, in its intervals and tests, too. Counts are kept in as few bytes as hold them: .6 MB a row at MIMIC-CXR's size.
 
 The header also says what the numbers were made from, in digests: ids, references and texts, the labeler, METEOR's
 version, and the code of the metrics. Where one of them is another today, the numbers are not used. report.json has the
