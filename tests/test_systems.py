@@ -22,7 +22,10 @@ from revtaf.errors import UserError
 from revtaf.settings import Settings
 
 TOYS = Path(__file__).parent / "toys"
-OF_THE_ENGINE = ("errors", "files", "locks", "config", "config_file", "systems", "engine", "check", "eval", "knowledge")
+OF_THE_ENGINE = (
+    *("errors", "files", "locks", "config", "config_file", "systems", "check_line"),
+    *("data", "pretrained", "knowledge", "eval", "engine"),
+)
 
 
 @pytest.fixture
@@ -195,9 +198,36 @@ def test_the_engine_knows_no_system():
             for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
         ]
         own = [name for name in imported if name.startswith("revtaf.")]
-        assert all(name.split(".")[1] in (*OF_THE_ENGINE, "features") for name in own), (path.name, own)
+        assert all(name.split(".")[1] in OF_THE_ENGINE for name in own), (path.name, own)
         assert not names(tree) & forbidden, (path.name, names(tree) & forbidden)
         assert not any(
             isinstance(node, ast.Attribute) and node.attr == "loss" and isinstance(node.value, ast.Attribute)
             for node in ast.walk(tree)
         ), path.name
+
+
+def test_a_system_that_only_ranks_is_trained_evaluated_and_a_row(toy_config, tmp_path):
+    """No report anywhere: a table of ranks with intervals, a page, no predictions; and a grid of two such rows."""
+    content = yaml.safe_load(toy_config.read_text()) | {"system": "toy_ranker", "run": str(tmp_path / "ranked")}
+    toy_config.write_text(yaml.safe_dump(content))
+    assert command("train", "--config", toy_config).returncode == 0
+    done = command("test", "--config", toy_config)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "ranked/phantom-test"
+    assert not (folder / "predictions.jsonl").exists()
+    report = json.loads((folder / "report.json").read_text())
+    assert report["kind"] == "rankings" and list(report["metrics"]) == ["toy ranker", "as they come"]
+    assert report["intervals"]["toy ranker"] and "Not a medical device" in (folder / "report.html").read_text()
+    (tmp_path / "data").mkdir()
+    shutil.copy(toy_config, tmp_path / "data/phantom.yaml")
+    rows = {"slow": {"label": "slow", "set": {"train.lr": 0.001}}, "fast": {"label": "fast"}}
+    grid = {"title": "rankers", "reference": "slow", "rows": rows, "seeds": [0], "metrics": list(METRICS)}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+    places = (f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'tables'}")
+    done = command("ablate", "--config", tmp_path / "grid.yaml", "data=phantom", *places)
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads((tmp_path / "tables/phantom/grid/summary.json").read_text())
+    assert set(summary["rows"]) == {"slow", "fast"} and set(METRICS) <= set(summary["rows"]["fast"]["mean"])
+
+
+METRICS = ("mrr", "recall_at_1")
