@@ -19,6 +19,7 @@ import revtaf
 from revtaf import systems
 from revtaf.config import RunSettings
 from revtaf.errors import UserError
+from revtaf.locks import alone
 from revtaf.settings import Settings
 
 TOYS = Path(__file__).parent / "toys"
@@ -231,3 +232,11 @@ def test_a_system_that_only_ranks_is_trained_evaluated_and_a_row(toy_config, tmp
 
 
 METRICS = ("mrr", "recall_at_1")
+
+
+def test_two_trainings_in_one_folder_are_refused(toy_config, tmp_path):
+    """The second is told that the first is at work, and writes nothing."""
+    with alone(tmp_path / "run", "training"):
+        refused = command("train", "--config", toy_config)
+    assert refused.returncode == 2 and "another process is training in" in refused.stderr
+    assert not (tmp_path / "run").exists()

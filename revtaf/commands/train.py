@@ -6,8 +6,6 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from revtaf import systems
 from revtaf.check import require
 from revtaf.config import RunSettings, places
@@ -25,29 +23,26 @@ log = logging.getLogger("revtaf")
 def train(settings: RunSettings) -> None:
     """Train, or continue, or say that it is done. Raises UserError before anything is written."""
     folder = Path(settings.run)
+    best = folder / model_folder.BEST
     progress = _earlier_progress(folder, settings)
-    if progress.get("finished") and model_folder.is_model(folder / model_folder.BEST):
+    if progress.get("finished") and model_folder.is_model(best):
         log.info("%s is already trained (%d epochs); next: revtaf test", folder, progress["epoch"])
         return
     require(settings, training=True)
     accelerator = make_accelerator(settings)
-    with alone(folder, "training", wait=False) if accelerator.is_main_process else nullcontext():
-        _train(settings, accelerator)
-
-
-def _train(settings: RunSettings, accelerator: Accelerator) -> None:
-    folder = Path(settings.run)
-    if accelerator.is_main_process:
-        open_run(settings)
-        log_to(folder)
-    seed_everything(settings.seed, accelerator.process_index)
-    system = systems.find(settings.system).start(settings, accelerator)
-    count = sum(p.numel() for p in system.model.parameters())
-    log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)
-    done = fit(system, folder)
-    if accelerator.is_main_process:
-        model_folder.finish(folder / model_folder.BEST, system)
-    accelerator.wait_for_everyone()
+    main = accelerator.is_main_process
+    with alone(folder, "training", wait=False) if main else nullcontext():
+        if main:
+            open_run(settings)
+            log_to(folder)
+        seed_everything(settings.seed, accelerator.process_index)
+        system = systems.find(settings.system).start(settings, accelerator)
+        count = sum(p.numel() for p in system.model.parameters())
+        log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)
+        done = fit(system, folder)
+        if main:
+            model_folder.finish(best, system)
+        accelerator.wait_for_everyone()
     log.info("finished: best epoch %d, validation score %.4f; next: revtaf test", done.best_epoch, done.best_score)
 
 

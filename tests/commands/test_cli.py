@@ -40,7 +40,7 @@ def test_the_three_shell_scripts_run_on_the_phantom_set(tiny_config, tmp_path):
     tested = run("bash", "test_mimic_cxr.sh", *overrides)
     assert tested.returncode == 0, tested.stderr[-2000:]
     assert "REVTAF" in tested.stdout and "medoid report" in tested.stdout
-    memory = flat({"memory": content["data"]})
+    memory = flat({"memory": content["data"]})  # an earlier name of trained_on, which is still read
     # The second set is the same images under another name: what matters is that it is not the memory's own.
     other = ["data.name=other", f"data.features={tmp_path / 'other'}", "data.test_split=val+test"]
     elsewhere = run("bash", "test_iu_xray.sh", *overrides, *memory, *other)
@@ -70,7 +70,7 @@ def test_two_processes_train_one_model(tiny_config, tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in records if "lm" in r] == [1, 2, 3, 4]
+    assert [r["step"] for r in records if "losses" in r] == [1, 2, 3, 4]
     assert 0 <= records[-1]["validation"]["example_f1"] <= 1
     assert (tmp_path / "run" / "checkpoints" / "best" / "model.safetensors").is_file()
 
