@@ -87,11 +87,12 @@ IGNORED: dict[str, tuple[Keys, ...]] = {
         ("run", "revtaf"),
         ("run", "command"),
         ("run", "features"),  # a digest of names of folders, too; what depends on features is compared
+        ("run", "packages"),  # installed ones, not numbers
         ("run", "ablation flags"),  # settings in words, the same on both sides by what this script passes
     ),
 }
 KNOWN_ADDITIONS: dict[str, tuple[Keys, ...]] = {
-    "scores": (("run", "system"), ("run", "missing"), ("run", "packages")),
+    "scores": (("run", "system"), ("run", "missing"), ("statistics",)),
     "weights": (("best",),),  # a model's folder may hold more than it did; what it held must be there
 }
 VERSION = re.compile(r"\|v\d[\w.+-]*")  # of revtaf, in a table's signature
