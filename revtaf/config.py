@@ -28,6 +28,8 @@ class Section(BaseModel):
 
 
 class DataSettings(Section):
+    """A data set: where its files are, how much of them is read, which splits choose the checkpoint and are tested."""
+
     name: str = "phantom"
     annotation: Path = Path("data/phantom/annotation.json")
     images: Path = Path("data/phantom/images")
@@ -70,6 +72,13 @@ class KnowledgeSettings(Section):
 
 
 class TrainSettings(Section):
+    """Optimiser, schedule, validation (docs/method.md section 7).
+
+    batch_size: of one process; an update takes `accumulation` such batches of each. lr: at its peak. warmup_steps: in
+    updates. clip_value: the bound of every entry of a gradient; null for none. validation_samples: for how many a
+    report is written; null for all.
+    """
+
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(18, ge=1)
     accumulation: int = Field(1, ge=1)
@@ -94,6 +103,8 @@ class TrainSettings(Section):
 
 
 class EvalSettings(Section):
+    """What a test is scored and shown with. java: the program that runs METEOR; null for the one that is found."""
+
     radgraph_model: Path | None = None  # folders of the models of the advanced metrics, see docs/evaluation.md
     bertscore_model: Path | None = None
     java: str | None = None

@@ -79,6 +79,8 @@ class Generation:
 
 
 class REVTAF(nn.Module):
+    """The whole network (paper Figure 1): `forward` gives the losses, `generate` the reports."""
+
     def __init__(
         self, settings: Settings, categories: int, tokenizer: ReportTokenizer, text_width: int, memory_width: int
     ):
@@ -134,10 +136,12 @@ class REVTAF(nn.Module):
 
     @property
     def curvature(self) -> float:
+        """c of the ball (docs/method.md section 3.2). Without LRE 1, which no distance then depends on."""
         return float(self.hnn.c) if self.hnn is not None else 1.0
 
     @property
     def metric(self) -> str:
+        """Between points of `embed`: `lre.metric`, and "euclidean" for the raw scores without LRE."""
         return self.settings.lre.metric if self.hnn is not None else "euclidean"
 
     def forward(self, images: Tensor, scores: Tensor, statuses: Tensor, tokens: Tensor, prompts: Prompts) -> Losses:
@@ -151,6 +155,8 @@ class REVTAF(nn.Module):
         return Losses(lm, disease, rank, consistency)
 
     def features(self, images: Tensor, prompts: Prompts) -> DecoderInputs:
+        """Images (B, 3, H, W) and texts -> logits of the statuses, and what the decoder attends to: fused features, the
+        patches beside the retrieved sentences, or the patches alone."""
         vision = self.encoder(images)
         logits = self.classifier(vision.pooled, prompts.memory)
         if self.fvtaf is not None:

@@ -12,6 +12,8 @@ POSITIONS_OF_BERT = 512  # the decoder's longest input, the prompt's 19 tokens i
 
 
 class EncoderSettings(Section):
+    """Image encoder and transforms (docs/method.md section 1). Sizes in pixels."""
+
     backbone: BackboneName = "resnet101"
     weights: str | None = "imagenet"  # "imagenet", a file of a torchvision state dict, "scorer", or null
     image_size: int = Field(224, ge=64)
@@ -21,6 +23,8 @@ class EncoderSettings(Section):
 
 
 class ClassifierSettings(Section):
+    """Disease classifier (docs/method.md section 2). width to dropout: of the transformer that asks the memory."""
+
     memory: bool = True
     memory_size: int = Field(21, ge=1)
     width: int = Field(512, ge=8)
@@ -32,6 +36,8 @@ class ClassifierSettings(Section):
 
 
 class LRESettings(Section):
+    """Learnable retrieval enhancer (docs/method.md sections 3 and 4.2). width: of both layers of the HNN."""
+
     enabled: bool = True
     metric: Literal["hyperbolic", "euclidean", "cosine"] = "hyperbolic"
     width: int = Field(512, ge=2)
@@ -45,6 +51,9 @@ class LRESettings(Section):
 
 
 class FVTAFSettings(Section):
+    """Alignment and fusion (docs/method.md section 5). width: of each of the two sources; the decoder gets both. iou,
+    upsample: of the consistency loss."""
+
     enabled: bool = True
     attention: Literal["mpsa", "softmax"] = "mpsa"
     axis: Literal["joint", "per_text"] = "joint"
@@ -61,6 +70,8 @@ class FVTAFSettings(Section):
 
 
 class DecoderSettings(Section):
+    """Report decoder (docs/method.md section 6.2). Where `weights` are found, the sizes have to be theirs."""
+
     weights: str | None = "bert-base-uncased"  # a folder with that model's files; null: random
     vocabulary: str = "train"  # "train" fits a WordPiece vocabulary on the training reports, or a vocab.txt
     vocabulary_size: int = Field(4000, ge=100)
@@ -74,6 +85,8 @@ class DecoderSettings(Section):
 
 
 class GenerationSettings(Section):
+    """Beam search (docs/method.md section 6.3), the controls of section 9.2. Lengths in tokens, without the prompt."""
+
     beams: int = Field(3, ge=1)
     min_new_tokens: int = Field(81, ge=0)
     max_new_tokens: int = Field(150, ge=1)
@@ -92,12 +105,16 @@ class GenerationSettings(Section):
 
 
 class LossSettings(Section):
+    """Weights of the losses in the objective, in which L_lm has weight 1 (paper Eq. 15; docs/method.md section 7.1)."""
+
     classification: float = Field(4.0, ge=0)
     alpha: float = Field(2.0, ge=0)  # rank loss
     beta: float = Field(0.5, ge=0)  # fine-grained cross-modal consistency
 
 
 class REVTAFTrainSettings(TrainSettings):
+    """Training as of any system, with a learning rate for the image encoder, at its peak."""
+
     encoder_lr: float | None = Field(None, gt=0)  # of the image encoder, where it differs
 
 

@@ -58,6 +58,7 @@ class RowResult:
     extra: dict[str, Any] = field(default_factory=dict)  # what a reader must know beside the numbers
 
     def mean(self, metric: str) -> float | None:
+        """Over the seeds that have the metric; None where none has."""
         values = [found[metric] for found in self.per_seed.values() if metric in found]
         return float(np.mean(values)) if values else None
 

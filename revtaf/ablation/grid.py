@@ -72,6 +72,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Grid:
+    """A grid's file, read and checked.
+
+    reference: the row that the others are tested against; compare: further pairs. seeds: of rows that name none.
+    paper: "source" and "table" of the printed figures, or empty. axis: what `x` of the rows is, for a curve. only: the
+    data sets that the grid is for; empty for any.
+    """
+
     name: str
     title: str
     rows: tuple[GridRow, ...]
@@ -86,6 +93,7 @@ class Grid:
     metrics: tuple[str, ...] = ()  # of the tables; none: those that the rows have
 
     def row(self, name: str) -> GridRow:
+        """The row of that name; one that the grid has, as `load_grid` checks names in the file."""
         return next(row for row in self.rows if row.name == name)
 
     def data_file(self, data: str) -> Path:

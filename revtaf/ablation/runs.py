@@ -44,10 +44,12 @@ class Job:
 
     @property
     def folder(self) -> Path:
+        """Of the training; the results of its tests lie in it."""
         return Path(self.runs[0].settings.run)
 
     @property
     def name(self) -> str:
+        """Of the process and in messages: what is changed, and the seed ("base seed0")."""
         return f"{self.folder.parent.name} {self.folder.name}"
 
     @property

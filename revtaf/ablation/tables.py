@@ -126,6 +126,7 @@ def scores_latex(content: Content) -> str:
 
 
 def rows_markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as a Markdown table; the second is the rule below the heading. A | in a cell is escaped."""
     escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
 

@@ -9,11 +9,13 @@ from revtaf.data.text import SECTIONS
 
 
 def add_configured(command: argparse.ArgumentParser) -> None:
+    """A configuration and its overrides, of which `revtaf.cli.main` makes `settings`."""
     command.add_argument("--config", required=True, type=Path, help="a YAML file, see configs/")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train.batch_size=8")
 
 
 def add_ablate(command: argparse.ArgumentParser) -> None:
+    """Grids, and what `revtaf.ablation.command.GridRequest` parses."""
     command.add_argument("--config", required=True, nargs="+", help="grids, see configs/ablations/")
     command.add_argument(
         "given",
@@ -24,22 +26,26 @@ def add_ablate(command: argparse.ArgumentParser) -> None:
 
 
 def add_report(command: argparse.ArgumentParser) -> None:
+    """Arguments of `revtaf.ablation.documents.report`."""
     command.add_argument("--tables", type=Path, default=Path("results/tables"))
     command.add_argument("--root", type=Path, default=Path(), help="folder of README.md and docs/")
     command.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a document is stale")
 
 
 def add_audit(audit: argparse.ArgumentParser) -> None:
+    """A configuration, and how `revtaf.audit.audit.audit` compares images."""
     add_configured(audit)
     audit.add_argument("--hash-images", action="store_true", help="compare the images' bytes too, not only their paths")
 
 
 def add_features(features: argparse.ArgumentParser) -> None:
+    """A configuration, and the part of the work (`revtaf.data.blocks.Shard.parse`)."""
     add_configured(features)
     features.add_argument("--shard", metavar="I/N", help="compute part I of N only; several machines share the work")
 
 
 def add_phantom(phantom: argparse.ArgumentParser) -> None:
+    """Arguments of `revtaf.data.sources.phantom.prepare.prepare_phantom`."""
     phantom.add_argument("--out", required=True, type=Path)
     phantom.add_argument("--images", type=positive, default=1500)
     phantom.add_argument("--seed", type=int, default=0)
@@ -85,6 +91,7 @@ ADVANCED = {
 
 
 def add_llm(llm: argparse.ArgumentParser) -> None:
+    """An endpoint (`revtaf.llm.endpoint.Endpoint`), the studies that it is asked about, and where its answers go."""
     add = llm.add_argument
     add("--url", required=True, help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
     add("--model", required=True)
@@ -102,6 +109,7 @@ def add_llm(llm: argparse.ArgumentParser) -> None:
 
 
 def add_iu(iu: argparse.ArgumentParser) -> None:
+    """Arguments of `revtaf.data.sources.iu_xray.prepare.prepare_iu_xray`."""
     iu.add_argument("--source", required=True, type=Path, help="folder with the XML and images, or R2Gen's package")
     iu.add_argument("--out", required=True, type=Path)
     iu.add_argument("--split", help="from the XML: whole, random, or an R2Gen annotation whose split is used")
@@ -116,6 +124,7 @@ def add_iu(iu: argparse.ArgumentParser) -> None:
 
 
 def add_mimic(mimic: argparse.ArgumentParser) -> None:
+    """Arguments of `revtaf.data.sources.mimic_cxr.prepare.prepare_mimic_cxr`."""
     mimic.add_argument("--jpg", required=True, type=Path, help="MIMIC-CXR-JPG: files/ and mimic-cxr-2.0.0-*.csv.gz")
     mimic.add_argument("--reports", required=True, type=Path, help="mimic-cxr-reports.zip, or its files/")
     mimic.add_argument("--out", required=True, type=Path)
@@ -128,6 +137,7 @@ def add_mimic(mimic: argparse.ArgumentParser) -> None:
 
 
 def add_import(given: argparse.ArgumentParser) -> None:
+    """Arguments of `revtaf.data.sources.imported.prepare.prepare_import`."""
     given.add_argument("--out", required=True, type=Path)
     given.add_argument("--annotation", required=True, type=Path)
     given.add_argument("--images", type=Path)
@@ -143,6 +153,7 @@ def add_import(given: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
+    """A whole number from 1 on; argparse shows the error of any other text beside the name of the option."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
@@ -150,6 +161,7 @@ def positive(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
+    """A whole number from 0 on; see `positive`."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")

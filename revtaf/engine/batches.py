@@ -28,6 +28,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             )
 
     def move_to(self, epoch: int, start: int) -> None:  # not "set_epoch", which accelerate calls by itself
+        """Iterate from batch `start` of `epoch` on, both counted from 0."""
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

@@ -74,6 +74,7 @@ def log_to(folder: Path) -> None:
 
 
 def environment(settings: RunSettings) -> dict:
+    """What env.json and every report say of where a run was made: versions, commit, machine, seed, command."""
     packages = ("torch", "torchvision", "transformers", "accelerate", "geoopt", "numpy")
     cuda = torch.cuda.is_available()
     return {
@@ -100,11 +101,13 @@ def git_revision() -> str:
 
 
 def append_jsonl(path: Path, record: dict) -> None:
+    """Add one line. Of a process that is killed meanwhile a half line may stay, which `read_jsonl` leaves out."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def read_jsonl(path: Path) -> list[dict]:
+    """The records up to the first line that is not whole; none where there is no file."""
     if not path.exists():
         return []
     records = []
@@ -117,6 +120,7 @@ def read_jsonl(path: Path) -> list[dict]:
 
 
 def write_jsonl(path: Path, records: list[dict]) -> None:
+    """All records, one a line, in one step: never a half-written file."""
     with atomic_write(path) as partial:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
         partial.write_text("".join(lines), encoding="utf-8")

@@ -113,6 +113,7 @@ class Tally:
         self.sums = {name: np.zeros((samples, len(FINDINGS))) for name in SCORES}
 
     def add(self, sample: int, finding: str, scores: Sequence[float]) -> None:
+        """Count one map. sample: its row. finding: one of FINDINGS. scores: in the order of SCORES."""
         column = FINDINGS.index(finding)
         self.counts[sample, column] += 1
         for name, value in zip(self.sums, scores, strict=True):

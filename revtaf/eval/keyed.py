@@ -35,6 +35,7 @@ def in_order(held: Mapping[str, T], ids: Sequence[str], path: Path) -> list[T]:
 
 
 def require_file(path: Path, what: str) -> None:
+    """UserError, which begins with `what`, where there is no such file."""
     if not Path(path).is_file():
         raise UserError(f"{what}: no such file: {path}")
 

@@ -47,6 +47,7 @@ def id_of(where: str, row: dict[str, Any], column: str = "id") -> str:
 
 
 def require(where: str, row: dict[str, Any], column: str) -> None:
+    """UserError naming the columns that the record has, where `column` is none of them."""
     if column not in row:
         held = ", ".join(map(str, row)) or "nothing"
         raise UserError(f"{where}: the column '{column}' is missing; it has: {held[:300]}")

@@ -34,10 +34,12 @@ class Batch:
     memory: Tensor  # (B, K_m) long
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch with every tensor on the device, called by accelerate, too."""
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
         return Batch(**moved)
 
     def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, called by the loader where there is CUDA."""
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
     def __len__(self) -> int:
@@ -91,6 +93,7 @@ class ReportDataset(Dataset):
         return read_image(self.images / self.studies[row].image_path[0])
 
     def collate(self, samples: list[tuple[int, Tensor]]) -> Batch:
+        """(row, image) of each sample -> a batch; reports are padded to the longest among them."""
         rows = np.array([row for row, _ in samples])
         reports = [self.tokens[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         tokens = torch.full((len(rows), max(map(len, reports))), self.pad, dtype=torch.long)

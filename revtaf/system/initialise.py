@@ -35,6 +35,7 @@ def bert_folder(weights: str) -> Path:
 
 
 def bert_file(weights: str) -> Path | None:
+    """The weight file in `bert_folder`; None where there is none."""
     return find_weights(bert_folder(weights))
 
 
