@@ -1,4 +1,4 @@
-"""Typed settings that every system shares: the run, its data, the labeler, training, evaluation.
+"""Typed settings that every system shares: the run, its data, knowledge, training, evaluation, and what is fetched.
 
 One file describes one run; ablations are flags in it, no module has settings of its own. A system adds its sections in
 a subclass of `RunSettings` (REVTAF's: `revtaf.settings`). Reading and writing: `revtaf.config_file`.

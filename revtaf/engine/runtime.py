@@ -1,4 +1,4 @@
-"""A run's surroundings: device, seed, folder, log, the record of where it ran."""
+"""A run's surroundings: device, seed, folder, log, the record of where it ran, and its files of JSON lines."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from revtaf.features.arrays import Features, TextTables, load_arrays
 
 
 def load_training(folder: Path, studies: Sequence[Study]) -> tuple[Features, TextTables]:
-    """Features of the training split and the texts of the memory. UserError where the studies are others."""
+    """Features of the training split and the tables of its texts. UserError where the studies are others."""
     train = load_arrays(_part(folder, "train"), Features)
     if train.ids != [s.id for s in studies]:
         raise UserError(

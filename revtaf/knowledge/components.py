@@ -1,7 +1,7 @@
 """Which component supplies what: the paper's own where its files are, else the one fitted on the training set.
 
 CheXbert labels, MedKLIP looks at the image, Bio_ClinicalBERT embeds texts; each has a stand-in that needs no file (with
-`missing: error` a run without the file has stopped before: `revtaf.system.requirements`).
+`missing: error` a run without the file has stopped before: `revtaf.check`).
 Nothing is loaded before it is used: a component is known by the digests of its files, so that features made with
 other weights are other features.
 """

@@ -26,7 +26,7 @@ _RELATED = 0.25
 class Card:
     """What the page shows of one study. Maps are (gh, gw) weights on the patches, or None without fusion.
 
-    image: (H, W) uint8, exactly the crop that the model saw. sentence, entity: the reference sentence (GRP)
+    image: (H, W) uint8, exactly the crop that the model saw. sentence, entity: the retrieved report's sentence (GRP)
     and the entity triplet (LRP) whose maps are shown. statuses: category -> status, those that are not blank.
     """
 

@@ -1,4 +1,4 @@
-"""Samples and batches: images from disk, everything else from the packed features."""
+"""Samples and batches: images from disk, reports as tokens, everything else from the packed features."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What REVTAF keeps in a model's folder, so that it is opened without the set that it was trained on.
 
     tokenizer.json
-    knowledge/train, texts     features of the training samples; sentences, triplets and the memory's reports as vectors
+    knowledge/train, texts     features of the training samples; sentences, triplets, reports for the classifier
     knowledge/scorer, tfidf    the fitted experts, where they were fitted
     knowledge/about.json       what the features were made of
     points.safetensors         the training set in the retrieval space (N, D): 555 MB at MIMIC-CXR's size

@@ -1,7 +1,7 @@
 """Pretrained weights into the model: what was asked for, what was found, strictly checked.
 
 Without a file a run starts from random weights and its report says so; whether it may start at all, `missing` in the
-settings decides before (`revtaf.system.requirements`). A file that is there but does not fit stops it.
+settings decides before (`revtaf.check`). A file that is there but does not fit stops it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """IU X-Ray (Open-i, Demner-Fushman et al. 2016) -> our annotation, in one of two ways.
 
-From R2Gen's package (see `iu_xray_r2gen`): its reports, images and split.
-From Open-i's raw files (`split` given; see `iu_xray_raw` and `open_i`): studies, texts and views come from the XML,
+From R2Gen's package (see `r2gen`): its reports, images and split.
+From Open-i's raw files (`split` given; see `raw` and `open_i`): studies, texts and views come from the XML,
 images from `NLMCXR_png/` or `images/`; the split is one for all, a random one, or that of an R2Gen annotation.
 Open-i numbers reports, not patients: "CXR2384" is the best patient key that exists.
 """

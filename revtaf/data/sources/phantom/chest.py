@@ -1,7 +1,7 @@
 """A frontal chest as layers of X-ray absorption: soft tissue, air, vessels and bones.
 
 Lungs, heart and mediastinum are products of soft steps on the patient's coordinates; everything thin comes
-from phantom_lines.
+from `lines`.
 """
 
 from __future__ import annotations
