@@ -2,62 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from revtaf.config import Settings
+from revtaf import systems
+from revtaf.config import RunSettings
 from revtaf.errors import UserError
-from revtaf.files import clear_errors
+from revtaf.locks import alone
 from revtaf.pretrained.download import reach
 from revtaf.pretrained.fetch import fetch_bert, fetch_imagenet, hub_address
-from revtaf.system.requirements import HubBert, Imagenet, Needed, OnRequest, needed
+from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest
 
-_LOCK = Path("checkpoints") / ".fetch.lock"
+_FOLDER = Path("checkpoints")
 
 
-def fetch(settings: Settings) -> None:
+def fetch(settings: RunSettings) -> None:
     """Fetch, then try whether every file that is there fits. Raises UserError, and leaves nothing half under its name.
 
     A file that is there already and right is not fetched again.
     """
-    items = needed(settings)
+    items = list(systems.find(settings.system).needed(settings))
     for item in items:
         if item.absent and isinstance(item.source, OnRequest):
             print(f"ask for        {item.what}: {', '.join(item.absent)} ({item.purpose})\n{' ' * 15}{item.source}")
     if servers := _servers(items, settings):
         reach(servers, settings.fetch.patience)
-        with _alone(_LOCK):
+        with alone(_FOLDER, "fetching", wait=False):  # two would write the same hidden files
             _fetch_all(items, settings)
     else:
         _fetch_all(items, settings)  # there, and checked
-    _try(needed(settings))
+    _try(list(systems.find(settings.system).needed(settings)))
     if not items:
         print("this configuration needs no pretrained file")
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """UserError where another process is fetching: both would write the same files."""
-    with clear_errors(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(lock, timeout=0):
-                yield
-        except Timeout:
-            raise UserError(f"another fetch is at work here ({lock}); wait for it") from None
-
-
-def _servers(items: list[Needed], settings: Settings) -> list[str]:
+def _servers(items: list[Needed], settings: RunSettings) -> list[str]:
     """Those that are to be asked."""
     kinds = {type(item.source) for item in items if item.absent}
     servers = [settings.fetch.torchvision] if Imagenet in kinds else []
     return servers + ([hub_address(settings.fetch.hub)] if HubBert in kinds else [])
 
 
-def _fetch_all(items: list[Needed], settings: Settings) -> None:
+def _fetch_all(items: list[Needed], settings: RunSettings) -> None:
     told: set[Path] = set()  # a folder may serve two
     for item in items:
         for done, path in _fetch(item, settings):
@@ -66,7 +51,7 @@ def _fetch_all(items: list[Needed], settings: Settings) -> None:
                 print(f"{done:14} {path}", flush=True)
 
 
-def _fetch(item: Needed, settings: Settings) -> list[tuple[str, Path]]:
+def _fetch(item: Needed, settings: RunSettings) -> list[tuple[str, Path]]:
     """[(what was done, file)] of a public file."""
     source = item.source
     if isinstance(source, Imagenet):

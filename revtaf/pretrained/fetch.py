@@ -75,7 +75,7 @@ class Revision:
 
     @property
     def weights(self) -> str | None:
-        """The name of its weight file, safetensors first; None where it has none."""
+        """The file of weights that is fetched, safetensors first; None where the repository has neither kind."""
         return next((name for name in BERT_FILES if name in self.files), None)
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import revtaf.system.layouts as layouts
 from revtaf.check_line import CheckLine
 from revtaf.pretrained.bert import find_weights
 from revtaf.pretrained.fetch import absent_files, imagenet_name
 from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest
 from revtaf.pretrained.resnet import imagenet_file
 from revtaf.settings import Settings
-from revtaf.system import layouts
 from revtaf.system.initialise import bert_file, bert_folder
 
 _BERT, _CLINICAL = "google-bert/bert-base-uncased", "emilyalsentzer/Bio_ClinicalBERT"

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from medklip_files import write_medklip
 
 from revtaf.cli import main
 from revtaf.knowledge.components import EXPLANATIONS
+from revtaf.locks import alone
 
 ROOT = Path(__file__).parents[2]
 BERT, CLINICAL = "google-bert/bert-base-uncased", "emilyalsentzer/Bio_ClinicalBERT"
@@ -203,7 +205,7 @@ def test_weights_with_another_checksum_than_their_name_are_refused(place, server
     server.files[f"/weights/{name}"] = b"not these weights"
     code, said = called(capsys, "knowledge.text=tfidf", "decoder.weights=null")
     assert code == 2 and f"wrong checksum: expected sha256 {name[9:17]}" in said
-    assert not files_below(place / "checkpoints") - {".fetch.lock"}
+    assert not (place / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("file", ["vocab.txt", "model.safetensors"])
@@ -347,13 +349,12 @@ def test_files_that_do_not_fit_are_all_named_and_never_run(place, on_request, ca
 
 
 def test_a_second_fetch_at_the_same_time_is_refused(place, server, only_weights, capsys):
-    """Both would write the same hidden file."""
-    from filelock import FileLock
-
-    (place / "checkpoints").mkdir()
-    with FileLock(place / "checkpoints" / ".fetch.lock"):
-        code, said = called(capsys, "knowledge.text=tfidf", "decoder.weights=null")
-    assert code == 2 and "another fetch is at work here" in said
+    """Both would write the same hidden file. The lock goes with the process that holds it."""
+    overrides = ["knowledge.text=tfidf", "decoder.weights=null"]
+    with alone(place / "checkpoints"), ThreadPoolExecutor() as pool:
+        assert pool.submit(main, ["fetch", "--config", "config.yaml", *overrides]).result() == 2
+    assert "another process is fetching in checkpoints" in capsys.readouterr().err
+    assert called(capsys, *overrides)[0] == 0
 
 
 def test_a_configuration_of_stand_ins_needs_nothing(place, server, capsys):

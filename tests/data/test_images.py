@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from revtaf.data.images import augment, crop_box, image_size, read_image, resize_crop, to_tensor
+from revtaf.engine.batches import EpochBatches
 from revtaf.errors import UserError
-from revtaf.system.dataset import EpochBatches
 
 
 @pytest.fixture
