@@ -29,5 +29,5 @@ def load(folder: str | Path, overrides: Sequence[str] = (), device: str = "auto"
     from revtaf.engine.runtime import make_accelerator
 
     place = find_model(folder)
-    settings = load_settings(place / SETTINGS, [*overrides, f"device={device}"])
+    settings = load_settings(place / SETTINGS, [*overrides, f"device={device}"], bases=False)
     return open_model(place, make_accelerator(settings), settings)

@@ -13,13 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
-# Keys of earlier versions -> today's. They are read as what they meant, and a note says so.
-RENAMED = {
-    "memory": "trained_on",
-    "generation.prompts": "generation.statuses",
-    "generation.references": "generation.retrieved",
-}
-
 
 class Section(BaseModel):
     """A part of the settings; unknown keys are errors."""
@@ -123,13 +116,18 @@ class FetchSettings(Section):
 class RunSettings(Section):
     """What the engine, the evaluation and the grids read; a system's own sections are fields of a subclass."""
 
-    # Settings that may change between the two halves of a run: they do not touch what it computes.
+    # Keys of earlier versions -> today's. They are read as what they meant, and a note says so.
+    renamed: ClassVar[dict[str, str]] = {"memory": "trained_on"}
+    # Settings that may change between the two halves of a run: they do not touch what it computes. With a dot at the
+    # end, a whole section.
     free: ClassVar[tuple[str, ...]] = (
         *("name", "run", "eval.", "device", "threads", "data.test_split"),
         *("train.workers", "train.checkpoint_minutes", "missing", "fetch."),
     )
-    # Sections that trained weights depend on: whoever opens a checkpoint must agree with it.
+    # Sections that trained weights depend on: whoever opens a checkpoint must agree with it, but for `beginnings`,
+    # which say where training starts from.
     architecture: ClassVar[tuple[str, ...]] = ()
+    beginnings: ClassVar[tuple[str, ...]] = ()
 
     system: str = "revtaf"  # the name of an entry point in the group `revtaf.systems`
     name: str = "phantom"
@@ -177,7 +175,7 @@ class RunSettings(Section):
 
 
 def places(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Keys that only say where a file lies: every field that holds a path. Moving a file changes none of a run."""
+    """Keys that say where a file lies: every field that holds a path. Moving a file changes nothing of a run."""
     found = []
     for key, field in model.model_fields.items():
         kinds = {field.annotation, *getattr(field.annotation, "__args__", ())}

@@ -16,21 +16,23 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from revtaf import systems
-from revtaf.config import RENAMED, RunSettings, Section
+from revtaf.config import RunSettings, Section, places
 from revtaf.errors import UserError, nearest
 from revtaf.files import atomic_write
 
 log = logging.getLogger("revtaf")
 
 
-def load_settings(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunSettings:
-    """Read a YAML file, its bases first, then apply `key=value` overrides. Raises UserError."""
-    return changed_settings(read_config(path), overrides, str(path))
+def load_settings(path: str | Path, overrides: list[str] | tuple[str, ...] = (), bases: bool = True) -> RunSettings:
+    """Read a YAML file, its bases first, then apply `key=value` overrides. Raises UserError; also for a base, if the
+    file may have none."""
+    return changed_settings(read_config(path, bases), overrides, str(path))
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """The content of a YAML file with its bases, not yet checked. Raises UserError."""
-    return _read(Path(path), ())
+def read_config(path: str | Path, bases: bool = True) -> dict[str, Any]:
+    """The content of a YAML file with its bases, not yet checked. Raises UserError; also for a base, if it may have
+    none."""
+    return _read(Path(path), () if bases else None)
 
 
 def changed_settings(content: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> RunSettings:
@@ -42,7 +44,7 @@ def changed_settings(content: dict[str, Any], overrides: list[str] | tuple[str, 
             content["system"] = value
     model = _schema(content, where)
     for key, value, override in given:
-        _apply(content, key, value, model, override)
+        _apply(content, _today(key, model, override), value, model, override)
     return parse_settings(content, where)
 
 
@@ -61,15 +63,25 @@ def parse_settings(content: dict[str, Any], where: str) -> RunSettings:
 
 
 def differences(a: dict, b: dict, free: tuple[str, ...] = (), prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two dumps of settings differ: (key, value in a, value in b); keys that begin with one of `free` aside."""
+    """Where two dumps of settings differ: (key, value in a, value in b); `free` keys aside, and sections of `free`,
+    which end in a dot."""
+    sections = tuple(key for key in free if key.endswith("."))
     result = []
     for key in {**a, **b}:
         name, before, now = prefix + key, a.get(key), b.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
             result += differences(before, now, free, f"{name}.")
-        elif before != now and not name.startswith(free):
+        elif before != now and name not in free and not name.startswith(sections):
             result.append((name, before, now))
     return result
+
+
+def changes(before: RunSettings, now: RunSettings, free: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
+    """What one run has otherwise than another, `free` keys aside, and wherever a file lies: a path in the place of
+    another is no change, a path in the place of none is."""
+    moved = set(places(type(now)))
+    found = differences(before.model_dump(mode="json"), now.model_dump(mode="json"), free)
+    return [(key, a, b) for key, a, b in found if key not in moved or a is None or b is None]
 
 
 def save_settings(path: str | Path, settings: RunSettings) -> None:
@@ -90,8 +102,9 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
+def _read(path: Path, seen: tuple[Path, ...] | None, system: Any = None) -> dict[str, Any]:
+    """seen: files that name this one as base, None where no base may be; system: the one that they name."""
+    if seen and path.resolve() in seen:
         raise UserError(f"{path}: `base:` refers back to itself")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
@@ -103,10 +116,14 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
     base = content.pop("base", None)
-    content = _renamed(content, str(path))
-    if base is None:
-        return content
-    return _merge(_read(path.parent / base, (*seen, path.resolve())), content)
+    system = system or content.get("system")
+    inherited = {}
+    if base is not None:
+        if seen is None:
+            raise UserError(f"{path}: `base: {base}` leads out of the folder of a model, whose settings are whole")
+        inherited = _read(path.parent / base, (*seen, path.resolve()), system)
+        system = system or inherited.get("system")
+    return _merge(inherited, _renamed(content, _schema({"system": system} if system else {}, str(path)), str(path)))
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -124,10 +141,10 @@ def _schema(content: dict[str, Any], where: str) -> type[RunSettings]:
     return systems.find(name).settings
 
 
-def _renamed(content: dict[str, Any], where: str) -> dict[str, Any]:
+def _renamed(content: dict[str, Any], model: type[RunSettings], where: str) -> dict[str, Any]:
     """The content of one file with the keys of earlier versions under today's names."""
     content = copy.deepcopy(content)
-    for old, new in RENAMED.items():
+    for old, new in model.renamed.items():
         *parents, key = old.split(".")
         place = content
         for part in parents:
@@ -140,8 +157,17 @@ def _renamed(content: dict[str, Any], where: str) -> dict[str, Any]:
     return content
 
 
+def _today(key: str, model: type[RunSettings], override: str) -> str:
+    """The key of an override, if need be under today's name."""
+    for old, new in model.renamed.items():
+        if key == old or key.startswith(f"{old}."):
+            log.info("note: override %r: '%s' is now called '%s'", override, old, new)
+            return new + key[len(old) :]
+    return key
+
+
 def _parse(override: str) -> tuple[str, Any, str]:
-    """key=value -> (today's key, value, the override as it was given)."""
+    """key=value -> (key, value, the override as it was given)."""
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise UserError(f"override {override!r}: expected key=value, for example train.batch_size=8")
@@ -149,10 +175,6 @@ def _parse(override: str) -> tuple[str, Any, str]:
         value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError:
         value = text
-    for old, new in RENAMED.items():
-        if key == old or key.startswith(f"{old}."):
-            log.info("note: override %r: '%s' is now called '%s'", override, old, new)
-            return new + key[len(old) :], value, override
     return key, value, override
 
 

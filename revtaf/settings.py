@@ -121,7 +121,12 @@ class REVTAFTrainSettings(TrainSettings):
 class Settings(RunSettings):
     """A run of REVTAF."""
 
+    renamed: ClassVar[dict[str, str]] = RunSettings.renamed | {
+        "generation.prompts": "generation.statuses",
+        "generation.references": "generation.retrieved",
+    }
     architecture: ClassVar[tuple[str, ...]] = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
+    beginnings: ClassVar[tuple[str, ...]] = ("encoder.weights", "decoder.weights", "decoder.vocabulary")
 
     encoder: EncoderSettings = EncoderSettings()
     classifier: ClassifierSettings = ClassifierSettings()

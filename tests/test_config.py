@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from revtaf.config_file import load_settings, save_settings
+from revtaf.config_file import changes, load_settings, save_settings
 from revtaf.errors import UserError
 from revtaf.settings import Settings
 
@@ -85,3 +85,29 @@ def test_the_paper_run_has_the_papers_values():
     assert (s.loss.alpha, s.loss.beta, s.lre.width, s.knowledge.text_width) == (2, 0.5, 512, 768)
     assert s.lre.metric == "hyperbolic" and s.fvtaf.attention == "mpsa" and s.lre.grp_source == "batch_labels"
     assert set(Settings.architecture) < set(Settings.model_fields)
+
+
+def test_places_are_no_changes_but_one_that_comes_or_goes_is():
+    """A file that moved is the same run; a setting that begins like a free one is not free; null is no place."""
+    before = Settings(encoder={"weights": None})
+    moved = before.model_copy(update={"knowledge": before.knowledge.model_copy(update={"clip": Path("elsewhere.pt")})})
+    assert changes(before, moved, Settings.free) == []
+    for key, value in (("clip_model", "ViT-L-14"), ("imported", Path("imported")), ("explanations", Path("x.json"))):
+        other = before.model_copy(update={"knowledge": before.knowledge.model_copy(update={key: value})})
+        assert [name for name, *_ in changes(before, other, Settings.free)] == [f"knowledge.{key}"]
+
+
+def test_earlier_names_are_read_as_what_they_meant(tmp_path, caplog):
+    """In a file, its base and an override; both names at once are refused."""
+    write(tmp_path, "base.yaml", "memory: {name: theirs}\ngeneration: {references: random}\n")
+    path = write(tmp_path, "a.yaml", "base: base.yaml\ntrained_on: {max_words: 50}\n")
+    with caplog.at_level("INFO"):
+        settings = load_settings(path, ["generation.prompts=oracle"])
+    assert (settings.trained_on.name, settings.trained_on.max_words) == ("theirs", 50)
+    assert (settings.generation.retrieved, settings.generation.statuses) == ("random", "oracle")
+    assert "'generation.prompts' is now called 'generation.statuses'" in caplog.text
+    write(tmp_path, "base.yaml", "generation: {references: retrieved}\n")
+    assert load_settings(tmp_path / "base.yaml").generation.retrieved == "learned"
+    path = write(tmp_path, "b.yaml", "memory: {name: a}\ntrained_on: {name: b}\n")
+    with pytest.raises(UserError, match="'memory' is the earlier name of 'trained_on'"):
+        load_settings(path)

@@ -7,7 +7,6 @@ import yaml
 from pydantic import TypeAdapter
 from tiny import ROOT
 
-from revtaf.config import RENAMED
 from revtaf.settings import Settings
 
 TEXTS = {".py", ".sh", ".yaml", ".txt", ".md", ".html"}
@@ -104,7 +103,7 @@ def test_named_settings_exist(name):
         for word in code.split():
             found = SETTING.match(word)
             keys = sections.get(found[1]) if found else None
-            if keys is None or f"{found[1]}.{found[2]}" in RENAMED:
+            if keys is None or f"{found[1]}.{found[2]}" in Settings.renamed:
                 continue
             seen += 1
             if found[2] not in keys:

@@ -18,8 +18,8 @@ import torch
 from tqdm import tqdm
 
 from revtaf.ablation.grid import Run
-from revtaf.config import ADVANCED_MODELS, places
-from revtaf.config_file import differences, load_settings
+from revtaf.config import ADVANCED_MODELS
+from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import find_last, read_progress
 from revtaf.engine.folder import is_model
 from revtaf.errors import UserError
@@ -100,8 +100,8 @@ def is_tested(run: Run) -> bool:
     for name in ADVANCED_MODELS:
         if now["eval"][name] is not None and now["eval"][name] != then["eval"][name]:
             return False
-    free = (*run.tested.free, *places(type(run.tested)))
-    return not differences(then, now, tuple(key for key in free if key != "data.test_split"))
+    free = tuple(key for key in run.tested.free if key != "data.test_split")
+    return not changes(load_settings(folder / "config.yaml"), run.tested, free)
 
 
 def jobs_of(runs: Sequence[Run], analysed: set[str]) -> list[Job]:

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from revtaf import systems
 from revtaf.check import require
 from revtaf.commands.score import paper_rows
@@ -60,7 +62,8 @@ def open_trained(settings: RunSettings) -> System:
         )
     require(settings, training=False)
     accelerator = make_accelerator(settings)
-    if not model_folder.is_model(best):  # its training was stopped, or is still going on
+    complete = broadcast_object_list([model_folder.is_model(best)])[0]  # as the main process sees it
+    if not complete:  # its training was stopped, or is still going on
         system = systems.find(settings.system).start(settings, accelerator)
         if accelerator.is_main_process:
             with alone(Path(settings.run), "training", wait=False):
@@ -92,6 +95,7 @@ def _report(system: System, outcome: Written | Rankings) -> None:
         facts, cards, sections = outcome.facts, outcome.cards, outcome.sections
     else:
         evaluation = evaluate_rankings(outcome, title, **options)
+        facts, sections = outcome.facts, outcome.sections
     if settings.tests_on_validation:
         evaluation.notes.append(SELECTED_HERE)
     curves = epoch_curves(Path(settings.run) / "metrics.jsonl")

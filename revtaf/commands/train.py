@@ -8,13 +8,14 @@ from pathlib import Path
 
 from revtaf import systems
 from revtaf.check import require
-from revtaf.config import RunSettings, places
-from revtaf.config_file import differences, load_settings
+from revtaf.config import RunSettings
+from revtaf.config_file import changes, load_settings
 from revtaf.engine import folder as model_folder
-from revtaf.engine.checkpoint import read_progress
+from revtaf.engine.checkpoint import META, read_progress
 from revtaf.engine.runtime import log_to, make_accelerator, open_run, seed_everything
 from revtaf.engine.train import fit
 from revtaf.errors import UserError
+from revtaf.files import read_json
 from revtaf.locks import alone
 
 log = logging.getLogger("revtaf")
@@ -25,7 +26,9 @@ def train(settings: RunSettings) -> None:
     folder = Path(settings.run)
     best = folder / model_folder.BEST
     progress = _earlier_progress(folder, settings)
-    if progress.get("finished") and model_folder.is_model(best):
+    finished = progress.get("finished", False)
+    if finished and model_folder.is_model(best):
+        model_folder.check_annotation(best, settings)
         log.info("%s is already trained (%d epochs); next: revtaf test", folder, progress["epoch"])
         return
     require(settings, training=True)
@@ -39,11 +42,14 @@ def train(settings: RunSettings) -> None:
         system = systems.find(settings.system).start(settings, accelerator)
         count = sum(p.numel() for p in system.model.parameters())
         log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)
-        done = fit(system, folder)
+        if not finished:  # else what is left to do is the model's folder
+            fit(system, folder)
         if main:
             model_folder.finish(best, system)
         accelerator.wait_for_everyone()
-    log.info("finished: best epoch %d, validation score %.4f; next: revtaf test", done.best_epoch, done.best_score)
+    meta = read_json(best / META, "checkpoint")
+    score = meta["validation"]["score"]
+    log.info("finished: best epoch %d, validation score %.4f; next: revtaf test", meta["epoch"], score)
 
 
 def _earlier_progress(folder: Path, settings: RunSettings) -> dict:
@@ -52,9 +58,7 @@ def _earlier_progress(folder: Path, settings: RunSettings) -> dict:
     if not progress:
         return {}
     earlier = load_settings(folder / "config.yaml")
-    free = (*settings.free, *places(type(settings)))
-    found = differences(earlier.model_dump(), settings.model_dump(), free)
-    changed = [f"{key}: {before} -> {now}" for key, before, now in found]
+    changed = [f"{key}: {before} -> {now}" for key, before, now in changes(earlier, settings, settings.free)]
     if changed:
         raise UserError(
             f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); "

@@ -35,8 +35,8 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     step: int = 0  # optimiser updates so far
-    best_score: float = -1.0
-    best_tie: float = -1.0
+    best_score: float | None = None
+    best_tie: float | None = None
     best_epoch: int = -1
     finished: bool = False
 
@@ -100,8 +100,8 @@ def load_last(folder: Path, system: System) -> Progress | None:
 
 def check_identity(where: Path, saved: Mapping[str, Any] | None, system: System) -> None:
     """UserError where `where` was trained on something else than the system now has."""
-    own = system.identity()
-    if saved is not None and dict(saved) != own:
+    own, saved = system.identity(), dict(saved or {})
+    if saved != own:
         changed = [key for key in own if saved.get(key) != own[key]]
         raise UserError(
             f"{where} was trained on other features than there are now ({', '.join(changed)} differ): training data, "

@@ -17,30 +17,35 @@ from typing import Any
 from accelerate import Accelerator
 
 from revtaf import __version__, systems
-from revtaf.config import RunSettings, places
-from revtaf.config_file import load_settings
+from revtaf.config import RunSettings
+from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import META, SETTINGS, WEIGHTS, check_identity, load_weights
 from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.files import read_json, sha256, write_json
 
 MANIFEST, FORMAT = "model.json", 1
-OPTIONAL = frozenset({"reports.jsonl"})  # texts of the training set, which may not be shared
+CORE = (SETTINGS, META, WEIGHTS)
+OPTIONAL = ("reports.jsonl", "knowledge/tfidf/")  # texts, and words, of the training set, which may not be shared
 BEST = Path("checkpoints") / "best"
 
 
 def finish(folder: Path, system: System) -> None:
     """Make the best checkpoint of `system`'s finished run a model; main process only. Loads its weights."""
-    check_identity(folder, read_json(folder / META).get("identity"), system)
+    (folder / MANIFEST).unlink(missing_ok=True)  # of an earlier, unfinished state: its hashes are about to change
+    meta = read_json(folder / META, "checkpoint")
+    # Earlier versions had the entries of the identity beside the others.
+    check_identity(folder, meta.get("identity") or {key: meta[key] for key in system.identity() if key in meta}, system)
     load_weights(folder / WEIGHTS, system.accelerator.unwrap_model(system.model))
     system.finish(folder)
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
+    files = [folder / name for name in _names(folder)]
     content = {
         "format": FORMAT,
         "revtaf": __version__,
         "system": system.settings.system,
         "files": {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files)},
         "external": {key: _hashes(paths) for key, paths in system.external().items()},
+        "annotation": _annotation(system.settings),
     }
     write_json(folder / MANIFEST, content)
 
@@ -58,7 +63,8 @@ def find_model(folder: str | Path) -> Path:
             return place
     if (folder / BEST / WEIGHTS).is_file() or (folder / WEIGHTS).is_file():
         raise UserError(
-            f"{folder} is a run that is not finished: {MANIFEST} is missing; finish it with the command that began it"
+            f"{folder} is a run that is not finished, or of an earlier version: {MANIFEST} is missing; the command "
+            "that began it finishes it, and `revtaf test` does for its best epoch so far"
         )
     raise UserError(f"{folder} is no model: it has neither {MANIFEST} nor {BEST / MANIFEST}")
 
@@ -73,10 +79,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is a model of format {content.get('format')} (revtaf {content.get('revtaf')}), this is revtaf "
             f"{__version__}, which reads format {FORMAT}; open it with that version"
         )
-    for name, expected in content["files"].items():
+    files = content["files"]
+    if lacking := [name for name in CORE if name not in files]:
+        raise UserError(f"{folder / MANIFEST} is damaged: it does not name {', '.join(lacking)}; copy the folder again")
+    if strange := [name for name in _names(folder) if name not in files and _counts(name)]:
+        raise UserError(f"{folder / strange[0]} does not belong to the model: {MANIFEST} does not name it; remove it")
+    for name, expected in files.items():
         path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"{folder / MANIFEST} names a file outside of the folder: {name}")
         if not path.is_file():
-            if name in OPTIONAL:
+            if name.startswith(OPTIONAL):
                 continue
             raise UserError(f"{path} is missing; copy the folder again")
         if sha256(path) != expected:
@@ -84,34 +97,59 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _names(folder: Path) -> list[str]:
+    """Files of a model, the manifest and what a killed process left aside."""
+    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(p.as_posix() for p in found if p.name != MANIFEST and not any(part[0] == "." for part in p.parts))
+
+
+def _counts(name: str) -> bool:
+    """Whether a file would be read when a model is opened: whoever adds a note beside it does no harm."""
+    return "/" in name or name.endswith((".safetensors", ".json", ".jsonl", ".yaml"))
+
+
 def open_model(folder: Path, accelerator: Accelerator, settings: RunSettings) -> System:
     """The system in a model's folder. settings: the folder's own, with other places, data or generation."""
     check_architecture(folder, settings)
     manifest = read_manifest(folder)
-    if manifest["system"] != settings.system:
-        raise UserError(f"{folder} is a model of system '{manifest['system']}', not '{settings.system}'")
+    if manifest.get("system") != settings.system:
+        raise UserError(f"{folder} is a model of system '{manifest.get('system')}', not '{settings.system}'")
     system = systems.find(settings.system).open(folder, settings, accelerator)
     for key, paths in system.external().items():
-        _check_external(folder, key, manifest["external"].get(key, {}), paths)
+        _check_external(folder, key, manifest.get("external", {}).get(key, {}), paths)
     load_weights(folder / WEIGHTS, system.model)
     system.model.to(accelerator.device).eval()
     return system
 
 
 def check_architecture(folder: Path, settings: RunSettings) -> None:
-    """UserError where the configured architecture is not that of the checkpoint; where files lie does not count."""
-    saved, found = load_settings(folder / SETTINGS), []
-    moved = set(places(type(settings)))
+    """UserError where the configured architecture is not that of the checkpoint; where files lie, and where its
+    training began, does not count."""
+    saved = load_settings(folder / SETTINGS, bases=False)
     if saved.system != settings.system:
         raise UserError(f"{folder} is a checkpoint of system '{saved.system}', not '{settings.system}'")
-    for section in settings.architecture:
-        a, b = getattr(saved, section).model_dump(), getattr(settings, section).model_dump()
-        keys = [key for key in a if f"{section}.{key}" not in moved]
-        found += [f"{section}.{key}: {a[key]} -> {b[key]}" for key in keys if a[key] != b[key]]
+    sections = tuple(f"{name}." for name in settings.architecture)
+    found = [(key, a, b) for key, a, b in changes(saved, settings, settings.beginnings) if key.startswith(sections)]
     if found:
         raise UserError(
-            f"{folder} is a checkpoint of another architecture (checkpoint -> configuration): " + "; ".join(found)
+            f"{folder} is a checkpoint of another architecture (checkpoint -> configuration): "
+            + "; ".join(f"{key}: {a} -> {b}" for key, a, b in found)
         )
+
+
+def check_annotation(folder: Path, settings: RunSettings) -> None:
+    """UserError where the annotation of the training set is there, and not the one that the model was trained on."""
+    trained, found = read_json(folder / MANIFEST, "model").get("annotation"), _annotation(settings)
+    if trained and found and trained != found:
+        raise UserError(
+            f"{folder} was trained on another annotation than {settings.training_data.annotation}; name another folder "
+            "with run=FOLDER, or delete this one"
+        )
+
+
+def _annotation(settings: RunSettings) -> str:
+    path = Path(settings.training_data.annotation)
+    return sha256(path) if path.is_file() else ""
 
 
 def _hashes(paths: Iterable[Path]) -> dict[str, str]:
@@ -120,9 +158,11 @@ def _hashes(paths: Iterable[Path]) -> dict[str, str]:
 
 def _check_external(folder: Path, key: str, expected: Mapping[str, str], paths: Sequence[Path]) -> None:
     """The files that are there are those of the manifest; one that is absent is asked for when it is needed."""
-    for path in paths:
-        if path.is_file() and path.name in expected and sha256(path) != expected[path.name]:
+    for path in paths if expected else ():
+        alone = len(expected) == 1 == len(paths)  # under whatever name
+        known = next(iter(expected.values())) if alone else expected.get(path.name, "")
+        if path.is_file() and sha256(path) != known:
             raise UserError(
                 f"{key}: {path} is another file than {folder} was trained with, whose SHA-256 begins with "
-                f"{expected[path.name][:12]}; name the right one with {key}=PATH"
+                f"{known[:12] or 'that of ' + ', '.join(expected)}; name the right one with {key}=PATH"
             )

@@ -42,12 +42,18 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
         torch.set_num_threads(settings.threads)
     # `auto` is CUDA or the CPU: other backends lack float64, which the retrieval index and transport need.
     # Waiting processes outlast the default time-out while the first one fits features or scores reports.
-    return Accelerator(
-        cpu=wanted == "cpu" or not torch.cuda.is_available(),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=48))],
-        mixed_precision=settings.train.precision,
-        gradient_accumulation_steps=settings.train.accumulation,
-    )
+    try:
+        return Accelerator(
+            cpu=wanted == "cpu" or not torch.cuda.is_available(),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=48))],
+            mixed_precision=settings.train.precision,
+            gradient_accumulation_steps=settings.train.accumulation,
+        )
+    except ValueError as error:  # accelerate keeps one state for a process
+        raise UserError(
+            "models of different precision or device cannot be open in one process: open them in two, or give them the "
+            f"same train.precision and device ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def seed_everything(seed: int, process: int = 0) -> None:

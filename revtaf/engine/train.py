@@ -106,7 +106,7 @@ def train_one_epoch(
         progress.batch += processes
         progress.step += accelerator.sync_gradients
         values = {name: round(value.item(), 5) for name, value in losses.items()}
-        bar.set_postfix(loss=f"{loss.item():.3f}", **{name: f"{value:.3f}" for name, value in [*values.items()][:1]})
+        bar.set_postfix({name: f"{value:.3f}" for name, value in {**values, "objective": loss.item()}.items()})
         if accelerator.is_main_process:
             record = {"step": progress.step, "epoch": progress.epoch + 1, "lr": rate, "losses": values}
             append_jsonl(folder / "metrics.jsonl", record)
@@ -125,6 +125,10 @@ def is_better(results: dict, progress: Progress) -> bool:
     """By "score"; equal scores by "tie". Early epochs often write the same: the tie then decides."""
     if "score" not in results:
         return False
+    if not math.isfinite(results["score"]):
+        raise UserError(f"the validation score is {results['score']}: it cannot choose an epoch")
+    if progress.best_score is None:
+        return True
     return (results["score"], results["tie"]) > (progress.best_score, progress.best_tie)
 
 

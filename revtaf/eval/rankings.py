@@ -41,6 +41,8 @@ class Rankings:
     studies: list[str] | None = None
     headings: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sections: Sequence[Any] = ()  # of the page, that the system draws itself
+    facts: Mapping[str, Any] = field(default_factory=dict)  # further lines of the report's "run"
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -264,9 +264,14 @@ def _labeler(components: Components, remembered: Path) -> Labeler:
     return CachedLabeler(components.labeler, remembered) if components.chexbert else components.labeler
 
 
+def imported_key(folder: Path) -> str:
+    """What imported training features are known by: their bytes."""
+    return f"imported-{fingerprint(folder / 'train', folder / 'texts')}"
+
+
 def _imported(studies: list[Study], components: Components, folder: Path, remembered: Path) -> Knowledge:
     train, texts = imported.load_training(folder, studies)
-    mark = fingerprint(folder / "train", folder / "texts")
+    key = imported_key(folder)
     names = ("entity scores", "text embeddings", "classifier memory", "training statuses")
     return Knowledge(
         components=components,
@@ -277,7 +282,7 @@ def _imported(studies: list[Study], components: Components, folder: Path, rememb
         triplets=None,
         studies=studies,
         remembered=remembered,
-        key=f"imported-{mark}",
-        fingerprint=mark,
+        key=key,
+        fingerprint=key.removeprefix("imported-"),
         notes=components.notes | {name: f"imported from {folder}" for name in names},
     )

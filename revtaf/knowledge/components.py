@@ -81,6 +81,7 @@ class Components:
             found |= {"knowledge.chexbert": [s.chexbert], "knowledge.chexbert_vocabulary": [s.chexbert_vocabulary]}
         if s.entities == "medklip":
             found |= {"knowledge.medklip": [s.medklip], "knowledge.bio_clinicalbert": [*bert_files(s.bio_clinicalbert)]}
+            found |= {"knowledge.explanations": [s.explanations]} if s.explanations else {}
         if s.memory == "clip":
             found["knowledge.clip"] = [s.clip]
         return {key: [path for path in paths if path.is_file()] for key, paths in found.items()}

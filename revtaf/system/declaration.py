@@ -82,7 +82,8 @@ class REVTAFSystem:
 
         knowledge = read_knowledge(folder, settings, accelerator.device)
         session = make_session(settings, accelerator, knowledge, ReportTokenizer.load(folder / TOKENIZER))
-        session.notes = read_json(folder / META, "model")["sources"]
+        now = session.notes["report labeler"]  # whoever labels here, whoever did in training
+        session.notes = read_json(folder / META, "model")["sources"] | {"report labeler": now}
         if session.plain_model.retrieves:
             session.points = read_points(folder, accelerator.device)
         return session

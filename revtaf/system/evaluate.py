@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str, Any]:
     """Update the disease-balanced prior; every so often write the validation reports and score them.
 
-    "score", the selection criterion, is the example-based CE F1; CIDEr ("tie") decides between equal ones. Every image
-    is encoded once.
+    "score", the selection criterion, is the example-based CE F1; CIDEr ("tie") decides between equal ones.
     """
     train = session.settings.train
     rows = list(range(len(dataset)))
@@ -38,12 +37,14 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     if chosen:
         options = {"beams": train.validation_beams, "rows": chosen, "title": "validating"}
         written = predict(session, dataset, session.settings.generation, **options)
-    parts = [p.probabilities[None] for p in written]
-    if rows[len(chosen) :]:
-        parts.append(predict_probabilities(session, dataset, rows[len(chosen) :]))
+    # Reports are written at the precision of `train.precision`, the prior is of full precision. Where the two are one,
+    # an image is encoded once.
+    known = [p.probabilities[None] for p in written] if session.accelerator.mixed_precision == "no" else []
+    if rows[len(known) :]:
+        known.append(predict_probabilities(session, dataset, rows[len(known) :]))
     else:  # a loader's pass draws a number; a validation has always drawn two, and training goes on from there
         torch.empty((), dtype=torch.int64).random_()
-    probabilities = torch.cat(parts)
+    probabilities = torch.cat(known)
     truth = torch.from_numpy(dataset.features.statuses.astype(np.int64))
     session.plain_model.classifier.update_prior(probabilities[:, POSITIVE], truth)
     results: dict[str, Any] = {"status_accuracy": float((probabilities.argmax(1) == truth).float().mean())}
@@ -80,7 +81,7 @@ def write(session: Session, images: Sequence[Path]) -> list[dict[str, Any]]:
     features, studies, data = image_features(session.knowledge, session.settings, images, session.device)
     dataset = session.dataset(studies, features, data)
     generation = session.settings.generation.model_copy(update={"statuses": "predicted", "retrieved": "learned"})
-    records = [_record(session, dataset, p) for p in predict(session, dataset, generation)]
+    records = [_record(session, dataset, p) for p in predict(session, dataset, generation, workers=0)]
     return [{key: value for key, value in record.items() if key not in _OF_A_STUDY} for record in records]
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features, TextTables, load_arrays, save_arrays
-from revtaf.features.build import Knowledge
+from revtaf.features.build import Knowledge, imported_key
 from revtaf.features.stages import DistinctTexts, fit_text_encoder
 from revtaf.files import atomic_folder, atomic_write, read_json, write_json
 from revtaf.knowledge.components import Components
@@ -69,6 +69,11 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
     about = read_json(place / "about.json", "model")
     scorer = EntityScorer.load(place / "scorer") if (place / "scorer").is_dir() else None
     options = settings.knowledge
+    if options.imported and about["key"] != imported_key(options.imported):
+        raise UserError(
+            f"knowledge.imported: {options.imported} holds other features than {folder} was trained with; name the "
+            "right folder"
+        )
     if scorer is not None:  # whatever has been put into checkpoints/ since: the model knows these scores
         options = options.model_copy(update={"entities": "scorer"})
     components = Components(options, device)

@@ -152,8 +152,8 @@ class Session:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """A continued epoch goes on with the reports that it began with."""
-        if "retrieved" in state:
-            self.training_retrieved.table = state["retrieved"]
+        if self.training_retrieved.source not in (None, "batch_labels"):
+            self.training_retrieved.table = state["retrieved"]  # KeyError: another version's state
 
     # The folder
 

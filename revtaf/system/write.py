@@ -78,17 +78,20 @@ def predict(
     index: RetrievalIndex | None = None,
     rows: list[int] | None = None,
     keep_maps: frozenset[int] = frozenset(),
+    workers: int | None = None,
     title: str = "writing reports",
 ) -> list[Prediction]:
     """Reports for `rows` (all by default) in their order. Several processes share the work.
 
-    A query never retrieves its own patient. `keep_maps`: rows whose attention maps are returned as well.
+    A query never retrieves its own patient. `keep_maps`: rows whose attention maps are returned as well;
+    `workers`: processes that read images, by default as in training.
     """
     accelerator = session.accelerator
     model = session.plain_model.eval()
     rows = list(range(len(dataset))) if rows is None else rows
     mine = rows[accelerator.process_index :: accelerator.num_processes]
-    loader = eval_loader(dataset, mine, generation.batch_size, session.settings.train.workers)
+    workers = session.settings.train.workers if workers is None else workers
+    loader = eval_loader(dataset, mine, generation.batch_size, workers)
     choose = query_retrieved(session, dataset, generation.retrieved, index)
     predictions: list[Prediction] = []
     for batch in tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process):

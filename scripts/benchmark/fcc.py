@@ -27,14 +27,14 @@ def run(case: str, batch: int, sentences: int, entities: int) -> None:
 
 
 def loss_action(case: str, batch: int, sentences: int, entities: int):
-    from revtaf.fvtaf.fcc import _unit, fcc_loss
+    from revtaf.fvtaf.fcc import fcc_loss, unit_maps
 
     a = torch.rand(batch, sentences, 49, requires_grad=True)
     b = torch.rand(batch, entities, 49, requires_grad=True)
     cosine = (torch.rand(batch, sentences, entities) * 2 - 1).requires_grad_()
 
     def broadcast():
-        x, y = _unit(a)[:, :, None], _unit(b)[:, None]
+        x, y = unit_maps(a)[:, :, None], unit_maps(b)[:, None]
         overlap = torch.minimum(x, y).sum(-1) / torch.maximum(x, y).sum(-1)
         (1 - cosine.sigmoid() * overlap).mean().backward()
 

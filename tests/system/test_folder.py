@@ -170,3 +170,52 @@ def test_the_fitted_text_encoder_is_kept_to_the_last_bit(world, tmp_path):
     fitted = TfidfEncoder(8).fit(["no effusion", "no pneumothorax", "clear lungs"])
     fitted.save(tmp_path / "small")
     np.testing.assert_array_equal(TfidfEncoder.load(tmp_path / "small").encode(texts), fitted.encode(texts))
+
+
+def test_strange_files_and_ways_out_are_refused(copy):
+    """A table that the manifest does not name, a name that leads out, and a base beside the settings."""
+    (copy / "knowledge/extra.npy").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"extra.npy does not belong to the model"):
+        revtaf.load(copy)
+    (copy / "knowledge/extra.npy").unlink()
+    (copy / "README.txt").write_text("a note does no harm")
+    manifest = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(manifest | {"files": manifest["files"] | {"../x": "0"}}))
+    with pytest.raises(UserError, match="names a file outside of the folder"):
+        revtaf.load(copy)
+    (copy / "model.json").write_text(json.dumps(manifest | {"files": {}}))
+    with pytest.raises(UserError, match="does not name config.yaml, meta.json, model.safetensors"):
+        revtaf.load(copy)
+    (copy / "config.yaml").write_text("base: ../other.yaml\n")
+    with pytest.raises(UserError, match="leads out of the folder"):
+        revtaf.load(copy)
+
+
+def test_another_annotation_is_not_already_trained(world, tmp_path):
+    """The same file elsewhere is the same run; another content is not."""
+    data, _, settings = world
+    content = json.loads((data / "annotation.json").read_text())
+    content["train"][0]["report"] += " Unchanged."
+    (tmp_path / "annotation.json").write_text(json.dumps(content))
+    other = settings.data.model_copy(update={"annotation": tmp_path / "annotation.json"})
+    with pytest.raises(UserError, match="trained on another annotation"):
+        train(settings.model_copy(update={"data": other}))
+
+
+def test_a_run_of_an_earlier_version_is_finished_only_on_its_features(world, tmp_path):
+    """Its identity stood beside the other entries of meta.json; without any it is refused, not guessed."""
+    _, run, settings = world
+    shutil.copytree(run, tmp_path / "run")
+    best = tmp_path / "run/checkpoints/best"
+    moved = settings.model_copy(update={"run": tmp_path / "run"})
+    meta = json.loads((best / "meta.json").read_text())
+    identity = meta.pop("identity")
+    for content, refused in ((meta | identity, False), (meta | identity | {"fingerprint": "0"}, True), (meta, True)):
+        (best / "model.json").unlink(missing_ok=True)
+        (best / "meta.json").write_text(json.dumps(content))
+        if refused:
+            with pytest.raises(UserError, match="trained on other features"):
+                train(moved)
+        else:
+            train(moved)
+            read_manifest(best)
