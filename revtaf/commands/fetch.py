@@ -65,7 +65,7 @@ def _try(items: list[Needed]) -> None:
     """Load what is there, strictly. UserError naming every file that does not fit."""
     wrong = []
     for item in items:
-        if item.absent:
+        if item.absent or item.fits is None:
             continue
         try:
             item.fits()

@@ -16,14 +16,8 @@ from transformers import BertConfig
 
 from revtaf.errors import UserError
 from revtaf.files import digest, read_json, sha256
-from revtaf.pretrained.bert import (
-    BERT_FILES,
-    FrozenBert,
-    bert_files,
-    current_names,
-    encoder_shapes,
-    find_weights,
-)
+from revtaf.pretrained.bert import FrozenBert, current_names, encoder_shapes
+from revtaf.pretrained.bert_folder import BERT_FILES, bert_files, find_weights
 from revtaf.pretrained.strict import read_tensors, require_fit
 
 _WHAT = "Bio_ClinicalBERT"

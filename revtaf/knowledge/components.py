@@ -22,7 +22,7 @@ from revtaf.knowledge.base import EntityModel, ImageTextPair, Labeler, TextEncod
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.knowledge.rules import RuleLabeler
 from revtaf.knowledge.text_encoder import TfidfEncoder
-from revtaf.pretrained.bert import bert_files, find_weights
+from revtaf.pretrained.bert_folder import bert_files, find_weights
 
 EXPLANATIONS = Path(__file__).parent / "phrases" / "explanations.yaml"
 

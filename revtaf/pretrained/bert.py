@@ -20,20 +20,9 @@ from transformers import BertConfig, BertModel
 from revtaf.errors import UserError
 from revtaf.tokenizer import BERT_TOKENS, CLS, PAD, SEP
 
-BERT_FILES = ("model.safetensors", "pytorch_model.bin")
 _BARE = ("embeddings.", "encoder.", "pooler.")  # files of the encoder alone lack the prefix "bert."
 _TOKENS_PER_BATCH = 1 << 14  # padding included: 32 texts of 512 tokens; more is not faster on CPUs
 _TEXTS_PER_CALL = 4096  # the tokenizer's own records are large, ids are not
-
-
-def find_weights(folder: Path) -> Path | None:
-    """The weight file of a BERT folder, safetensors first."""
-    return next((folder / name for name in BERT_FILES if (folder / name).is_file()), None)
-
-
-def bert_files(folder: Path) -> tuple[Path, Path, Path]:
-    """Weights, vocabulary and sizes: all that a BERT's answers depend on."""
-    return find_weights(folder) or folder / BERT_FILES[0], folder / "vocab.txt", folder / "config.json"
 
 
 def current_names(state: Mapping[str, Tensor], path: Path, what: str) -> dict[str, Tensor]:

@@ -17,13 +17,12 @@ import torchvision
 
 from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
-from revtaf.pretrained.bert import BERT_FILES, find_weights
+from revtaf.pretrained.bert_folder import BERT_FILES, BESIDE, absent_files, find_weights
 from revtaf.pretrained.download import SILENCE, Checksum, download
 from revtaf.pretrained.resnet import imagenet_file
 
 REVISION = "revision.json"
 FETCHED, FOUND, OWN = "fetched", "already there", "put there by hand"
-BESIDE = ("config.json", "vocab.txt")  # of a BERT, beside its weights
 
 _KEPT = (*BESIDE, *BERT_FILES)  # of a repository; the rest is other frameworks' copies
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -108,12 +107,6 @@ def fetch_bert(
             download(_url(hub_address(server), revision, name), file, wanted.checksum, wanted.size)
             results.append((FETCHED, file))
     return results
-
-
-def absent_files(folder: Path, beside: Sequence[str] = BESIDE, weights: bool = True) -> list[str]:
-    """Of a BERT's files those that are not there."""
-    absent = [name for name in beside if not (folder / name).is_file()]
-    return [*absent, " or ".join(BERT_FILES)] if weights and find_weights(folder) is None else absent
 
 
 def hub_address(server: str | None) -> str:

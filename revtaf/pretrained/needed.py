@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from revtaf.pretrained.fetch import BESIDE
+from revtaf.pretrained.bert_folder import BESIDE
 
 _FETCH = "python -m revtaf fetch --config FILE"
 
@@ -55,7 +55,8 @@ class Needed:
     """A file, or a BERT's folder, that the settings name.
 
     where: for the reader. absent: what of it is not there. stand_in: what takes its place, "" where nothing does.
-    part_of: it is of use with this file only. fits: raises UserError where what is there has another layout.
+    part_of: it is of use with this file only. fits: raises UserError where what is there has another layout; None
+    where it is read together with another file, which is tried.
     """
 
     what: str
@@ -64,5 +65,5 @@ class Needed:
     absent: tuple[str, ...]
     stand_in: str
     source: Imagenet | HubBert | OnRequest
-    fits: Callable[[], object]
+    fits: Callable[[], object] | None
     part_of: Path | None = None

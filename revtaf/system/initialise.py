@@ -16,7 +16,8 @@ from revtaf.data.text import clean_report
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
 from revtaf.knowledge.entity_scorer import EntityScorer
-from revtaf.pretrained.bert import current_names, find_weights
+from revtaf.pretrained.bert import current_names
+from revtaf.pretrained.bert_folder import bert_folder, find_weights
 from revtaf.pretrained.resnet import imagenet_file, load_imagenet
 from revtaf.pretrained.strict import load_strictly, read_tensors
 from revtaf.settings import Settings
@@ -28,14 +29,8 @@ _UNUSED = ("pooler.", "cls.seq_relationship.", "embeddings.token_type_embeddings
 _OWN_START = ("crossattention", "position_ids", "cls.")
 
 
-def bert_folder(weights: str) -> Path:
-    """`decoder.weights` as a folder: the path itself, or checkpoints/<name>."""
-    path = Path(weights)
-    return path if path.is_dir() else Path("checkpoints") / weights
-
-
 def bert_file(weights: str) -> Path | None:
-    """The weight file in `bert_folder`; None where there is none."""
+    """The file that `decoder.weights` means; None where it is not there."""
     return find_weights(bert_folder(weights))
 
 

@@ -27,10 +27,6 @@ from revtaf.system.initialise import bert_file, bert_vocabulary, load_bert
 from revtaf.tokenizer import ReportTokenizer
 
 
-def none() -> None:
-    """Of a file that is read together with another one, which is tried."""
-
-
 def chexbert(settings: KnowledgeSettings) -> None:
     """CheXbert's 227 tensors, and a vocabulary of as many words."""
     CheXbertLabeler.load(settings.chexbert, settings.chexbert_vocabulary, RuleLabeler())

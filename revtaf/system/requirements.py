@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
-import revtaf.system.layouts as layouts
 from revtaf.check_line import CheckLine
-from revtaf.pretrained.bert import find_weights
-from revtaf.pretrained.fetch import absent_files, imagenet_name
+from revtaf.pretrained.bert_folder import absent_files, bert_folder, find_weights
+from revtaf.pretrained.fetch import imagenet_name
 from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest
 from revtaf.pretrained.resnet import imagenet_file
 from revtaf.settings import Settings
-from revtaf.system.initialise import bert_file, bert_folder
 
 _BERT, _CLINICAL = "google-bert/bert-base-uncased", "emilyalsentzer/Bio_ClinicalBERT"
 _BERT_TERMS, _CLINICAL_TERMS = "about 440 MB, Apache-2.0", "about 440 MB, MIT; trained on MIMIC-III notes"
@@ -68,16 +67,16 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
     own = s.imported is None
     if s.labeler == "chexbert":
         yield _file(
-            "CheXbert", "labels the reports", s.chexbert, "our phrase rules", _CHEXBERT, lambda: layouts.chexbert(s)
+            "CheXbert", "labels the reports", s.chexbert, "our phrase rules", _CHEXBERT, lambda: _layouts().chexbert(s)
         )
         vocabulary = s.chexbert_vocabulary
         source: HubBert | OnRequest = OnRequest(f"bert-base-uncased's vocab.txt, of {_BERT} on the Hugging Face Hub")
         if vocabulary.name == "vocab.txt":
             source = HubBert(_BERT, vocabulary.parent, "230 kB, Apache-2.0", ("vocab.txt",), weights=False)
-        yield _file("CheXbert's vocabulary", "CheXbert's word pieces", vocabulary, "", source, layouts.none, s.chexbert)
+        yield _file("CheXbert's vocabulary", "CheXbert's word pieces", vocabulary, "", source, None, s.chexbert)
     if own and s.entities == "medklip":
         yield _file(
-            "MedKLIP", "scores the entities", s.medklip, "a network fitted now", _MEDKLIP, lambda: layouts.medklip(s)
+            "MedKLIP", "scores the entities", s.medklip, "a network fitted now", _MEDKLIP, lambda: _layouts().medklip(s)
         )
     embeds, encodes = s.text == "bio_clinicalbert", s.entities == "medklip"
     if own and (embeds or encodes):
@@ -91,15 +90,15 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
             _in(folder, absent),
             "TF-IDF and SVD" if replaceable else "",
             HubBert(_CLINICAL, folder, _CLINICAL_TERMS),
-            lambda: layouts.clinical_bert(s),
+            lambda: _layouts().clinical_bert(s),
             None if embeds else s.medklip,
         )
     if own and s.explanations:
         yield _file(
-            "explanations", "MedKLIP's queries", s.explanations, "", _EXPLANATIONS, lambda: layouts.explanations(s)
+            "explanations", "MedKLIP's queries", s.explanations, "", _EXPLANATIONS, lambda: _layouts().explanations(s)
         )
     if own and s.memory == "clip":
-        yield _file("CLIP", "finds the classifier's reports", s.clip, "", _CLIP, lambda: layouts.clip(s))
+        yield _file("CLIP", "finds the classifier's reports", s.clip, "", _CLIP, lambda: _layouts().clip(s))
 
 
 def _weights(settings: Settings) -> Iterator[Needed]:
@@ -116,17 +115,17 @@ def _weights(settings: Settings) -> Iterator[Needed]:
             () if path else (f"{place} or in torchvision's cache",),
             "random weights",
             Imagenet(encoder.backbone),
-            lambda: layouts.imagenet(encoder.backbone, path),
+            lambda: _layouts().imagenet(encoder.backbone, path),
         )
     elif encoder.weights not in (None, "scorer"):
         path = Path(encoder.weights)
         source = OnRequest("a file of yours: correct encoder.weights")
-        yield _file("encoder.weights", start, path, "", source, lambda: layouts.imagenet(encoder.backbone, path))
+        yield _file("encoder.weights", start, path, "", source, lambda: _layouts().imagenet(encoder.backbone, path))
     if decoder.weights:
         folder = bert_folder(decoder.weights)
         beside = ("vocab.txt",) if decoder.vocabulary == "train" else ()
         absent = absent_files(folder, beside)
-        half = len(absent) > 0 and bert_file(decoder.weights) is not None
+        half = len(absent) > 0 and find_weights(folder) is not None
         named = Path(decoder.weights).name == "bert-base-uncased"
         yield Needed(
             f"decoder weights {decoder.weights}",
@@ -135,13 +134,18 @@ def _weights(settings: Settings) -> Iterator[Needed]:
             _in(folder, absent),
             "" if half else "random weights" + (" and a vocabulary fitted on the reports" if beside else ""),
             HubBert(_BERT, folder, _BERT_TERMS) if named else OnRequest("a folder of yours: correct decoder.weights"),
-            lambda: layouts.decoder(settings),
+            lambda: _layouts().decoder(settings),
         )
     if decoder.vocabulary != "train":
         source = OnRequest("give a BERT vocab.txt, or decoder.vocabulary=train")
-        yield _file(
-            "decoder.vocabulary", "the decoder's word pieces", Path(decoder.vocabulary), "", source, layouts.none
-        )
+        yield _file("decoder.vocabulary", "the decoder's word pieces", Path(decoder.vocabulary), "", source, None)
+
+
+def _layouts() -> ModuleType:
+    """What tries a file, loaded when one is tried: the models' code takes seconds."""
+    import revtaf.system.layouts as layouts
+
+    return layouts
 
 
 def _file(
@@ -150,7 +154,7 @@ def _file(
     path: Path,
     stand_in: str,
     source: Imagenet | HubBert | OnRequest,
-    fits: Callable[[], object],
+    fits: Callable[[], object] | None,
     part_of: Path | None = None,
 ) -> Needed:
     absent = () if path.is_file() else (str(path),)
