@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from revtaf.data.text import clean_report
 from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, STATUSES
@@ -55,6 +57,20 @@ class Study:
 
 
 Annotations = dict[str, list[Study]]
+_CLEANED_AT_ONCE = 3  # splits whose cleaned reports are remembered
+_cleaned: list[tuple[list[Study], int, list[str]]] = []
+
+
+def clean_reports(studies: Sequence[Study], max_words: int) -> list[str]:
+    """`clean_report` of every study. Remembered: features, tokenizer and data sets of a run all ask for the same."""
+    for known, words, texts in _cleaned:
+        same = words == max_words and len(known) == len(studies)
+        if same and all(a is b for a, b in zip(known, studies, strict=True)):
+            return texts
+    texts = [clean_report(study.report, max_words) for study in studies]
+    _cleaned.insert(0, (list(studies), max_words, texts))
+    del _cleaned[_CLEANED_AT_ONCE:]
+    return texts
 
 
 def load_annotations(path: str | Path) -> Annotations:

@@ -23,9 +23,9 @@ from threadpoolctl import threadpool_limits
 
 from revtaf.config import DataSettings, KnowledgeSettings
 from revtaf.data import blocks
-from revtaf.data.annotations import Study
+from revtaf.data.annotations import Study, clean_reports
 from revtaf.data.blocks import Blocks, PixelBlocks, Shard, read_pixels
-from revtaf.data.text import clean_report, sentences
+from revtaf.data.text import sentences
 from revtaf.errors import UserError
 from revtaf.features.store import Arrays, FeatureStore, Save
 from revtaf.files import digest
@@ -115,7 +115,7 @@ def fitted_scores(
     options = components.settings
     names = ("folds", "min_mentions")
     fit = {n: v for n, v in options.model_dump().items() if n.startswith("scorer_") or n in names}
-    reports = [clean_report(s.report, data.max_words) for s in studies]
+    reports = clean_reports(studies, data.max_words)
     patients = [s.patient for s in studies]
     size = options.scorer_image_size
 
@@ -145,7 +145,7 @@ class DistinctTexts:
     """Every text of the training reports once: `reports` and `sentences`, and which sample has which."""
 
     def __init__(self, studies: Sequence[Study], data: DataSettings):
-        cleaned = [clean_report(s.report, data.max_words) for s in studies]
+        cleaned = clean_reports(studies, data.max_words)
         self.reports = sorted(set(cleaned))
         report_row = {text: i for i, text in enumerate(self.reports)}
         self.report_ids = np.array([report_row[text] for text in cleaned], dtype=np.int32)

@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from revtaf.data.annotations import Study
-from revtaf.data.text import clean_report
+from revtaf.data.annotations import Study, clean_reports
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
 from revtaf.knowledge.entity_scorer import EntityScorer
@@ -39,8 +38,7 @@ def make_tokenizer(settings: Settings, studies: list[Study]) -> ReportTokenizer:
     vocabulary = bert_vocabulary(settings)
     if vocabulary != "train":
         return ReportTokenizer.from_vocabulary(vocabulary)
-    words = settings.training_data.max_words
-    reports = (clean_report(s.report, words) for s in studies)
+    reports = clean_reports(studies, settings.training_data.max_words)
     return ReportTokenizer.fit(reports, settings.decoder.vocabulary_size)
 
 

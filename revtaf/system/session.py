@@ -15,8 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from revtaf.config import DataSettings
-from revtaf.data.annotations import Study
-from revtaf.data.text import clean_report
+from revtaf.data.annotations import Study, clean_reports
 from revtaf.engine.optim import adamw
 from revtaf.engine.system import Written
 from revtaf.features.arrays import Features
@@ -199,7 +198,7 @@ class Session:
         return self._dataset(studies, features, data, train=False)
 
     def _dataset(self, studies: list[Study], features: Features, data: DataSettings, train: bool) -> ReportDataset:
-        reports = [clean_report(s.report, data.max_words) for s in studies]
+        reports = clean_reports(studies, data.max_words)
         s = self.settings
         packed = None
         if data.packed:

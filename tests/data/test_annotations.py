@@ -7,6 +7,7 @@ import pytest
 
 from revtaf.data import annotations
 from revtaf.data.annotations import Box, Study, load_annotations, save_annotations
+from revtaf.data.text import clean_report
 from revtaf.errors import UserError
 
 ENTRY = {"id": "a", "image_path": ["a.png"], "report": "Lungs are clear."}
@@ -149,3 +150,18 @@ def test_a_wrong_file_is_refused(tmp_path, content, message):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="annotation file not found"):
         load_annotations(tmp_path / "none.json")
+
+
+def test_reports_are_cleaned_once(monkeypatch):
+    """Whoever asks for the cleaned reports of the same studies gets those that are there; other studies are cleaned."""
+    studies = [Study(id=str(i), image_path=("x",), report=f"Finding {i}. NO effusion.") for i in range(5)]
+    expected = [clean_report(study.report, 3) for study in studies]
+    calls = []
+    real = annotations.clean_report
+    monkeypatch.setattr(annotations, "clean_report", lambda text, words: calls.append(text) or real(text, words))
+    assert annotations.clean_reports(studies, 3) == annotations.clean_reports(list(studies), 3) == expected
+    assert len(calls) == 5
+    changed = [*studies[:4], Study(id="4", image_path=("x",), report="Another one.")]
+    assert annotations.clean_reports(changed, 3)[:4] == expected[:4]
+    assert annotations.clean_reports(changed, 3)[4] == real("Another one.", 3) and len(calls) == 10
+    assert annotations.clean_reports(studies, 2) != expected
