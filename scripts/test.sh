@@ -24,4 +24,4 @@ fi
 [ "${1:-}" != "--setup" ] || exit 0
 
 echo "== running the tests"
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile "$@"

@@ -40,7 +40,9 @@ def test_no_other_scorer_is_used():
     for path, nodes in modules():
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
-        assert not {name.split(".")[0] for name in names} & FOREIGN, path
+        found = {name.split(".")[0] for name in names} & FOREIGN
+        # The hub is asked by one command that users call by its name, for weights and never for a scorer.
+        assert found <= ({"huggingface_hub"} if path == PACKAGE / "pretrained/fetch.py" else set()), path
 
 
 def test_reading_a_file_never_runs_code():
