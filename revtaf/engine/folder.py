@@ -39,6 +39,8 @@ def finish(folder: Path, system: System) -> None:
     load_weights(folder / WEIGHTS, system.accelerator.unwrap_model(system.model))
     system.finish(folder)
     files = [folder / name for name in _names(folder)]
+    for path in files:  # safetensors writes for the owner alone; whoever may read the settings may read the model
+        path.chmod((folder / SETTINGS).stat().st_mode)
     content = {
         "format": FORMAT,
         "revtaf": __version__,

@@ -91,7 +91,10 @@ def test_without_the_reports_the_retrieved_one_is_known_by_id(world, copy):
 
 def test_the_finished_run_is_opened_as_well(world):
     """The run's folder, and its best checkpoint, are the same model."""
-    assert find_model(world[1]) == world[1] / "checkpoints/best" == find_model(world[1] / "checkpoints/best")
+    best = world[1] / "checkpoints/best"
+    assert find_model(world[1]) == best == find_model(best)
+    modes = {path.stat().st_mode for path in best.rglob("*") if path.is_file() and path.name != "model.json"}
+    assert modes == {(best / "config.yaml").stat().st_mode}  # a colleague may read all of it, or nothing
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "points.safetensors", "knowledge/texts/sentences.npy"])
