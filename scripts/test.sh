@@ -24,4 +24,5 @@ fi
 [ "${1:-}" != "--setup" ] || exit 0
 
 echo "== running the tests"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # for each of the two
 exec .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile "$@"

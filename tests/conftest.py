@@ -18,7 +18,7 @@ from revtaf.labels import CATEGORIES, NEGATIVE, NO_FINDING, POSITIVE
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))  # as in the processes that tests start
 
 
 @pytest.fixture(scope="session")

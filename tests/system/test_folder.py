@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import ROOT
 
 import revtaf
@@ -67,7 +68,7 @@ def test_a_copied_folder_writes_the_same_reports_without_anything_else(world, co
             "print(json.dumps(model.write(sys.argv[1:])))"
         )
         call = [sys.executable, "-c", code, *(f"images/{name}" for name in names)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
         done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     finally:
         for place, hidden in away:
