@@ -95,13 +95,13 @@ def is_tested(run: Run) -> bool:
         return False  # drawn or prepared anew since
     if own == kept.FILE and kept.read(folder) is None:
         return False
-    then, now = (s.model_dump(mode="json") for s in (load_settings(folder / "config.yaml"), run.tested))
+    then, now = load_settings(folder / "config.yaml"), run.tested
     # Results with more than is asked for are fine; a model of the advanced metrics that they lack is not.
     for name in ADVANCED_MODELS:
-        if now["eval"][name] is not None and now["eval"][name] != then["eval"][name]:
+        if getattr(now.eval, name) not in (None, getattr(then.eval, name)):
             return False
-    free = tuple(key for key in run.tested.free if key != "data.test_split")
-    return not changes(load_settings(folder / "config.yaml"), run.tested, free)
+    free = tuple(key for key in now.free if key != "data.test_split")
+    return not changes(then, now, free)
 
 
 def jobs_of(runs: Sequence[Run], analysed: set[str]) -> list[Job]:

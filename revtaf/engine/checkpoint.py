@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -81,7 +80,7 @@ def load_last(folder: Path, system: System) -> Progress | None:
     found = find_last(folder)
     if found is None:
         return None
-    accelerator: Accelerator = system.accelerator
+    accelerator = system.accelerator
     saved = read_progress(folder)
     if saved.pop("processes", 1) != accelerator.num_processes:
         raise UserError(

@@ -38,14 +38,14 @@ def finish(folder: Path, system: System) -> None:
     check_identity(folder, meta.get("identity") or {key: meta[key] for key in system.identity() if key in meta}, system)
     load_weights(folder / WEIGHTS, system.accelerator.unwrap_model(system.model))
     system.finish(folder)
-    files = [folder / name for name in _names(folder)]
-    for path in files:  # safetensors writes for the owner alone; whoever may read the settings may read the model
-        path.chmod((folder / SETTINGS).stat().st_mode)
+    names, mode = _names(folder), (folder / SETTINGS).stat().st_mode
+    for name in names:  # safetensors writes for the owner alone; whoever may read the settings may read the model
+        (folder / name).chmod(mode)
     content = {
         "format": FORMAT,
         "revtaf": __version__,
         "system": system.settings.system,
-        "files": {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files)},
+        "files": {name: sha256(folder / name) for name in names},
         "external": {key: _hashes(paths) for key, paths in system.external().items()},
         "annotation": _annotation(system.settings),
     }

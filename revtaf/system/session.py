@@ -93,7 +93,7 @@ class Session:
         """A split as it is written for; its features are made where they are missing."""
         with self.accelerator.main_process_first():
             features, studies = split_features(self.knowledge, self.settings, data, split, self.device)
-        return self._dataset(studies, features, data, train=False)
+        return self.dataset(studies, features, data)
 
     @cached_property
     def validation_set(self) -> ReportDataset:
