@@ -27,6 +27,7 @@ from revtaf.labels import ENTITIES
 from revtaf.lre.ball import pairwise
 from revtaf.lre.hnn import HNN
 from revtaf.lre.rank_loss import rank_loss
+from revtaf.rng import stream
 from revtaf.settings import GenerationSettings, Settings
 from revtaf.tokenizer import ReportTokenizer
 
@@ -86,37 +87,41 @@ class REVTAF(nn.Module):
     ):
         """text_width: of sentences and triplets; memory_width: of the classifier's reports."""
         super().__init__()
-        lre, fvtaf = settings.lre, settings.fvtaf
+        lre, fvtaf, seed = settings.lre, settings.fvtaf, settings.seed
         self.settings = settings
-        self.encoder = Encoder(settings.encoder.backbone, settings.encoder.blind)
-        self.classifier = Classifier(self.encoder.width, memory_width, categories, settings.classifier)
-        self.hnn = (
-            HNN(len(ENTITIES), (lre.width, lre.width), lre.curvature, lre.learnable_curvature, lre.metric)
-            if lre.enabled
-            else None
-        )
-        self.fvtaf = (
-            FVTAF(
-                self.encoder.width,
-                text_width,
-                width=fvtaf.width,
-                num_heads=fvtaf.heads,
-                attention=fvtaf.attention,
-                axis=fvtaf.axis,
-                epsilon=fvtaf.epsilon,
-                shared=fvtaf.shared,
-                projection=fvtaf.projection,
-                max_iterations=fvtaf.max_iterations,
-                tolerance=fvtaf.tolerance,
-            )
-            if fvtaf.enabled
-            else None
-        )
-        self.retrieved_project = (
-            nn.Linear(text_width, self.encoder.width) if lre.enabled and not fvtaf.enabled else None
-        )
+        # Each part starts from numbers of its own: to switch one off changes the start of no other.
+        with stream(seed, "encoder"):
+            self.encoder = Encoder(settings.encoder.backbone, settings.encoder.blind)
+        with stream(seed, "classifier"):
+            self.classifier = Classifier(self.encoder.width, memory_width, categories, settings.classifier)
+        self.hnn = self.fvtaf = self.retrieved_project = None
+        if lre.enabled:
+            with stream(seed, "hnn"):
+                self.hnn = HNN(
+                    len(ENTITIES), (lre.width, lre.width), lre.curvature, lre.learnable_curvature, lre.metric
+                )
+        if fvtaf.enabled:
+            with stream(seed, "fvtaf"):
+                self.fvtaf = FVTAF(
+                    self.encoder.width,
+                    text_width,
+                    width=fvtaf.width,
+                    num_heads=fvtaf.heads,
+                    attention=fvtaf.attention,
+                    axis=fvtaf.axis,
+                    epsilon=fvtaf.epsilon,
+                    shared=fvtaf.shared,
+                    projection=fvtaf.projection,
+                    residual=fvtaf.residual,
+                    max_iterations=fvtaf.max_iterations,
+                    tolerance=fvtaf.tolerance,
+                )
+        elif lre.enabled:
+            with stream(seed, "retrieved"):
+                self.retrieved_project = nn.Linear(text_width, self.encoder.width)
         width = self.fvtaf.out_width if self.fvtaf else self.encoder.width
-        self.decoder = Decoder(settings.decoder, tokenizer, width, categories)
+        with stream(seed, "decoder"):
+            self.decoder = Decoder(settings.decoder, tokenizer, width, categories)
 
     @property
     def retrieves(self) -> bool:

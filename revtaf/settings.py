@@ -59,6 +59,7 @@ class FVTAFSettings(Section):
     axis: Literal["joint", "per_text"] = "joint"
     shared: bool = False
     projection: Literal["linear", "feed_forward"] = "linear"
+    residual: Literal["plain", "normalised"] = "plain"  # the two summands of Eq. 11, as they are or at one scale
     width: int = Field(1024, ge=8)
     heads: int = Field(8, ge=1)
     epsilon: float = Field(0.05, gt=0)

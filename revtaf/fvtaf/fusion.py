@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from revtaf.fvtaf.mpsa import MPSA
+from revtaf.rng import substream
 
 SOURCES = ("global", "local")
 PROJECTIONS = ("linear", "feed_forward")
+RESIDUALS = ("plain", "normalised")
 
 
 @dataclass
@@ -18,6 +20,7 @@ class Fusion:
     features: Tensor  # (B, P, out_width)
     global_map: Tensor | None  # (B, N, P)
     local_map: Tensor | None  # (B, M, P)
+    shares: dict[str, Tensor]  # by source: RMS of the text's summand of Eq. 11 over that of the image's, a scalar
 
 
 class FVTAF(nn.Module):
@@ -32,6 +35,8 @@ class FVTAF(nn.Module):
     sources: which of them exist; ("local",) when nothing is retrieved. A text of an absent source is ignored.
     shared: one MPSA for both sources (the released behaviour); each keeps its LayerNorm and f_proj.
     projection: f_proj is one linear layer (the paper) or "feed_forward", two with a GELU between.
+    residual: "plain" adds the two summands of Eq. 11 as they are (the paper); "normalised" gives each a LayerNorm
+    first, so that a text counts as much as a patch, whatever the scale of the image's features.
     """
 
     # DIFFERS: Eq. 11 adds F_c + F_v as if both were d_v = 2,048 wide. F_v passes a linear layer to `width`
@@ -48,6 +53,7 @@ class FVTAF(nn.Module):
         epsilon: float = 0.05,
         shared: bool = False,
         projection: str = "linear",
+        residual: str = "plain",
         sources: tuple[str, ...] = SOURCES,
         max_iterations: int = 200,
         tolerance: float = 1e-6,
@@ -57,20 +63,32 @@ class FVTAF(nn.Module):
             raise ValueError(f"sources must be some of {SOURCES}, got {tuple(sources)}")
         if projection not in PROJECTIONS:
             raise ValueError(f"projection must be one of {PROJECTIONS}, got {projection!r}")
+        if residual not in RESIDUALS:
+            raise ValueError(f"residual must be one of {RESIDUALS}, got {residual!r}")
         self.sources = tuple(name for name in SOURCES if name in sources)
         self.width = width
-        self.residual = nn.Identity() if visual_width == width else nn.Linear(visual_width, width)
+        with substream("residual"):
+            self.residual = nn.Identity() if visual_width == width else nn.Linear(visual_width, width)
 
-        def attend() -> MPSA:
-            return MPSA(visual_width, text_width, width, num_heads, attention, axis, epsilon, max_iterations, tolerance)
+        def attend(name: str) -> MPSA:
+            options = (num_heads, attention, axis, epsilon, max_iterations, tolerance)
+            with substream(name):
+                return MPSA(visual_width, text_width, width, *options)
+
+        def project(name: str) -> nn.Module:
+            with substream(f"{name} projection"):
+                return _projection(projection, width)
 
         if shared:
-            self.shared_mpsa = attend()
+            self.shared_mpsa = attend(SOURCES[0])
         else:
-            self.mpsa = nn.ModuleDict({name: attend() for name in self.sources})
+            self.mpsa = nn.ModuleDict({name: attend(name) for name in self.sources})
         self.shared = shared
         self.norm = nn.ModuleDict({name: nn.LayerNorm(width) for name in self.sources})
-        self.project = nn.ModuleDict({name: _projection(projection, width) for name in self.sources})
+        self.project = nn.ModuleDict({name: project(name) for name in self.sources})
+        alike = residual == "normalised"
+        self.text_norm = nn.ModuleDict({name: nn.LayerNorm(width) for name in self.sources}) if alike else None
+        self.image_norm = nn.LayerNorm(width) if alike else None
 
     @property
     def out_width(self) -> int:
@@ -86,16 +104,29 @@ class FVTAF(nn.Module):
     ) -> Fusion:
         """Eq. 11 for each source; ValueError where the text of one is missing. Shapes as above."""
         residual = self.residual(visual)
+        if self.image_norm is not None:
+            residual = self.image_norm(residual)
         texts = {"global": (global_text, global_mask), "local": (local_text, None)}
-        features, maps = [], {}
+        features, maps, shares = [], {}, {}
         for name in self.sources:
             text, mask = texts[name]
             if text is None:
                 raise ValueError(f"sources are {self.sources}, but no {name} text was given")
             mpsa = self.shared_mpsa if self.shared else self.mpsa[name]
             fused, maps[name] = mpsa(visual, text, mask)
+            if self.text_norm is not None:
+                # A sample without any text keeps its zeros: the affine part would add a text that is not there.
+                there = slice(None) if mask is None else mask.any(1)
+                normalised = torch.zeros_like(fused)
+                normalised[there] = self.text_norm[name](fused[there]).to(fused.dtype)
+                fused = normalised
+            shares[name] = _rms(fused) / _rms(residual)
             features.append(self.project[name](self.norm[name](fused + residual)))
-        return Fusion(torch.cat(features, dim=-1), maps.get("global"), maps.get("local"))
+        return Fusion(torch.cat(features, dim=-1), maps.get("global"), maps.get("local"), shares)
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.detach().float().square().mean().sqrt()
 
 
 def _projection(kind: str, width: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """Global reference prompts (paper section 3.3; docs/method.md section 4.2) and the other texts of the training set.
 
-The tables live on the model's device where they are small; a batch gathers rows from them.
+The tables live on the model's device where they are small; a batch gathers rows from them. Whatever encoder made them,
+texts enter the model at unit RMS: those of TF-IDF lie at .036, those of a BERT near .5, image features above 1.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class PromptBank:
         bags = (self.sentence_ids[places].astype(np.int64), starts)
         index, starts = (torch.from_numpy(array).to(self.sentences.device) for array in bags)
         mean = F.embedding_bag(index, self.sentences, starts, mode="mean")
-        return mean.to(self.device, torch.float32).view(*reports.shape, -1)
+        return unit_rms(mean.to(self.device, torch.float32)).view(*reports.shape, -1)
 
     def local(self, codes: Tensor) -> Tensor:
         """(B, 75) codes -> (B, 75, W)."""
@@ -87,4 +88,11 @@ class PromptBank:
             return torch.from_numpy(array)
 
     def _gather(self, table: Tensor, rows: Tensor) -> Tensor:
-        return table[rows.to(table.device, torch.long)].to(self.device, torch.float32, non_blocking=True)
+        return unit_rms(table[rows.to(table.device, torch.long)].to(self.device, torch.float32, non_blocking=True))
+
+
+def unit_rms(vectors: Tensor) -> Tensor:
+    """(..., W) -> the same directions with a root mean square of 1; a vector of zeros, a text without a known word,
+    stays as it is."""
+    rms = vectors.square().mean(-1, keepdim=True).sqrt()
+    return vectors / torch.where(rms > 0, rms, 1)
