@@ -69,7 +69,7 @@ class TrainSettings(Section):
 
     batch_size: of one process; an update takes `accumulation` such batches of each. lr: at its peak. warmup_steps: in
     updates. clip_value: the bound of every entry of a gradient; null for none. validation_samples: for how many a
-    report is written; null for all.
+    report is written; null for all. bucketed: batches of reports of like length, so that less of them is padding.
     """
 
     epochs: int = Field(6, ge=1)
@@ -81,7 +81,8 @@ class TrainSettings(Section):
     warmup_lr: float = Field(5e-7, ge=0)
     weight_decay: float = Field(0.05, ge=0)
     clip_value: float | None = Field(0.1, gt=0)
-    precision: Literal["no", "fp16", "bf16"] = "no"
+    precision: Literal["auto", "no", "fp16", "bf16"] = "auto"  # auto: bf16 where the device computes in it, else no
+    bucketed: bool = False
     workers: int = Field(4, ge=0)
     validate_every: int = Field(1, ge=1)  # epochs
     validation_beams: int = Field(1, ge=1)

@@ -30,7 +30,10 @@ class Encoder(nn.Module):
         self.blind = blind
 
     def forward(self, images: Tensor) -> Vision:
-        """(B, 3, H, W), normalised -> patches (B, P, width) with P = H/32 * W/32, pooled (B, width)."""
+        """(B, 3, H, W), normalised -> patches (B, P, width) with P = H/32 * W/32, pooled (B, width). Patches
+        (B, P, width) that it made before are taken as they are."""
+        if images.ndim == 3:
+            return Vision(images, images.mean(1))
         if self.blind:
             grid = self.backbone(torch.zeros_like(images[:1])).expand(len(images), -1, -1, -1)
         else:

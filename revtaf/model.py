@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from revtaf.classifier import Classifier
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder, Vision
 from revtaf.fvtaf.fcc import cosine_matrix, fcc_loss
 from revtaf.fvtaf.fusion import FVTAF, Fusion
-from revtaf.labels import ENTITIES
+from revtaf.labels import BLANK, ENTITIES
 from revtaf.lre.ball import pairwise
 from revtaf.lre.hnn import HNN
 from revtaf.lre.rank_loss import rank_loss
@@ -31,6 +32,7 @@ from revtaf.rng import stream
 from revtaf.settings import GenerationSettings, Settings
 from revtaf.tokenizer import ReportTokenizer
 
+TOLD = ("truth", "predicted", "nothing")  # what a prompt says in training: statuses of the report, or of the image
 SCORE_FLOOR = 1e-4  # of a probability before its logit: +-9.2 at most
 
 
@@ -123,6 +125,10 @@ class REVTAF(nn.Module):
         with stream(seed, "decoder"):
             self.decoder = Decoder(settings.decoder, tokenizer, width, categories)
 
+    def decide(self, probabilities: Tensor) -> Tensor:
+        """P(status) (B, 4, K) -> statuses (B, K) of the prompt: the likeliest."""
+        return probabilities.argmax(1)
+
     @property
     def retrieves(self) -> bool:
         """Whether a retrieved report enters at all."""
@@ -149,21 +155,47 @@ class REVTAF(nn.Module):
         """Between points of `embed`: `lre.metric`, and "euclidean" for the raw scores without LRE."""
         return self.settings.lre.metric if self.hnn is not None else "euclidean"
 
-    def forward(self, images: Tensor, scores: Tensor, statuses: Tensor, tokens: Tensor, prompts: Prompts) -> Losses:
-        """images (B, 3, H, W), scores (B, 75), statuses (B, K) long, tokens (B, T) -> the four losses."""
+    def forward(
+        self,
+        images: Tensor,
+        scores: Tensor,
+        statuses: Tensor,
+        tokens: Tensor,
+        prompts: Prompts,
+        told: Tensor | None = None,
+    ) -> Losses:
+        """images (B, 3, H, W), scores (B, 75), statuses (B, K) long, tokens (B, T) -> the four losses.
+
+        told (B,): what the decoder's prompt says of each sample, one of `TOLD`; None for the true statuses.
+        """
         features = self.features(images, prompts)
-        lm = self.decoder.loss(tokens, statuses, features.decoder, features.decoder_mask)
+        prompt = statuses if told is None else self._told(statuses, features.logits, told)
+        lm = self.decoder.loss(tokens, prompt, features.decoder, features.decoder_mask)
         disease = self.classifier.loss(features.logits, statuses)
         zero = lm.new_zeros(())
         rank = self._rank_loss(scores, statuses) if self.hnn is not None else zero
         consistency = zero if features.fusion is None else self._consistency(features.fusion, prompts)
         return Losses(lm, disease, rank, consistency)
 
+    def train(self, mode: bool = True) -> REVTAF:
+        """As any module; a trunk that was trained first stays as it is used."""
+        super().train(mode)
+        if self.settings.train.schedule == "staged":
+            self.encoder.eval()
+            self.classifier.eval()
+        return self
+
+    def diagnose(self, images: Tensor, memory: Tensor | None, dropout: float = 0.0) -> tuple[Vision, Tensor]:
+        """Images (B, 3, H, W), or their patches (B, P, width), and the memory's texts -> what the encoder sees, and
+        logits of the statuses (B, 4, K). dropout: of the pooled image."""
+        vision = self.encoder(images)
+        pooled = F.dropout(vision.pooled, dropout) if dropout else vision.pooled
+        return vision, self.classifier(pooled, memory)
+
     def features(self, images: Tensor, prompts: Prompts) -> DecoderInputs:
         """Images (B, 3, H, W) and texts -> logits of the statuses, and what the decoder attends to: fused features, the
         patches beside the retrieved sentences, or the patches alone."""
-        vision = self.encoder(images)
-        logits = self.classifier(vision.pooled, prompts.memory)
+        vision, logits = self.diagnose(images, prompts.memory)
         if self.fvtaf is not None:
             mask = prompts.retrieved_mask if self.settings.fvtaf.mask_sentences else None
             fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local)
@@ -184,7 +216,7 @@ class REVTAF(nn.Module):
         """Write reports. `statuses` (B, K) replaces the predicted prompt: the oracle-prompt ceiling."""
         features = self.features(images, prompts)
         probabilities = features.logits.float().softmax(1)
-        used = probabilities.argmax(1) if statuses is None else statuses
+        used = self.decide(probabilities) if statuses is None else statuses
         tokens = self.decoder.generate(used, features.decoder, settings, beams, features.decoder_mask)
         fusion = features.fusion
         return Generation(
@@ -194,6 +226,12 @@ class REVTAF(nn.Module):
             None if fusion is None else fusion.global_map,
             None if fusion is None else fusion.local_map,
         )
+
+    def _told(self, statuses: Tensor, logits: Tensor, told: Tensor) -> Tensor:
+        predicted = self.decide(logits.detach().float().softmax(1))
+        told = told[:, None]
+        prompt = torch.where(told == TOLD.index("predicted"), predicted, statuses)
+        return torch.where(told == TOLD.index("nothing"), BLANK, prompt)
 
     def _rank_loss(self, scores: Tensor, statuses: Tensor) -> Tensor:
         lre = self.settings.lre

@@ -83,6 +83,7 @@ class DecoderSettings(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     max_tokens: int = Field(150, ge=8)  # of a training report, end token included
+    prompt_dropout: float = Field(0.0, ge=0, lt=1)  # share of the training samples whose prompt says nothing
 
 
 class GenerationSettings(Section):
@@ -113,10 +114,29 @@ class LossSettings(Section):
     beta: float = Field(0.5, ge=0)  # fine-grained cross-modal consistency
 
 
-class REVTAFTrainSettings(TrainSettings):
-    """Training as of any system, with a learning rate for the image encoder, at its peak."""
+class TrunkSettings(Section):
+    """What the staged schedule trains first (docs/method.md section 7.4): encoder and classifier, on the statuses.
 
-    encoder_lr: float | None = Field(None, gt=0)  # of the image encoder, where it differs
+    lr: of the encoder, head_lr: of the classifier, at their peaks. holdout: the share of the training patients kept
+    apart, which choose the epoch and the thresholds. dropout: of the pooled image.
+    """
+
+    epochs: int = Field(8, ge=1)
+    batch_size: int = Field(32, ge=2)
+    lr: float = Field(4e-4, gt=0)
+    head_lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    holdout: float = Field(0.1, ge=0, le=0.5)
+
+
+class REVTAFTrainSettings(TrainSettings):
+    """Training as of any system. schedule: all parts together (the paper), or the trunk first, then the rest on its
+    features. statuses: what the decoder's prompt says in training."""
+
+    schedule: Literal["joint", "staged"] = "joint"
+    statuses: Literal["truth", "predicted", "mixed"] = "truth"  # mixed: a coin for each sample
+    encoder_lr: float | None = Field(None, gt=0)  # of the image encoder, at its peak, where it differs
 
 
 class Settings(RunSettings):
@@ -136,6 +156,7 @@ class Settings(RunSettings):
     decoder: DecoderSettings = DecoderSettings()
     generation: GenerationSettings = GenerationSettings()
     loss: LossSettings = LossSettings()
+    trunk: TrunkSettings = TrunkSettings()
     train: REVTAFTrainSettings = REVTAFTrainSettings()
 
     @model_validator(mode="after")

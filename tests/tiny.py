@@ -33,6 +33,7 @@ TINY = {
         "warmup_steps": 2,
         "workers": 0,
         "clip_value": 0.5,
+        "precision": "no",
         "validation_beams": 1,
     },
     "eval": {"samples": 4},

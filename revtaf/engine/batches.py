@@ -11,11 +11,15 @@ from torch.utils.data import DataLoader, Sampler
 from revtaf.engine.system import TrainSet
 from revtaf.errors import UserError
 
+BUCKET = 8  # batches that are sorted by length together
+
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Shuffled batches of (epoch, row), a function of (seed, epoch); may start in the middle of an epoch."""
 
-    def __init__(self, samples: int, batch_size: int, seed: int, processes: int = 1):
+    def __init__(self, samples: int, batch_size: int, seed: int, processes: int = 1, lengths: np.ndarray | None = None):
+        """lengths (samples,): of the reports; those of a batch are then of like length."""
+        self.lengths = lengths
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.drop_last = False
         self.epoch, self.start = 0, 0
@@ -32,13 +36,25 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
+        draw = np.random.default_rng((self.seed, self.epoch))
+        order = draw.permutation(self.samples)
+        if self.lengths is not None:
+            order = self._bucketed(order, draw)
         for batch in range(self.start, self.count):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield [(self.epoch, int(row)) for row in chosen]
 
     def __len__(self) -> int:
         return self.count - self.start
+
+    def _bucketed(self, order: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        """`order` with every window of BUCKET whole batches sorted by length, and the batches of all shuffled."""
+        size = self.batch_size * BUCKET
+        windows = [order[i : i + size] for i in range(0, len(order), size)]
+        by_length = np.concatenate([w[np.argsort(self.lengths[w], kind="stable")] for w in windows])
+        whole = len(order) // self.batch_size * self.batch_size
+        batches = by_length[:whole].reshape(-1, self.batch_size)
+        return np.concatenate([draw.permutation(batches).ravel(), by_length[whole:]])
 
 
 def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int) -> DataLoader:

@@ -40,13 +40,14 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
         torch.cuda.set_device(int(wanted[5:]))
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    cpu = wanted == "cpu" or not torch.cuda.is_available()
     # `auto` is CUDA or the CPU: other backends lack float64, which the retrieval index and transport need.
     # Waiting processes outlast the default time-out while the first one fits features or scores reports.
     try:
         return Accelerator(
-            cpu=wanted == "cpu" or not torch.cuda.is_available(),
+            cpu=cpu,
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=48))],
-            mixed_precision=settings.train.precision,
+            mixed_precision=choose_precision(settings.train.precision, cpu),
             gradient_accumulation_steps=settings.train.accumulation,
         )
     except ValueError as error:  # accelerate keeps one state for a process
@@ -54,6 +55,23 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
             "models of different precision or device cannot be open in one process: open them in two, or give them the "
             f"same train.precision and device ({str(error).splitlines()[0]})"
         ) from None
+
+
+def choose_precision(wanted: str, cpu: bool) -> str:
+    """`train.precision` as accelerate's "no", "fp16" or "bf16". `auto` is bf16 where the device has instructions for
+    it. Asked for by name where it has none, half precision is emulated, ten times slower than full: a warning."""
+    if cpu:
+        abilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
+        native = any(abilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    else:
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted == "auto":
+        return "bf16" if native else "no"
+    if wanted != "no" and cpu and (wanted == "fp16" or not native):
+        log.warning(
+            "train.precision=%s: this processor has no instructions for it, which is very slow; use auto", wanted
+        )
+    return wanted
 
 
 def seed_everything(seed: int, process: int = 0) -> None:

@@ -62,6 +62,7 @@ class TrainSet(Protocol):
     """Training samples. Items are asked for by (epoch, row)."""
 
     ids: list[str]
+    lengths: Any = None  # (N,) of the reports in tokens; read where `train.bucketed` is set
 
     def __len__(self) -> int: ...
 

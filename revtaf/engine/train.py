@@ -42,7 +42,8 @@ def fit(system: System, folder: Path) -> Progress:
     dataset = system.train_set()
     if len(dataset) < 2:
         raise UserError("training needs at least two samples")
-    batches = EpochBatches(len(dataset), train.batch_size, system.settings.seed, accelerator.num_processes)
+    lengths = dataset.lengths if train.bucketed else None
+    batches = EpochBatches(len(dataset), train.batch_size, system.settings.seed, accelerator.num_processes, lengths)
     loader = train_loader(dataset, batches, train.workers)
     prepared = accelerator.prepare(system.model, loader, *system.optimizers())
     system.model, loader, optimizers = prepared[0], prepared[1], list(prepared[2:])

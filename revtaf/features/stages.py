@@ -104,7 +104,7 @@ def model_scores(
         work.compute(scores_of, shard)
         return work.read(), None
 
-    producer = {"version": VERSION, "model": identity, "images": _images(studies, data)}
+    producer = {"version": VERSION, "model": identity, "images": image_names(studies, data)}
     return store.get("entities", producer, build, {"ids": [s.id for s in studies]})
 
 
@@ -136,7 +136,7 @@ def fitted_scores(
         "seed": seed,
         "reports": digest(reports),
         "patients": digest(patients),
-        "images": _images(studies, data),
+        "images": image_names(studies, data),
     }
     return store.get("entities", producer, build, {"ids": [s.id for s in studies]})
 
@@ -221,7 +221,7 @@ def clip_images(
         work.compute(vectors_of, shard)
         return work.read(), None
 
-    producer = {"version": VERSION, "model": components.identity["clip"], "images": _images(studies, data)}
+    producer = {"version": VERSION, "model": components.identity["clip"], "images": image_names(studies, data)}
     return store.get("clip-images", producer, build)["vectors"]
 
 
@@ -259,7 +259,7 @@ def memory_rows(
         work.compute(found, Shard())
         return work.read(), None
 
-    vectors = [digest(array.shape, str(array.dtype), _hash(array)) for array in (queries, database, rows)]
+    vectors = [digest(array.shape, str(array.dtype), array_hash(array)) for array in (queries, database, rows)]
     producer = {"version": VERSION, "metric": metric, "size": k, "vectors": vectors}
     producer |= {"patients": digest(list(patients), list(train_patients))}
     return store.get("memory", producer, build)["memory"]
@@ -273,7 +273,7 @@ def nearest_by_labels(store: FeatureStore, statuses: np.ndarray, patients: Seque
         nearest = nearest_by_status(everyone, everyone, 1, patients, patients, seed=seed)[1][:, 0]
         return {"nearest": nearest.numpy().astype(np.int32)}, None
 
-    producer = {"version": VERSION, "statuses": _hash(statuses), "patients": digest(list(patients)), "seed": seed}
+    producer = {"version": VERSION, "statuses": array_hash(statuses), "patients": digest(list(patients)), "seed": seed}
     return store.get("nearest", producer, build)["nearest"]
 
 
@@ -285,11 +285,11 @@ def _half(vectors: np.ndarray) -> np.ndarray:
     return vectors.astype(np.float16)
 
 
-def _hash(array: np.ndarray) -> str:
+def array_hash(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def _images(studies: Sequence[Study], data: DataSettings) -> str:
+def image_names(studies: Sequence[Study], data: DataSettings) -> str:
     """Which images, by name. The folder counts as seen from the features, so that a data set may be moved."""
     place = os.path.relpath(data.images, data.features)
     return digest(place, [(s.id, s.image_path[0]) for s in studies])

@@ -26,7 +26,7 @@ class Batch:
     """B samples; `rows` are their positions in the split."""
 
     rows: Tensor  # (B,) long
-    images: Tensor  # (B, 3, H, W) float32
+    images: Tensor  # (B, 3, H, W) float32, or the patches (B, P, W) that a frozen encoder made of them
     tokens: Tensor  # (B, T) long: report, [SEP], then [PAD]
     statuses: Tensor  # (B, K) long
     scores: Tensor  # (B, 75) float32
@@ -68,11 +68,17 @@ class ReportDataset(Dataset):
         self.ids, self.studies, self.features = features.ids, studies, features
         self.images, self.packed = Path(images), packed
         self.settings, self.train, self.seed = settings, train, seed
+        self.patches: np.ndarray | None = None  # (N, P, W) float16: what a frozen encoder sees, in place of the images
         self.pad = tokenizer.pad
         self.tokens, self.offsets = _tokens(reports, tokenizer, max_tokens)
 
     def __len__(self) -> int:
         return len(self.studies)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) tokens of each report, its end included."""
+        return np.diff(self.offsets)
 
     def crop(self, row: int):
         """The grey image (size, size) that the model sees at evaluation."""
@@ -81,6 +87,8 @@ class ReportDataset(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> tuple[int, Tensor]:
         """key is (epoch, row) in training, where the epoch seeds the augmentation; else the row."""
         epoch, row = key if isinstance(key, tuple) else (0, key)
+        if self.patches is not None:
+            return row, torch.from_numpy(self.patches[row].astype(np.float32))
         if not self.train:
             return row, to_tensor(self.crop(row))
         draw = np.random.default_rng((self.seed, epoch, row))

@@ -69,7 +69,10 @@ class REVTAFSystem:
         model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
         for what, source in notes.items():
             log.info("%s: %s", what, source)
+        if settings.train.schedule == "staged":
+            session.prepare_trunk()
         _ = session.validation_set  # its features are made before the first epoch, not after it
+        seed_everything(settings.seed, accelerator.process_index)  # of dropout, whatever was made above
         return session
 
     def open(self, folder: Path, settings: Settings, accelerator: Accelerator) -> Session:

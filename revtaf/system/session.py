@@ -23,11 +23,13 @@ from revtaf.features.build import Knowledge, split_features
 from revtaf.features.packed import packed_images
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
-from revtaf.model import REVTAF, Prompts, loss_weights
+from revtaf.model import REVTAF, TOLD, Prompts, loss_weights
 from revtaf.prompts.bank import PromptBank
+from revtaf.rng import generator
 from revtaf.settings import Settings
 from revtaf.system.dataset import Batch, ReportDataset
 from revtaf.system.folder import TOKENIZER, write_parts
+from revtaf.system.trunk import Trunk, cached_patches, fit_trunk
 from revtaf.system.write import embed_all
 from revtaf.tokenizer import ReportTokenizer
 
@@ -46,6 +48,7 @@ class Session:
     bank: PromptBank
     notes: dict[str, str] = field(default_factory=dict)
     points: Tensor | None = None  # the training set in the retrieval space (N, D), where it no longer changes
+    trunk: Trunk | None = None  # in training by stages
 
     @property
     def device(self) -> torch.device:
@@ -68,8 +71,11 @@ class Session:
         text, mask = (None, None)
         if self.plain_model.retrieves:
             text, mask = self.bank.retrieved(retrieved)
-        memory = self.bank.memory(batch.memory) if self.settings.classifier.memory else None
-        return Prompts(memory, self.bank.local(batch.codes), text, mask)
+        return Prompts(self.memory(batch), self.bank.local(batch.codes), text, mask)
+
+    def memory(self, batch: Batch) -> Tensor | None:
+        """The classifier's reports of a batch (B, K_m, V), where it has a memory."""
+        return self.bank.memory(batch.memory) if self.settings.classifier.memory else None
 
     def index(self) -> RetrievalIndex:
         """The training set as the model now embeds it."""
@@ -82,12 +88,17 @@ class Session:
     @property
     def weights(self) -> dict[str, float]:
         """Of the four losses (`revtaf.model.loss_weights`)."""
-        return loss_weights(self.settings)
+        weights = loss_weights(self.settings)
+        if self.trunk is not None:
+            del weights["disease"]  # the classifier is frozen
+        return weights
 
     def train_set(self) -> ReportDataset:
-        """The training split, with augmentation."""
+        """The training split, with augmentation; behind a frozen trunk its features of the plain images."""
         data, knowledge = self.settings.training_data, self.knowledge
-        return self._dataset(knowledge.studies, knowledge.train, data, train=True)
+        dataset = self._dataset(knowledge.studies, knowledge.train, data, train=True)
+        dataset.patches = None if self.trunk is None else self.trunk.patches
+        return dataset
 
     def evaluation_set(self, data: DataSettings, split: str) -> ReportDataset:
         """A split as it is written for; its features are made where they are missing."""
@@ -99,7 +110,19 @@ class Session:
     def validation_set(self) -> ReportDataset:
         """The split that chooses the checkpoint."""
         data = self.settings.training_data
-        return self.evaluation_set(data, data.validation_split)
+        dataset = self.evaluation_set(data, data.validation_split)
+        if self.trunk is not None:
+            dataset.patches = cached_patches(self, dataset)
+        return dataset
+
+    @property
+    def held_out(self) -> tuple[Tensor, Tensor] | None:
+        """Probabilities (S, 4, K) and statuses (S, K) of the training images that the trunk never saw."""
+        if self.trunk is None or not self.trunk.held.any():
+            return None
+        held = self.trunk.held
+        statuses = np.asarray(self.knowledge.train.statuses)[held].astype(np.int64)
+        return torch.from_numpy(self.trunk.probabilities[held]), torch.from_numpy(statuses)
 
     @cached_property
     def tested_set(self) -> ReportDataset:
@@ -125,6 +148,13 @@ class Session:
         source = s.lre.grp_source if s.retrieves else None
         return TrainingRetrieved(source, statuses, train.patients, nearest, s.seed, space_learns=s.lre.enabled)
 
+    def prepare_trunk(self) -> None:
+        """Fit, or find, what the staged schedule trains first."""
+        with self.accelerator.main_process_first():
+            self.trunk = fit_trunk(self)
+        self.notes["schedule"] = self.trunk.note
+        log.info("schedule: %s", self.trunk.note)
+
     def before_training(self) -> None:
         """Nothing: all parts are trained together."""
 
@@ -136,7 +166,19 @@ class Session:
         """The four losses of a batch (`revtaf.model.Losses`)."""
         retrieved = self.training_retrieved.rows(batch.rows.cpu(), draw)
         prompts = self.prompts(batch, retrieved)
-        return self.model(batch.images, batch.scores, batch.statuses, batch.tokens, prompts)._asdict()
+        told = self._told(len(batch), draw)
+        return self.model(batch.images, batch.scores, batch.statuses, batch.tokens, prompts, told)._asdict()
+
+    def _told(self, count: int, draw: int) -> Tensor | None:
+        """(count,): what each prompt says, drawn anew at every step, repeatably; None where all say the truth."""
+        source, dropout = self.settings.train.statuses, self.settings.decoder.prompt_dropout
+        if source == "truth" and not dropout:
+            return None
+        numbers = generator(self.settings.seed, "prompt", draw, self.accelerator.process_index).random((2, count))
+        predicted = {"truth": 0.0, "predicted": 1.0, "mixed": 0.5}[source]
+        told = np.where(numbers[0] < predicted, TOLD.index("predicted"), TOLD.index("truth"))
+        told = np.where(numbers[1] < dropout, TOLD.index("nothing"), told)
+        return torch.from_numpy(told).to(self.device)
 
     def validate(self, write: bool) -> dict[str, Any]:
         """See `revtaf.system.evaluate`."""
@@ -159,7 +201,8 @@ class Session:
     def identity(self) -> dict[str, Any]:
         """The features that it was trained on: what they were made of, and their bytes."""
         knowledge = self.knowledge
-        return {"features": knowledge.key, "fingerprint": knowledge.fingerprint, "categories": self.categories}
+        identity = {"features": knowledge.key, "fingerprint": knowledge.fingerprint, "categories": self.categories}
+        return identity if self.trunk is None else identity | {"trunk": self.trunk.mark}
 
     def save(self, folder: Path) -> None:
         """The tokenizer."""

@@ -127,8 +127,7 @@ def predict_probabilities(session: Session, dataset: ReportDataset, rows: list[i
     pairs = []
     for batch in loader:
         batch = batch.to(session.device)
-        memory = session.bank.memory(batch.memory) if session.settings.classifier.memory else None
-        logits = model.classifier(model.encoder(batch.images).pooled, memory)
+        logits = model.diagnose(batch.images, session.memory(batch))[1]
         pairs += list(zip(batch.rows.tolist(), logits.float().softmax(1).cpu(), strict=True))
     by_row = dict(gather_object(pairs))
     return torch.stack([by_row[row] for row in rows])
