@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from revtaf.pretrained.resnet import Backbone
+from revtaf.pretrained.backbone import Backbone
 
 
 class Vision(NamedTuple):

@@ -27,7 +27,7 @@ from revtaf.files import atomic_write, read_json, write_json
 from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.mentions import Mentions
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
-from revtaf.pretrained.resnet import Backbone
+from revtaf.pretrained.backbone import Backbone
 from revtaf.pretrained.strict import load_strictly, read_tensors
 
 PREDICT_BATCH = 64  # images scored at once

@@ -15,9 +15,9 @@ from revtaf.data.annotations import Study, clean_reports
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
 from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.pretrained.backbone import imagenet_file, load_imagenet
 from revtaf.pretrained.bert import current_names
 from revtaf.pretrained.bert_folder import bert_folder, find_weights
-from revtaf.pretrained.resnet import imagenet_file, load_imagenet
 from revtaf.pretrained.strict import load_strictly, read_tensors
 from revtaf.settings import Settings
 from revtaf.tokenizer import ReportTokenizer
