@@ -82,10 +82,10 @@ class ReportDataset(Dataset):
         """key is (epoch, row) in training, where the epoch seeds the augmentation; else the row."""
         epoch, row = key if isinstance(key, tuple) else (0, key)
         if not self.train:
-            return row, to_tensor(self.crop(row))
+            return row, to_tensor(self.crop(row), self.settings.inputs)
         draw = np.random.default_rng((self.seed, epoch, row))
         s = self.settings
-        return row, to_tensor(augment(self._read(row), s.resize, s.image_size, s.rotation, draw))
+        return row, to_tensor(augment(self._read(row), s.resize, s.image_size, s.rotation, draw), s.inputs)
 
     def _read(self, row: int):
         if self.packed is not None:

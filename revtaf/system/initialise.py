@@ -49,7 +49,8 @@ def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScore
         return f"{name} from random weights"
     if wanted == "scorer":
         encoder.backbone.load_state_dict(scorer.nets[0].backbone.state_dict(), strict=True)
-        return f"{name} from the entity scorer's first fold"
+        size, own = settings.encoder.image_size, scorer.image_size
+        return f"{name} from the entity scorer's first fold" + (f", fitted at {own} px" if size != own else "")
     path = imagenet_file(name) if wanted == "imagenet" else Path(wanted)
     if path is None:
         return f"{name} from random weights: ImageNet weights not found (see checkpoints/README.md)"

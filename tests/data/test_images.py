@@ -52,7 +52,7 @@ def test_evaluation_crop_is_central_and_normalised(ramp):
     """Shorter side to 72, centre 64 x 64; ImageNet statistics per channel."""
     crop = resize_crop(ramp, 72, 64)
     assert crop.size == (64, 64)
-    tensor = to_tensor(Image.new("L", (4, 4), 255))
+    tensor = to_tensor(Image.new("L", (4, 4), 255), "imagenet")
     assert tensor[:, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
 
 
