@@ -34,7 +34,8 @@ class EncoderSettings(Section):
     inputs: InputKind = Field("weights", validate_default=True)  # or "weights", see above
     image_size: int = Field(224, ge=64)
     resize: int = Field(256, ge=64)
-    rotation: float = Field(5.0, ge=0)  # degrees, training only
+    augment: Literal["paper", "strong"] = "paper"  # crop and rotation; strong: shift, zoom, brightness, contrast too
+    rotation: float = Field(5.0, ge=0)  # degrees at most, training only
     blind: bool = False  # a control: every image is the same mean grey, and what is left is the language
 
     @field_validator("inputs", mode="before")
