@@ -11,7 +11,9 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"]
+# How grey levels become a network's input, see `revtaf.data.images.normalise`.
+InputKind = Literal["imagenet", "lite", "image"]
 
 
 class Section(BaseModel):
@@ -128,6 +130,8 @@ class RunSettings(Section):
     # Sections that trained weights depend on: whoever opens a checkpoint must agree with it, but for `beginnings`,
     # which say where training starts from.
     architecture: ClassVar[tuple[str, ...]] = ()
+    # section -> key -> value: what saved settings of earlier versions meant by not having a key that has since come.
+    unsaid: ClassVar[dict[str, dict[str, object]]] = {}
     beginnings: ClassVar[tuple[str, ...]] = ()
 
     system: str = "revtaf"  # the name of an entry point in the group `revtaf.systems`

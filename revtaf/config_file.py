@@ -25,8 +25,11 @@ log = logging.getLogger("revtaf")
 
 def load_settings(path: str | Path, overrides: list[str] | tuple[str, ...] = (), bases: bool = True) -> RunSettings:
     """Read a YAML file, its bases first, then apply `key=value` overrides. Raises UserError; also for a base, if the
-    file may have none."""
-    return changed_settings(read_config(path, bases), overrides, str(path))
+    file may have none: then it was saved whole, and keys that it lacks have the value they had before they came."""
+    content = read_config(path, bases)
+    if not bases:
+        content = _merge(_schema(content, str(path)).unsaid, content)
+    return changed_settings(content, overrides, str(path))
 
 
 def read_config(path: str | Path, bases: bool = True) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Image encoder (paper section 3.2; docs/method.md section 1): a ResNet's patch features and their mean.
+"""Image encoder (paper section 3.2; docs/method.md section 1): a network's patch features and their mean.
 
-At 224 px: patches (B, 49, 2048), row-major over the 7 x 7 grid, and pooled (B, 2048).
+At 224 px, ResNet-101: patches (B, 49, 2048), row-major over the 7 x 7 grid, and pooled (B, 2048).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from revtaf.pretrained.resnet import Backbone
+from revtaf.pretrained.backbone import Backbone
 
 
 class Vision(NamedTuple):
@@ -21,7 +21,8 @@ class Vision(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """blind: every image is replaced by ImageNet's mean grey, so that the output is the same for all (a control)."""
+    """blind: every image is replaced by the mean grey of its scale, so that the output is the same for all (a control).
+    That is 0 after normalisation: ImageNet's mean grey, 127 of 255, or, where each image has its own mean, any grey."""
 
     def __init__(self, backbone: str, blind: bool = False):
         super().__init__()

@@ -4,22 +4,46 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from revtaf.config import BackboneName, RunSettings, Section, TrainSettings
+from revtaf.config import BackboneName, InputKind, RunSettings, Section, TrainSettings
 
 POSITIONS_OF_BERT = 512  # the decoder's longest input, the prompt's 19 tokens included
 
 
+def inputs_of(backbone: str, weights: str | None) -> InputKind:
+    """How grey images become tensors for a backbone that starts from `weights`: as these saw them when they were made.
+
+    The entity scorer's network saw each image with its own mean and deviation; ImageNet's networks saw ImageNet's, or,
+    EfficientNet-Lite0, a fixed scale. Random weights and a file of one's own: as the backbone's ImageNet weights.
+    """
+    if weights == "scorer":
+        return "image"
+    return "lite" if backbone == "efficientnet_lite0" else "imagenet"
+
+
 class EncoderSettings(Section):
-    """Image encoder and transforms (docs/method.md section 1). Sizes in pixels."""
+    """Image encoder and transforms (docs/method.md section 1). Sizes in pixels.
+
+    inputs: how grey levels are scaled. "weights", or nothing, is read as what `inputs_of` says of the starting weights,
+    and saved as that: a trained model keeps it, whatever its weights began as.
+    """
 
     backbone: BackboneName = "resnet101"
-    weights: str | None = "imagenet"  # "imagenet", a file of a torchvision state dict, "scorer", or null
+    weights: str | None = "imagenet"  # "imagenet", a file of the same layout, "scorer", or null
+    inputs: InputKind = Field("weights", validate_default=True)  # or "weights", see above
     image_size: int = Field(224, ge=64)
     resize: int = Field(256, ge=64)
-    rotation: float = Field(5.0, ge=0)  # degrees, training only
+    augment: Literal["paper", "strong"] = "paper"  # crop and rotation; strong: shift, zoom, brightness, contrast too
+    rotation: float = Field(5.0, ge=0)  # degrees at most, training only
     blind: bool = False  # a control: every image is the same mean grey, and what is left is the language
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _inputs_of_the_weights(cls, value: object, info: ValidationInfo) -> object:
+        if value != "weights" or not {"backbone", "weights"} <= info.data.keys():
+            return value
+        return inputs_of(info.data["backbone"], info.data["weights"])
 
 
 class ClassifierSettings(Section):
@@ -147,6 +171,7 @@ class Settings(RunSettings):
         "generation.references": "generation.retrieved",
     }
     architecture: ClassVar[tuple[str, ...]] = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
+    unsaid: ClassVar[dict[str, dict[str, object]]] = {"encoder": {"inputs": "imagenet"}}
     beginnings: ClassVar[tuple[str, ...]] = ("encoder.weights", "decoder.weights", "decoder.vocabulary")
 
     encoder: EncoderSettings = EncoderSettings()

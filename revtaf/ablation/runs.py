@@ -95,7 +95,7 @@ def is_tested(run: Run) -> bool:
         return False  # drawn or prepared anew since
     if own == kept.FILE and kept.read(folder) is None:
         return False
-    then, now = load_settings(folder / "config.yaml"), run.tested
+    then, now = load_settings(folder / "config.yaml", bases=False), run.tested
     # Results with more than is asked for are fine; a model of the advanced metrics that they lack is not.
     for name in ADVANCED_MODELS:
         if getattr(now.eval, name) not in (None, getattr(then.eval, name)):

@@ -10,7 +10,7 @@ from revtaf.errors import UserError
 from revtaf.locks import alone
 from revtaf.pretrained.download import reach
 from revtaf.pretrained.fetch import fetch_bert, fetch_imagenet, hub_address
-from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest
+from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest, Package
 
 _FOLDER = Path("checkpoints")
 
@@ -24,6 +24,8 @@ def fetch(settings: RunSettings) -> None:
     for item in items:
         if item.absent and isinstance(item.source, OnRequest):
             print(f"ask for        {item.what}: {', '.join(item.absent)} ({item.purpose})\n{' ' * 15}{item.source}")
+        elif item.absent and isinstance(item.source, Package):
+            print(f"install        {item.what} ({item.purpose})\n{' ' * 15}{item.source}")
     if servers := _servers(items, settings):
         reach(servers, settings.fetch.patience)
         with alone(_FOLDER, "fetching", wait=False):  # two would write the same hidden files

@@ -57,7 +57,7 @@ def _earlier_progress(folder: Path, settings: RunSettings) -> dict:
     progress = read_progress(folder / "checkpoints")
     if not progress:
         return {}
-    earlier = load_settings(folder / "config.yaml")
+    earlier = load_settings(folder / "config.yaml", bases=False)
     changed = [f"{key}: {before} -> {now}" for key, before, now in changes(earlier, settings, settings.free)]
     if changed:
         raise UserError(

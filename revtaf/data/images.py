@@ -1,8 +1,9 @@
 """Reading radiographs, and the paper's transforms (docs/method.md section 1).
 
-Training: Resize(256), RandomCrop(224), RandomRotation(5). Evaluation: Resize(256), CenterCrop(224). ImageNet
-normalisation. No horizontal flip: left and right matter. The random draws of a sample depend on (seed, epoch,
-sample) alone, so that an interrupted run continues with exactly the same images, whatever the workers.
+Training: Resize(256), RandomCrop(224), RandomRotation(5). Evaluation: Resize(256), CenterCrop(224). A stronger
+augmentation, not the paper's, is for small training sets. Grey levels are scaled as the encoder's weights want them. No
+horizontal flip: left and right matter. The random draws of a sample depend on (seed, epoch, sample) alone, so that an
+interrupted run continues with exactly the same images, whatever the workers.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
+from revtaf.config import InputKind
 from revtaf.errors import UserError
 
+STRONG_SHIFT, STRONG_ZOOM, STRONG_LIGHT = 0.05, 0.1, 0.2  # of the side; of the size; of brightness, and of contrast
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -74,7 +78,40 @@ def augment(image: Image.Image, resize: int, size: int, rotation: float, draw: n
     return F.rotate(image, angle, InterpolationMode.BILINEAR) if angle else image
 
 
-def to_tensor(image: Image.Image) -> torch.Tensor:
-    """Grey image (H, W) -> normalised float32 (3, H, W)."""
-    grey = torch.from_numpy(np.array(image, dtype=np.float32)).div_(255.0)
-    return F.normalize(grey.expand(3, -1, -1).clone(), IMAGENET_MEAN, IMAGENET_STD)
+def augment_strongly(
+    image: Image.Image, resize: int, size: int, rotation: float, draw: np.random.Generator
+) -> Image.Image:
+    """Random rotation, shift, zoom, brightness and contrast around the crop of `resize_crop`; what leaves the image is
+    black. For 1,000 to 2,000 training images. All randomness from `draw`."""
+    angle = float(draw.uniform(-rotation, rotation)) if rotation else 0.0
+    shift = (draw.uniform(-STRONG_SHIFT, STRONG_SHIFT, 2) * size).round().astype(int).tolist()
+    zoom, brightness, contrast = (
+        1 + float(draw.uniform(-bound, bound)) for bound in (STRONG_ZOOM, STRONG_LIGHT, STRONG_LIGHT)
+    )
+    image = F.resize(image, resize, InterpolationMode.BILINEAR)
+    image = F.affine(image, angle, shift, zoom, [0.0, 0.0], InterpolationMode.BILINEAR)
+    image = F.center_crop(image, [size, size])
+    return F.adjust_contrast(F.adjust_brightness(image, brightness), contrast)
+
+
+def to_tensor(image: Image.Image, inputs: InputKind) -> Tensor:
+    """Grey image (H, W) -> float32 (3, H, W), see `normalise`."""
+    return normalise(torch.from_numpy(np.array(image)), inputs)
+
+
+def normalise(grey: Tensor, inputs: InputKind) -> Tensor:
+    """Grey levels 0 to 255 (..., H, W) -> what networks see, float32 (..., 3, H, W), three channels of the same image.
+
+    imagenet: with the mean and deviation of ImageNet's colours, as torchvision's weights were trained.
+    lite: (x - 127) / 128, as EfficientNet-Lite's were.
+    image: each image with its own mean and deviation, as the entity scorer's are: exposure is no finding. The deviation
+    counts as 1 at least, so that a uniform image stays uniform.
+    """
+    x = grey.float()
+    if inputs == "imagenet":
+        return F.normalize(x.div(255.0).unsqueeze(-3).expand(*x.shape[:-2], 3, -1, -1), IMAGENET_MEAN, IMAGENET_STD)
+    if inputs == "lite":
+        x = (x - 127.0) / 128.0
+    else:
+        x = (x - x.mean((-2, -1), keepdim=True)) / x.std((-2, -1), keepdim=True).clamp(min=1.0)
+    return x.unsqueeze(-3).expand(*x.shape[:-2], 3, -1, -1)

@@ -19,19 +19,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from revtaf.config import KnowledgeSettings
+from revtaf.config import InputKind, KnowledgeSettings
 from revtaf.data.blocks import WHOLE, PixelBlocks, Shard, Waiting
-from revtaf.data.images import resize_crop
+from revtaf.data.images import normalise, resize_crop
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, read_json, write_json
 from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.mentions import Mentions
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
-from revtaf.pretrained.resnet import Backbone
+from revtaf.pretrained.backbone import Backbone
 from revtaf.pretrained.strict import load_strictly, read_tensors
 
 PREDICT_BATCH = 64  # images scored at once
 Images = np.ndarray | PixelBlocks  # (N, S, S) uint8, in memory or on disk
+INPUTS: InputKind = "image"  # see `normalise`
 SHIFT, TURN, SCALE = 0.06, 0.09, 0.06  # augmentation: fraction of the side, radians, relative size
 
 
@@ -47,7 +48,7 @@ class EntityNet(nn.Module):
         self.usual_position = nn.Parameter(torch.zeros(len(ENTITIES), len(POSITIONS)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images (B, 3, S, S), normalised -> logits of presence (B, 75) and of position (B, 75, 51)."""
+        """images (B, 3, S, S), each normalised by itself -> logits of presence (B, 75) and of position (B, 75, 51)."""
         pooled = self.backbone(images).mean((2, 3))
         return self.presence(pooled), self.position(pooled).unsqueeze(1) + self.usual_position
 
@@ -203,7 +204,7 @@ def _train(
     order = _permutations(rows, settings.scorer_epochs + 1)
     for step in tqdm(range(steps), desc=f"entity scorer, {title}", leave=False):
         chosen = order[step * batch : (step + 1) * batch]
-        x = _augment(_normalise(torch.from_numpy(images[chosen]).to(device)))
+        x = _augment(normalise(torch.from_numpy(images[chosen]).to(device), INPUTS))
         presence, places = net(x)
         truth = torch.from_numpy(target[chosen]).to(device)
         loss = F.binary_cross_entropy_with_logits(presence, truth)
@@ -229,19 +230,12 @@ def _predict(nets: list[EntityNet], images: Images, rows: np.ndarray, progress: 
     presence, position = [], []
     starts = range(0, len(rows), PREDICT_BATCH)
     for start in tqdm(starts, desc="entity scores", leave=False, disable=not progress):
-        x = _normalise(torch.from_numpy(images[rows[start : start + PREDICT_BATCH]]).to(device))
+        x = normalise(torch.from_numpy(images[rows[start : start + PREDICT_BATCH]]).to(device), INPUTS)
         outputs = [net(x) for net in nets]
         presence.append(sum(logits.sigmoid() for logits, _ in outputs).div(len(nets)).cpu().numpy())
         likeliest = sum(places.softmax(-1) for _, places in outputs).argmax(-1)
         position.append(likeliest.to(torch.uint8).cpu().numpy())
     return np.concatenate(presence), np.concatenate(position)
-
-
-def _normalise(images: Tensor) -> Tensor:
-    """(B, S, S) uint8 -> (B, 3, S, S) with zero mean and unit variance per image: exposure is no finding."""
-    x = images.float()
-    x = (x - x.mean((1, 2), keepdim=True)) / x.std((1, 2), keepdim=True).clamp(min=1.0)
-    return x.unsqueeze(1).expand(-1, 3, -1, -1)
 
 
 def _augment(images: Tensor) -> Tensor:

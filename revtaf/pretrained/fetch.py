@@ -17,9 +17,9 @@ import torchvision
 
 from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
+from revtaf.pretrained.backbone import imagenet_file
 from revtaf.pretrained.bert_folder import BERT_FILES, BESIDE, absent_files, find_weights
 from revtaf.pretrained.download import SILENCE, Checksum, download
-from revtaf.pretrained.resnet import imagenet_file
 
 REVISION = "revision.json"
 FETCHED, FOUND, OWN = "fetched", "already there", "put there by hand"

@@ -26,6 +26,17 @@ class Imagenet:
 
 
 @dataclass(frozen=True)
+class Package:
+    """A file within a package of the Python Package Index, public."""
+
+    install: str
+    terms: str
+
+    def __str__(self) -> str:
+        return f"public ({self.terms}): {self.install}"
+
+
+@dataclass(frozen=True)
 class HubBert:
     """Files of a BERT on the Hugging Face Hub, public."""
 
@@ -64,6 +75,6 @@ class Needed:
     where: str
     absent: tuple[str, ...]
     stand_in: str
-    source: Imagenet | HubBert | OnRequest
+    source: Imagenet | Package | HubBert | OnRequest
     fits: Callable[[], object] | None
     part_of: Path | None = None

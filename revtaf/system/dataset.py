@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from revtaf.data.annotations import Study
-from revtaf.data.images import augment, read_image, resize_crop, to_tensor
+from revtaf.data.images import augment, augment_strongly, read_image, resize_crop, to_tensor
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features
 from revtaf.settings import EncoderSettings
@@ -90,10 +90,11 @@ class ReportDataset(Dataset):
         if self.patches is not None:
             return row, torch.from_numpy(self.patches[row].astype(np.float32))
         if not self.train:
-            return row, to_tensor(self.crop(row))
+            return row, to_tensor(self.crop(row), self.settings.inputs)
         draw = np.random.default_rng((self.seed, epoch, row))
         s = self.settings
-        return row, to_tensor(augment(self._read(row), s.resize, s.image_size, s.rotation, draw))
+        transform = augment_strongly if s.augment == "strong" else augment
+        return row, to_tensor(transform(self._read(row), s.resize, s.image_size, s.rotation, draw), s.inputs)
 
     def _read(self, row: int):
         if self.packed is not None:

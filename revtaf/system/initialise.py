@@ -15,9 +15,9 @@ from revtaf.data.annotations import Study, clean_reports
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
 from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.pretrained.backbone import imagenet_file, load_imagenet
 from revtaf.pretrained.bert import current_names
 from revtaf.pretrained.bert_folder import bert_folder, find_weights
-from revtaf.pretrained.resnet import imagenet_file, load_imagenet
 from revtaf.pretrained.strict import load_strictly, read_tensors
 from revtaf.settings import Settings
 from revtaf.tokenizer import ReportTokenizer
@@ -49,7 +49,8 @@ def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScore
         return f"{name} from random weights"
     if wanted == "scorer":
         encoder.backbone.load_state_dict(scorer.nets[0].backbone.state_dict(), strict=True)
-        return f"{name} from the entity scorer's first fold"
+        size, own = settings.encoder.image_size, scorer.image_size
+        return f"{name} from the entity scorer's first fold" + (f", fitted at {own} px" if size != own else "")
     path = imagenet_file(name) if wanted == "imagenet" else Path(wanted)
     if path is None:
         return f"{name} from random weights: ImageNet weights not found (see checkpoints/README.md)"

@@ -21,7 +21,7 @@ from revtaf.knowledge.medklip import MedKLIP, make_books
 from revtaf.knowledge.medklip_net import BOOK_WIDTH
 from revtaf.knowledge.rules import RuleLabeler
 from revtaf.labels import CATEGORIES
-from revtaf.pretrained.resnet import Backbone, load_imagenet
+from revtaf.pretrained.backbone import Backbone, load_imagenet
 from revtaf.settings import Settings
 from revtaf.system.initialise import bert_file, bert_vocabulary, load_bert
 from revtaf.tokenizer import ReportTokenizer
@@ -53,7 +53,7 @@ def clip(settings: KnowledgeSettings) -> None:
 
 
 def imagenet(backbone: str, path: Path) -> None:
-    """torchvision's classifier of this backbone."""
+    """An ImageNet classifier of this backbone."""
     load_imagenet(Backbone(backbone), path)
 
 

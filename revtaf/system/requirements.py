@@ -11,10 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 from revtaf.check_line import CheckLine
+from revtaf.pretrained import efficientnet
+from revtaf.pretrained.backbone import imagenet_file
 from revtaf.pretrained.bert_folder import absent_files, bert_folder, find_weights
 from revtaf.pretrained.fetch import imagenet_name
-from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest
-from revtaf.pretrained.resnet import imagenet_file
+from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest, Package
 from revtaf.settings import Settings
 
 _BERT, _CLINICAL = "google-bert/bert-base-uncased", "emilyalsentzer/Bio_ClinicalBERT"
@@ -23,6 +24,7 @@ _CHEXBERT = OnRequest(
     "the link under 'Checkpoint download' at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)",
     "that repository's LICENSE.pdf, of Stanford; commercial use needs another licence; trained on MIMIC-CXR reports",
 )
+_LITE = Package(efficientnet.INSTALL, "17 MB, Apache-2.0; ImageNet's terms")
 _MEDKLIP = OnRequest(
     "the link in checkpoints/README.md at https://github.com/MediaBrain-SJTU/MedKLIP",
     "its authors' (we know of no licence file there: ask them); trained on MIMIC-CXR",
@@ -48,8 +50,10 @@ def needed(settings: Settings, training: bool | None = None) -> list[Needed]:
 
 
 def requirements(settings: Settings) -> Iterator[CheckLine]:
-    """What else must be there: imported features, and the package of CLIP."""
+    """What else must be there: imported features, and the packages of networks that others wrote."""
     s = settings.knowledge
+    if efficientnet.NAME in (settings.encoder.backbone, s.scorer_backbone) and not efficientnet.installed():
+        yield CheckLine("error", f"the backbone {efficientnet.NAME} needs the package timm", efficientnet.INSTALL)
     if s.imported:
         lacking = [name for name in ("train", "texts") if not (s.imported / name / "manifest.json").is_file()]
         if lacking:
@@ -107,14 +111,16 @@ def _weights(settings: Settings) -> Iterator[Needed]:
     start = "the image encoder's start"
     if encoder.weights == "imagenet":
         path = imagenet_file(encoder.backbone)
-        place = Path("checkpoints") / imagenet_name(encoder.backbone)
+        packed = encoder.backbone == efficientnet.NAME
+        place = Path("checkpoints") / (efficientnet.FILE if packed else imagenet_name(encoder.backbone))
+        elsewhere = f"the package {efficientnet.PACKAGE}" if packed else "torchvision's cache"
         yield Needed(
             f"ImageNet weights of {encoder.backbone}",
             start,
             str(path or place),
-            () if path else (f"{place} or in torchvision's cache",),
+            () if path else (f"{place} or in {elsewhere}",),
             "random weights",
-            Imagenet(encoder.backbone),
+            _LITE if packed else Imagenet(encoder.backbone),
             lambda: _layouts().imagenet(encoder.backbone, path),
         )
     elif encoder.weights not in (None, "scorer"):

@@ -3,7 +3,17 @@ import pytest
 import torch
 from PIL import Image
 
-from revtaf.data.images import augment, crop_box, image_size, read_image, resize_crop, to_tensor
+from revtaf.data.images import (
+    STRONG_SHIFT,
+    STRONG_ZOOM,
+    augment,
+    augment_strongly,
+    crop_box,
+    image_size,
+    read_image,
+    resize_crop,
+    to_tensor,
+)
 from revtaf.engine.batches import EpochBatches
 from revtaf.errors import UserError
 
@@ -32,27 +42,49 @@ def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
     assert read.min() == 0 and read.max() == 255 and len(np.unique(read)) > 200
 
 
-def test_left_stays_left(ramp):
+@pytest.mark.parametrize("transform", [augment, augment_strongly])
+def test_left_stays_left(ramp, transform):
     """No transform mirrors the image: the brighter side stays on its side."""
     for seed in range(20):
-        image = np.asarray(augment(ramp, 72, 64, 5.0, np.random.default_rng(seed)), dtype=float)
-        assert image[16:48, 40:48].mean() > image[16:48, 16:24].mean()
+        image = np.asarray(transform(ramp, 72, 64, 5.0, np.random.default_rng(seed)), dtype=float)
+        assert image.shape == (64, 64) and image[16:48, 40:48].mean() > image[16:48, 16:24].mean()
 
 
-def test_augmentation_depends_on_its_seed_alone(ramp):
+@pytest.mark.parametrize("transform", [augment, augment_strongly])
+def test_augmentation_depends_on_its_seed_alone(ramp, transform):
     """The same draw gives the same image whatever the global random state; other draws give others."""
-    one = np.asarray(augment(ramp, 72, 64, 5.0, np.random.default_rng((0, 1, 2))))
+    one = np.asarray(transform(ramp, 72, 64, 5.0, np.random.default_rng((0, 1, 2))))
     torch.manual_seed(99)
     np.random.seed(99)
-    assert np.array_equal(one, np.asarray(augment(ramp, 72, 64, 5.0, np.random.default_rng((0, 1, 2)))))
-    assert not np.array_equal(one, np.asarray(augment(ramp, 72, 64, 5.0, np.random.default_rng((0, 2, 2)))))
+    assert np.array_equal(one, np.asarray(transform(ramp, 72, 64, 5.0, np.random.default_rng((0, 1, 2)))))
+    assert not np.array_equal(one, np.asarray(transform(ramp, 72, 64, 5.0, np.random.default_rng((0, 2, 2)))))
+
+
+def test_strong_augmentation_moves_zooms_and_lights_within_its_bounds():
+    """A bright square, 20 of 64 pixels, on grey: place, size and level vary around those of the evaluation's crop, and
+    reach nearly as far as they may."""
+    pixels = np.full((72, 72), 60, np.uint8)
+    pixels[26:46, 26:46] = 150
+    centres, sides, levels = [], [], []
+    for seed in range(200):
+        image = np.asarray(augment_strongly(Image.fromarray(pixels), 72, 64, 0.0, np.random.default_rng(seed)))
+        square = image > (int(image[20:44, 20:44].max()) + int(image[32, 4])) / 2
+        rows, columns = np.nonzero(square[8:56, 8:56])
+        centres.append((rows.mean() - 23.5, columns.mean() - 23.5))
+        sides.append(len(np.unique(rows)))
+        levels.append(image[32, 32])
+    centres, sides, levels = np.array(centres), np.array(sides), np.array(levels, dtype=float)
+    assert np.abs(centres).max() <= 64 * STRONG_SHIFT + 1 and (np.abs(centres).max(0) > 2).all()
+    assert np.abs(centres.mean(0)).max() < 0.5
+    assert 20 * (1 - STRONG_ZOOM) - 1 <= sides.min() < 20 < sides.max() <= 20 * (1 + STRONG_ZOOM) + 1
+    assert 100 <= levels.min() < 130 and 170 < levels.max() <= 200 and abs(levels.mean() - 150) < 5
 
 
 def test_evaluation_crop_is_central_and_normalised(ramp):
     """Shorter side to 72, centre 64 x 64; ImageNet statistics per channel."""
     crop = resize_crop(ramp, 72, 64)
     assert crop.size == (64, 64)
-    tensor = to_tensor(Image.new("L", (4, 4), 255))
+    tensor = to_tensor(Image.new("L", (4, 4), 255), "imagenet")
     assert tensor[:, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
 
 

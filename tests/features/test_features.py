@@ -10,7 +10,7 @@ from tiny import make_session
 from revtaf.config import KnowledgeSettings
 from revtaf.data.text import clean_report, sentences
 from revtaf.features.stages import DistinctTexts
-from revtaf.knowledge.entity_scorer import EntityScorer, assign_folds, fit_entity_scorer
+from revtaf.knowledge.entity_scorer import EntityNet, EntityScorer, assign_folds, fit_entity_scorer
 from revtaf.knowledge.mentions import Mentions
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
@@ -54,6 +54,18 @@ def test_the_scorer_finds_the_entity_and_its_side(bright_sides, fitted):
     found = scores.present[:, EFFUSION] & (side < 2)
     right_side = scores.position[:, EFFUSION] == np.where(side == 0, LEFT, RIGHT)
     assert found.sum() > 60 and right_side[found].mean() > 0.8
+
+
+def test_another_backbone_scores_and_is_read_back(tmp_path):
+    """`knowledge.scorer_backbone` takes the encoder's names, EfficientNet-Lite0 among them."""
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    flags = np.ones(75, bool)
+    scorer = EntityScorer([EntityNet("efficientnet_lite0").eval()], 64, np.zeros(75), flags, np.full(75, 0.5))
+    scorer.save(tmp_path)
+    images = np.random.default_rng(0).integers(0, 255, (3, 64, 64), dtype=np.uint8)
+    again = EntityScorer.load(tmp_path).score(images, CPU).probability
+    assert np.array_equal(again, scorer.score(images, CPU).probability) and again.std(0).min() > 0
 
 
 def test_an_entity_that_nobody_states_is_scored_by_its_frequency(fitted):

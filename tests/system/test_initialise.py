@@ -1,17 +1,20 @@
 """Pretrained files with the real key layouts, made small by the tests."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+import yaml
 from bert_files import pretraining_state
 from safetensors.torch import save_file
 from tiny import make_session
 from transformers import BertConfig
 
-from revtaf.config_file import load_settings
+from revtaf.config_file import load_settings, save_settings
+from revtaf.data.images import to_tensor
 from revtaf.decoder import Decoder
 from revtaf.errors import UserError
-from revtaf.pretrained.resnet import Backbone, imagenet_file, load_imagenet
+from revtaf.pretrained.backbone import Backbone, imagenet_file, load_imagenet
 from revtaf.settings import DecoderSettings
 from revtaf.system.initialise import load_bert
 from revtaf.tokenizer import BERT_TOKENS, ReportTokenizer
@@ -151,6 +154,40 @@ def test_the_encoder_can_start_from_the_entity_scorer(tiny_config):
     )
     with pytest.raises(UserError, match="resnet34"):
         make_session(tiny_config, "encoder.weights=scorer", "encoder.backbone=resnet34")
+
+
+def test_the_encoder_sees_what_the_scorer_saw(tiny_config):
+    """The same pixels give the patch features that the scorer's own network makes of them, from the first step on; with
+    ImageNet's scale they are others."""
+    session = make_session(tiny_config, "encoder.weights=scorer")
+    net = session.knowledge.scorer.nets[0].eval()
+    dataset = session.train_set()
+    dataset.train = False
+    encoder = session.model.encoder.eval()
+    images = torch.stack([dataset[row][1] for row in range(3)])
+    pixels = np.stack([np.asarray(dataset.crop(row)) for row in range(3)])
+    seen = []
+    hook = net.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    session.knowledge.scorer.score(pixels, torch.device("cpu"))
+    hook.remove()
+    with torch.no_grad():
+        patches = encoder(images).patches
+        others = encoder(torch.stack([to_tensor(dataset.crop(row), "imagenet") for row in range(3)])).patches
+    assert torch.equal(patches, seen[0].flatten(2).transpose(1, 2))
+    assert (others - patches).abs().max() > 0.1
+
+
+def test_a_model_of_an_earlier_version_keeps_its_scale(tiny_config, tmp_path):
+    """Its saved settings say nothing of it: the encoder saw ImageNet's, whatever it began from. A configuration that
+    says nothing follows the weights."""
+    content = yaml.safe_load(tiny_config.read_text())
+    content["encoder"]["weights"] = "scorer"
+    content["encoder"].pop("inputs", None)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert load_settings(tmp_path / "config.yaml", bases=False).encoder.inputs == "imagenet"
+    assert load_settings(tmp_path / "config.yaml").encoder.inputs == "image"
+    save_settings(tmp_path / "config.yaml", load_settings(tmp_path / "config.yaml"))
+    assert load_settings(tmp_path / "config.yaml", ["encoder.weights=null"], bases=False).encoder.inputs == "image"
 
 
 def test_berts_own_vocabulary_is_used_with_its_weights(tiny_config, vocabulary):
