@@ -39,7 +39,9 @@ class LRESettings(Section):
     """Learnable retrieval enhancer (docs/method.md sections 3 and 4.2). width: of both layers of the HNN.
 
     grp_source: whose report a training sample gets (`revtaf.lre.retrieved`), whether the space is learned or not; own
-    and random are controls. grp_dropout: the share of training samples that get none.
+    and random are controls. grp_dropout: the share of training samples that get none. steps: 0 trains LRE with the
+    rest, as the paper does; N trains it alone for N updates before the first epoch, with `lr` and `batch_size`, and
+    keeps it as it is then (`revtaf.lre.fit`).
     """
 
     enabled: bool = True
@@ -52,6 +54,9 @@ class LRESettings(Section):
     ties: Literal["soft", "first"] = "soft"
     grp_source: Literal["batch_labels", "dataset_labels", "learned", "own", "random"] = "batch_labels"
     grp_dropout: float = Field(0.0, ge=0, lt=1)
+    steps: int = Field(0, ge=0)
+    lr: float = Field(1e-3, gt=0)
+    batch_size: int = Field(64, ge=2)
     max_sentences: int = Field(20, ge=1)
 
 
