@@ -26,14 +26,13 @@ from revtaf.fvtaf.fcc import cosine_matrix, fcc_loss
 from revtaf.fvtaf.fusion import FVTAF, Fusion
 from revtaf.labels import BLANK, ENTITIES
 from revtaf.lre.ball import pairwise
-from revtaf.lre.hnn import HNN
+from revtaf.lre.hnn import HNN, to_space
 from revtaf.lre.rank_loss import rank_loss
 from revtaf.rng import stream
 from revtaf.settings import GenerationSettings, Settings
 from revtaf.tokenizer import ReportTokenizer
 
 TOLD = ("truth", "predicted", "nothing")  # what a prompt says in training: statuses of the report, or of the image
-SCORE_FLOOR = 1e-4  # of a probability before its logit: +-9.2 at most
 
 
 class Losses(NamedTuple):
@@ -46,9 +45,13 @@ class Losses(NamedTuple):
 
 
 def loss_weights(settings: Settings) -> dict[str, float]:
-    """Eq. 15 and the baseline's classification term: L_lm + 4 L_cls + alpha L_rank + beta L_fcc."""
+    """Eq. 15 and the baseline's classification term: L_lm + 4 L_cls + alpha L_rank + beta L_fcc. Where LRE was trained
+    by itself there is no rank term; the loss is still computed, to be looked at."""
     w = settings.loss
-    return {"lm": 1.0, "disease": w.classification, "rank": w.alpha, "consistency": w.beta}
+    weights = {"lm": 1.0, "disease": w.classification, "rank": w.alpha, "consistency": w.beta}
+    if settings.lre.steps:
+        del weights["rank"]
+    return weights
 
 
 class Prompts(NamedTuple):
@@ -102,6 +105,8 @@ class REVTAF(nn.Module):
                 self.hnn = HNN(
                     len(ENTITIES), (lre.width, lre.width), lre.curvature, lre.learnable_curvature, lre.metric
                 )
+            if lre.steps:
+                self.hnn.requires_grad_(False)  # trained before the rest, by `revtaf.lre.fit`
         if fvtaf.enabled:
             with stream(seed, "fvtaf"):
                 self.fvtaf = FVTAF(
@@ -139,11 +144,7 @@ class REVTAF(nn.Module):
 
         Without LRE the scores themselves are the (fixed) space.
         """
-        if self.hnn is None:
-            return scores
-        if self.settings.lre.score_space == "logit":
-            scores = torch.logit(scores.clamp(SCORE_FLOOR, 1 - SCORE_FLOOR))
-        return self.hnn(scores)
+        return scores if self.hnn is None else self.hnn(to_space(scores, self.settings.lre.score_space))
 
     @property
     def curvature(self) -> float:

@@ -60,7 +60,13 @@ class ClassifierSettings(Section):
 
 
 class LRESettings(Section):
-    """Learnable retrieval enhancer (docs/method.md sections 3 and 4.2). width: of both layers of the HNN."""
+    """Learnable retrieval enhancer (docs/method.md sections 3 and 4.2). width: of both layers of the HNN.
+
+    grp_source: whose report a training sample gets (`revtaf.lre.retrieved`), whether the space is learned or not; own
+    and random are controls. grp_dropout: the share of training samples that get none. steps: 0 trains LRE with the
+    rest, as the paper does; N trains it alone for N updates before the first epoch, with `lr` and `batch_size`, and
+    keeps it as it is then (`revtaf.lre.fit`).
+    """
 
     enabled: bool = True
     metric: Literal["hyperbolic", "euclidean", "cosine"] = "hyperbolic"
@@ -70,7 +76,11 @@ class LRESettings(Section):
     score_space: Literal["prob", "logit"] = "prob"
     temperature: float = Field(1.0, gt=0)
     ties: Literal["soft", "first"] = "soft"
-    grp_source: Literal["batch_labels", "dataset_labels", "learned"] = "batch_labels"
+    grp_source: Literal["batch_labels", "dataset_labels", "learned", "own", "random"] = "batch_labels"
+    grp_dropout: float = Field(0.0, ge=0, lt=1)
+    steps: int = Field(0, ge=0)
+    lr: float = Field(1e-3, gt=0)
+    batch_size: int = Field(64, ge=2)
     max_sentences: int = Field(20, ge=1)
 
 
@@ -121,7 +131,8 @@ class GenerationSettings(Section):
     no_repeat_ngram: int = Field(0, ge=0)
     batch_size: int = Field(16, ge=1)
     statuses: Literal["predicted", "oracle"] = "predicted"  # of the prompt; oracle: the reference's
-    retrieved: Literal["learned", "oracle", "random"] = "learned"  # by the retriever, or nearest by the true statuses
+    # By the retriever; controls: nearest by the true statuses, the sample's own report, any other patient's.
+    retrieved: Literal["learned", "oracle", "own", "random"] = "learned"
 
     @field_validator("retrieved", mode="before")
     @classmethod
@@ -229,7 +240,8 @@ class Settings(RunSettings):
 
     @property
     def variant(self) -> str:
-        """True statuses give "-oracle", reports that no retriever chose "-oracle_retrieved" or "-random_retrieved"."""
+        """True statuses give "-oracle", reports that no retriever chose "-oracle_retrieved", "-own_retrieved" or
+        "-random_retrieved"."""
         chosen = self.generation.retrieved
         statuses = "-oracle" if self.generation.statuses == "oracle" else ""
         return statuses + (f"-{chosen}_retrieved" if chosen != "learned" else "")

@@ -27,7 +27,7 @@ DIRECT_LIMIT = 2**24
 METRICS = ("hyperbolic", "euclidean", "cosine")
 
 
-def pairwise_distance(x: Tensor, y: Tensor, c: float | Tensor) -> Tensor:
+def pairwise_distance(x: Tensor, y: Tensor, c: float | Tensor, direct: int = DIRECT_LIMIT) -> Tensor:
     """Geodesic distances between two sets of points of the ball of curvature -c.
 
     d(x, y) = 2/sqrt(c) artanh(sqrt(c) |(-x) (+)_c y|) = 2/sqrt(c) asinh(sqrt(c) |x - y| / sqrt(a(x) a(y))),
@@ -35,6 +35,7 @@ def pairwise_distance(x: Tensor, y: Tensor, c: float | Tensor) -> Tensor:
     where the usual arcosh(1 + u) loses half of the digits.
 
     x (N, D), y (M, D), inside the ball; c positive, a number or a scalar tensor (which then gets a gradient).
+    direct: see `DIRECT_LIMIT`.
     Returns (N, M), 0 or more, in float32 (float64 if an input is). The gradient at distance 0 is 0, not NaN.
     Source: Eq. 3-5; the identity is sinh^2(t) = tanh^2(t) / (1 - tanh^2(t)) applied to Eq. 4.
     """
@@ -43,7 +44,7 @@ def pairwise_distance(x: Tensor, y: Tensor, c: float | Tensor) -> Tensor:
         raise ValueError(f"curvature must be positive, got {c}")
     with torch.autocast(x.device.type, enabled=False):
         c = torch.as_tensor(c, dtype=x.dtype, device=x.device)
-        gap = _safe_sqrt(_squared_distance(x, y))
+        gap = _safe_sqrt(_squared_distance(x, y, direct))
         scale = (edge_factor(x, c)[:, None] * edge_factor(y, c)[None, :]).sqrt()
         root = c.sqrt()
         return 2 / root * torch.asinh(root * gap / scale)
@@ -54,11 +55,11 @@ def edge_factor(x: Tensor, c: float | Tensor) -> Tensor:
     return (1 - c * x.square().sum(-1)).clamp_min(EDGE[x.dtype])
 
 
-def euclidean_distance(x: Tensor, y: Tensor) -> Tensor:
+def euclidean_distance(x: Tensor, y: Tensor, direct: int = DIRECT_LIMIT) -> Tensor:
     """|x - y| for x (N, D), y (M, D) -> (N, M). The gradient at distance 0 is 0. Supplement, Table 2."""
     x, y = _same_float(x, y)
     with torch.autocast(x.device.type, enabled=False):
-        return _safe_sqrt(_squared_distance(x, y))
+        return _safe_sqrt(_squared_distance(x, y, direct))
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -72,12 +73,13 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
         return 1 - F.normalize(x, dim=-1, eps=NORM_FLOOR) @ F.normalize(y, dim=-1, eps=NORM_FLOOR).T
 
 
-def pairwise(metric: str, x: Tensor, y: Tensor, c: float | Tensor = 1.0) -> Tensor:
-    """The (N, M) distances by name: "hyperbolic" (the paper), "euclidean" or "cosine" (c is then unused)."""
+def pairwise(metric: str, x: Tensor, y: Tensor, c: float | Tensor = 1.0, direct: int = DIRECT_LIMIT) -> Tensor:
+    """The (N, M) distances by name: "hyperbolic" (the paper), "euclidean" or "cosine" (c is then unused). direct: see
+    `DIRECT_LIMIT`."""
     if metric == "hyperbolic":
-        return pairwise_distance(x, y, c)
+        return pairwise_distance(x, y, c, direct)
     if metric == "euclidean":
-        return euclidean_distance(x, y)
+        return euclidean_distance(x, y, direct)
     if metric == "cosine":
         return cosine_distance(x, y)
     raise ValueError(f"metric must be one of {METRICS}, got {metric!r}")
@@ -90,8 +92,8 @@ def _same_float(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), y.to(dtype)
 
 
-def _squared_distance(x: Tensor, y: Tensor) -> Tensor:
-    if math.prod((*x.shape, y.shape[0])) <= DIRECT_LIMIT:
+def _squared_distance(x: Tensor, y: Tensor, direct: int) -> Tensor:
+    if math.prod((*x.shape, y.shape[0])) <= direct:
         return (x[:, None] - y[None]).square().sum(-1)
     # Distances do not change under a shift, and rounding errors grow with the norms: subtract the common
     # mean.

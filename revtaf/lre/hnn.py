@@ -27,6 +27,14 @@ from revtaf.lre.ball import METRICS
 EDGE_MARGIN = 4e-3
 
 
+SCORE_FLOOR = 1e-4  # of a probability before its logit: +-9.2 at most
+
+
+def to_space(scores: Tensor, space: str) -> Tensor:
+    """Probabilities (B, F) as the network takes them: "prob", as they are, or "logit"."""
+    return torch.logit(scores.clamp(SCORE_FLOOR, 1 - SCORE_FLOOR)) if space == "logit" else scores
+
+
 class HyperbolicLinear(nn.Module):
     """exp_0(W log_0(x)) (+)_c exp_0(b): the Moebius matrix product and the Moebius bias, (B, in) -> (B, out).
 
@@ -76,10 +84,11 @@ class HNN(nn.Module):
             raise ValueError(f"curvature must be positive, got {curvature}")
         self.in_features = in_features
         self.metric = metric
+        self.learnable = learnable_curvature and metric == "hyperbolic"
         # A float64 tensor made for this call: geoopt overwrites what it is given, and float32 would lose
         # 1e-5 of c.
         curvature = torch.tensor(float(curvature), dtype=torch.float64)
-        self.ball = PoincareBall(c=curvature, learnable=learnable_curvature and metric == "hyperbolic").float()
+        self.ball = PoincareBall(c=curvature, learnable=self.learnable).float()
         sizes = zip((in_features, *widths[:-1]), widths, strict=True)
         if metric == "hyperbolic":
             self.layers = nn.ModuleList(HyperbolicLinear(i, o) for i, o in sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from revtaf.config import DataSettings
@@ -21,6 +23,9 @@ from revtaf.engine.system import Written
 from revtaf.features.arrays import Features
 from revtaf.features.build import Knowledge, split_features
 from revtaf.features.packed import packed_images
+from revtaf.features.stages import further_reports
+from revtaf.lre.fit import fit
+from revtaf.lre.hnn import to_space
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
 from revtaf.model import REVTAF, TOLD, Prompts, loss_weights
@@ -49,6 +54,7 @@ class Session:
     notes: dict[str, str] = field(default_factory=dict)
     points: Tensor | None = None  # the training set in the retrieval space (N, D), where it no longer changes
     trunk: Trunk | None = None  # in training by stages
+    fitted_lre: Tensor | None = None  # (2,) rank loss at first and at last, where LRE was trained by itself
 
     @property
     def device(self) -> torch.device:
@@ -65,17 +71,23 @@ class Session:
         """The model without the engine's wrapping."""
         return self.accelerator.unwrap_model(self.model)
 
-    def prompts(self, batch: Batch, retrieved: Tensor) -> Prompts:
-        """Texts of a batch: memory, local prompts, and the sentences of the training reports in rows `retrieved`
-        (B,)."""
+    def prompts(self, batch: Batch, retrieved: Tensor, bank: PromptBank | None = None) -> Prompts:
+        """Texts of a batch: memory, local prompts, and the sentences of the reports in rows `retrieved` (B,) of `bank`,
+        by default the training reports."""
         text, mask = (None, None)
         if self.plain_model.retrieves:
-            text, mask = self.bank.retrieved(retrieved)
+            text, mask = (bank or self.bank).retrieved(retrieved)
         return Prompts(self.memory(batch), self.bank.local(batch.codes), text, mask)
 
     def memory(self, batch: Batch) -> Tensor | None:
         """The classifier's reports of a batch (B, K_m, V), where it has a memory."""
         return self.bank.memory(batch.memory) if self.settings.classifier.memory else None
+
+    def bank_with(self, studies: list[Study]) -> PromptBank:
+        """The training reports, and behind them those of `studies`: for the control that gives samples their own."""
+        reports = clean_reports(studies, self.settings.training_data.max_words)
+        texts = further_reports(self.knowledge.texts, reports, self.knowledge.text_encoder)
+        return PromptBank(texts, self.settings.lre.max_sentences, self.device)
 
     def index(self) -> RetrievalIndex:
         """The training set as the model now embeds it."""
@@ -146,7 +158,10 @@ class Session:
         nearest = torch.from_numpy(self.knowledge.texts.nearest.astype(np.int64))
         statuses = torch.from_numpy(np.array(train.statuses))
         source = s.lre.grp_source if s.retrieves else None
-        return TrainingRetrieved(source, statuses, train.patients, nearest, s.seed, space_learns=s.lre.enabled)
+        learns = s.lre.enabled and not s.lre.steps
+        return TrainingRetrieved(
+            source, statuses, train.patients, nearest, s.seed, space_learns=learns, dropout=s.lre.grp_dropout
+        )
 
     def prepare_trunk(self) -> None:
         """Fit, or find, what the staged schedule trains first."""
@@ -156,7 +171,39 @@ class Session:
         log.info("schedule: %s", self.trunk.note)
 
     def before_training(self) -> None:
-        """Nothing: all parts are trained together."""
+        """Train LRE by itself, where it is not trained with the rest. A continued run has its weights already."""
+        lre, net = self.settings.lre, self.plain_model.hnn
+        if net is None or not lre.steps:
+            return
+        train = self.knowledge.train
+        scores = torch.from_numpy(train.scores.astype(np.float32)).to(self.device)
+        losses = fit(
+            [net],
+            to_space(scores, lre.score_space),
+            torch.from_numpy(train.statuses.astype(np.int64)).to(self.device),
+            seeds=[self.settings.seed],
+            steps=lre.steps,
+            batch_size=lre.batch_size,
+            lr=lre.lr,
+            weight_decay=self.settings.train.weight_decay,
+            ties=lre.ties,
+            temperature=lre.temperature,
+        )[0]
+        for parameter in net.parameters():  # processes compute the same but for rounding; they go on with one result
+            broadcast(parameter.data)
+        shown = max(1, lre.steps // 20)
+        self.fitted_lre = torch.stack([losses[:shown].mean(), losses[-shown:].mean()]).cpu()
+        self._note_lre()
+
+    def _note_lre(self) -> None:
+        first, last = self.fitted_lre.tolist()
+        lre = self.settings.lre
+        others = max(1, min(lre.batch_size, len(self.knowledge.train)) - 1)
+        self.notes["LRE"] = (
+            f"trained alone, {lre.steps} updates of {lre.batch_size}: rank loss {first:.3f} -> {last:.3f} (first and "
+            f"last twentieth; {math.log(others):.3f} at equal distances)"
+        )
+        log.info("LRE: %s", self.notes["LRE"])
 
     def start_epoch(self) -> None:
         """Retrieve anew for the training set, where the retriever itself is asked."""
@@ -187,14 +234,18 @@ class Session:
         return validate(self, self.validation_set, write)
 
     def state(self) -> dict[str, Tensor]:
-        """The reports that this epoch began with."""
-        table = self.training_retrieved.table
-        return {} if table is None else {"retrieved": table}
+        """The reports that this epoch began with, where the retriever found them; how LRE alone was trained."""
+        chosen = self.training_retrieved
+        state = {"retrieved": chosen.table} if chosen.source == "learned" and chosen.table is not None else {}
+        return state if self.fitted_lre is None else state | {"lre": self.fitted_lre}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """A continued epoch goes on with the reports that it began with."""
-        if self.training_retrieved.source not in (None, "batch_labels"):
+        if self.training_retrieved.source == "learned":
             self.training_retrieved.table = state["retrieved"]  # KeyError: another version's state
+        if self.plain_model.hnn is not None and self.settings.lre.steps:
+            self.fitted_lre = state["lre"]
+            self._note_lre()
 
     # The folder
 

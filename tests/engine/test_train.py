@@ -122,13 +122,15 @@ def test_the_annotation_is_parsed_once_in_training_and_once_in_testing(trained_a
     assert in_training == in_testing == [Path(settings.data.annotation)]
 
 
-@pytest.mark.parametrize("source", ["batch_labels", "learned"])
-def test_an_interrupted_run_resumes_bit_for_bit(source, trained, tiny_config, tmp_path, monkeypatch):
-    """Stopped in the middle of an epoch and continued: the same weights, optimiser steps and losses."""
-    if source != "batch_labels":
-        trained = load_settings(tiny_config, [f"run={tmp_path / 'whole'}", f"lre.grp_source={source}"])
+@pytest.mark.parametrize("steps", [None, 0, 6])
+def test_an_interrupted_run_resumes_bit_for_bit(steps, trained, tiny_config, tmp_path, monkeypatch):
+    """Stopped in the middle of an epoch and continued: the same weights, optimiser steps and losses; with the retriever
+    asked in training, and with LRE trained before, too."""
+    options = [] if steps is None else ["lre.grp_source=learned", f"lre.steps={steps}"]
+    if options:
+        trained = load_settings(tiny_config, [f"run={tmp_path / 'whole'}", *options])
         train(trained)
-    settings = load_settings(tiny_config, [f"run={tmp_path / 'run'}", f"lre.grp_source={source}"])
+    settings = load_settings(tiny_config, [f"run={tmp_path / 'run'}", *options])
     real, calls = engine.append_jsonl, []
 
     def stop_after_eleven(path, record):
@@ -218,7 +220,7 @@ def test_weight_decay_is_on_matrices_only(session):
     assert sorted(optimised) == sorted(id(p) for p in session.model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "learned"])
+@pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "learned", "random"])
 def test_no_training_sample_gets_its_own_patients_report(session, source):
     """Whatever the source of the GRP, the reference report is another patient's."""
     session.settings, kept = session.settings.model_copy(deep=True), session.settings
