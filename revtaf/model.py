@@ -55,6 +55,7 @@ class Prompts(NamedTuple):
     local: Tensor  # (B, 75, W)
     retrieved: Tensor | None  # (B, N, W)
     retrieved_mask: Tensor | None  # (B, N)
+    presence: Tensor | None = None  # (B, 75), P(present) of each entity: read with fvtaf.text_mass=presence
 
 
 @dataclass
@@ -108,6 +109,7 @@ class REVTAF(nn.Module):
                 projection=fvtaf.projection,
                 max_iterations=fvtaf.max_iterations,
                 tolerance=fvtaf.tolerance,
+                text_mass=fvtaf.text_mass,
             )
             if fvtaf.enabled
             else None
@@ -161,7 +163,7 @@ class REVTAF(nn.Module):
         logits = self.classifier(vision.pooled, prompts.memory)
         if self.fvtaf is not None:
             mask = prompts.retrieved_mask if self.settings.fvtaf.mask_sentences else None
-            fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local)
+            fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local, prompts.presence)
             return DecoderInputs(fusion.features, None, logits, fusion)
         if self.retrieved_project is not None:
             return DecoderInputs(*self._append_retrieved(vision, prompts), logits, None)

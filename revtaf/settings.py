@@ -52,11 +52,12 @@ class LRESettings(Section):
 
 class FVTAFSettings(Section):
     """Alignment and fusion (docs/method.md section 5). width: of each of the two sources; the decoder gets both. iou,
-    upsample: of the consistency loss."""
+    upsample: of the consistency loss. text_mass: how much each text has to say in the transport."""
 
     enabled: bool = True
     attention: Literal["mpsa", "softmax"] = "mpsa"
     axis: Literal["joint", "per_text"] = "joint"
+    text_mass: Literal["uniform", "presence", "learned"] = "uniform"
     shared: bool = False
     projection: Literal["linear", "feed_forward"] = "linear"
     width: int = Field(1024, ge=8)
@@ -146,6 +147,13 @@ class Settings(RunSettings):
         if self.encoder.image_size > self.encoder.resize:
             raise ValueError(
                 f"encoder.image_size {self.encoder.image_size} exceeds encoder.resize {self.encoder.resize}"
+            )
+        fvtaf = self.fvtaf
+        if fvtaf.text_mass != "uniform" and (fvtaf.attention, fvtaf.axis) != ("mpsa", "joint"):
+            raise ValueError(
+                f"fvtaf.text_mass={fvtaf.text_mass} is a marginal of the transport of all patches to all texts: it "
+                f"needs fvtaf.attention=mpsa fvtaf.axis=joint, got {fvtaf.attention}, {fvtaf.axis}; with softmax "
+                "attention a text gets any mass as it is"
             )
         if self.encoder.blind and (self.retrieves or self.classifier.memory):
             raise ValueError(

@@ -9,6 +9,8 @@ from revtaf.fvtaf.mpsa import MPSA
 
 SOURCES = ("global", "local")
 PROJECTIONS = ("linear", "feed_forward")
+# The smallest P(present) that gives mass. Without it an entity of score 0 has no map.
+PRESENCE_FLOOR = 1e-4
 
 
 @dataclass
@@ -32,6 +34,8 @@ class FVTAF(nn.Module):
     sources: which of them exist; ("local",) when nothing is retrieved. A text of an absent source is ignored.
     shared: one MPSA for both sources (the released behaviour); each keeps its LayerNorm and f_proj.
     projection: f_proj is one linear layer (the paper) or "feed_forward", two with a GELU between.
+    text_mass: of each text in the transport (`MPSA`); with "presence" the entities' masses follow `presence` (B, M),
+    P(present) of each entity, and sentences share theirs evenly.
     """
 
     # DIFFERS: Eq. 11 adds F_c + F_v as if both were d_v = 2,048 wide. F_v passes a linear layer to `width`
@@ -51,6 +55,7 @@ class FVTAF(nn.Module):
         sources: tuple[str, ...] = SOURCES,
         max_iterations: int = 200,
         tolerance: float = 1e-6,
+        text_mass: str = "uniform",
     ):
         super().__init__()
         if not sources or not set(sources) <= set(SOURCES):
@@ -62,13 +67,14 @@ class FVTAF(nn.Module):
         self.residual = nn.Identity() if visual_width == width else nn.Linear(visual_width, width)
 
         def attend() -> MPSA:
-            return MPSA(visual_width, text_width, width, num_heads, attention, axis, epsilon, max_iterations, tolerance)
+            transport = (attention, axis, epsilon, max_iterations, tolerance, text_mass)
+            return MPSA(visual_width, text_width, width, num_heads, *transport)
 
         if shared:
             self.shared_mpsa = attend()
         else:
             self.mpsa = nn.ModuleDict({name: attend() for name in self.sources})
-        self.shared = shared
+        self.shared, self.text_mass = shared, text_mass
         self.norm = nn.ModuleDict({name: nn.LayerNorm(width) for name in self.sources})
         self.project = nn.ModuleDict({name: _projection(projection, width) for name in self.sources})
 
@@ -83,19 +89,26 @@ class FVTAF(nn.Module):
         global_text: Tensor | None = None,
         global_mask: Tensor | None = None,
         local_text: Tensor | None = None,
+        presence: Tensor | None = None,
     ) -> Fusion:
-        """Eq. 11 for each source; ValueError where the text of one is missing. Shapes as above."""
+        """Eq. 11 for each source; ValueError where the text of one, or the presence, is missing. Shapes as above."""
         residual = self.residual(visual)
-        texts = {"global": (global_text, global_mask), "local": (local_text, None)}
+        mass = self._local_mass(presence) if "local" in self.sources and self.text_mass == "presence" else None
+        texts = {"global": (global_text, global_mask, None), "local": (local_text, None, mass)}
         features, maps = [], {}
         for name in self.sources:
-            text, mask = texts[name]
+            text, mask, mass = texts[name]
             if text is None:
                 raise ValueError(f"sources are {self.sources}, but no {name} text was given")
             mpsa = self.shared_mpsa if self.shared else self.mpsa[name]
-            fused, maps[name] = mpsa(visual, text, mask)
+            fused, maps[name] = mpsa(visual, text, mask, mass)
             features.append(self.project[name](self.norm[name](fused + residual)))
         return Fusion(torch.cat(features, dim=-1), maps.get("global"), maps.get("local"))
+
+    def _local_mass(self, presence: Tensor | None) -> Tensor:
+        if presence is None:
+            raise ValueError("text_mass is 'presence', but no presence (B, M) of the entities was given")
+        return presence.clamp_min(PRESENCE_FLOOR)
 
 
 def _projection(kind: str, width: int) -> nn.Module:

@@ -63,13 +63,13 @@ class Session:
         return self.accelerator.unwrap_model(self.model)
 
     def prompts(self, batch: Batch, retrieved: Tensor) -> Prompts:
-        """Texts of a batch: memory, local prompts, and the sentences of the training reports in rows `retrieved`
-        (B,)."""
+        """Texts of a batch: memory, local prompts with P(present) of their entities, and the sentences of the training
+        reports in rows `retrieved` (B,)."""
         text, mask = (None, None)
         if self.plain_model.retrieves:
             text, mask = self.bank.retrieved(retrieved)
         memory = self.bank.memory(batch.memory) if self.settings.classifier.memory else None
-        return Prompts(memory, self.bank.local(batch.codes), text, mask)
+        return Prompts(memory, self.bank.local(batch.codes), text, mask, batch.scores)
 
     def index(self) -> RetrievalIndex:
         """The training set as the model now embeds it."""

@@ -114,6 +114,67 @@ def test_transport_decides_where_a_text_goes_never_whether():
             assert torch.allclose(mean, expected, rtol=1e-4, atol=1e-5) == bound
 
 
+def given_masses():
+    mass = torch.rand(3, 10, generator=torch.Generator().manual_seed(1)) + 0.01
+    return mass, mass * inputs()[2]
+
+
+def test_a_given_mass_is_what_a_text_has_to_say():
+    """A map sums to its text's mass, and the mean over patches is the mean of the values weighted by it."""
+    visual, text, mask = inputs()
+    mass, due = given_masses()
+    due = due / due.sum(1, keepdim=True)
+    mpsa = module(text_mass="presence")
+    output, maps = mpsa(visual, text, mask, mass)
+    torch.testing.assert_close(maps.sum(2), due, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(maps.sum(1), torch.full((3, 49), 1 / 49), rtol=1e-4, atol=0)
+    expected = (mpsa.output(mpsa.value(text)) * due[..., None]).sum(1)
+    torch.testing.assert_close(output.mean(1), expected, rtol=1e-3, atol=1e-5)
+    # Without a mass, and with equal ones, it is the paper's.
+    plain = module()(visual, text, mask)[0]
+    assert torch.equal(mpsa(visual, text, mask)[0], plain)
+    torch.testing.assert_close(mpsa(visual, text, mask, torch.full_like(mass, 0.2))[0], plain, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(output, plain, atol=1e-3)
+
+
+def test_a_learned_mass_starts_uniform_and_finds_the_text_that_is_asked_for():
+    """Descent on a loss of the output alone: the text whose value is wanted gets the mass."""
+    visual, text, mask = inputs()
+    mpsa = module(text_mass="learned")
+    assert torch.equal(mpsa(visual, text, mask)[0], module()(visual, text, mask)[0])  # weights and all
+    wanted = mpsa.output(mpsa.value(text))[:, 2].detach()
+    optimizer = torch.optim.Adam([mpsa.mass], lr=0.1)
+    for _ in range(60):
+        loss = (mpsa(visual, text, mask)[0].mean(1) - wanted).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    found = mpsa(visual, text, mask)[1].sum(2)
+    assert (found[:, 2] > 0.5).all() and (found[0, 6:] == 0).all()
+    torch.testing.assert_close(found.sum(1), torch.ones(3), rtol=1e-4, atol=0)
+
+
+def test_a_sample_without_texts_has_no_learned_mass():
+    visual, text, mask = inputs()
+    mask[1] = False
+    mpsa = module(text_mass="learned")
+    output, maps = mpsa(visual, text, mask)
+    assert (output[1] == 0).all() and (maps[1] == 0).all()
+    output.square().sum().backward()
+    assert mpsa.mass.grad.isfinite().all() and mpsa.mass.grad.any()
+
+
+def test_masses_that_nothing_reads_are_refused():
+    visual, text, mask = inputs()
+    with pytest.raises(ValueError, match="text_mass is 'uniform'"):
+        module()(visual, text, mask, torch.ones(3, 10))
+    for settings in VARIANTS[1:]:
+        with pytest.raises(ValueError, match="needs attention 'mpsa' and axis 'joint'"):
+            module(text_mass="learned", **settings)
+    with pytest.raises(ValueError, match="even"):
+        module(text_mass="even")
+
+
 def test_heads_are_real():
     """By hand, head by head, from the module's own weights."""
     visual, text, mask = inputs()
