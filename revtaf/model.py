@@ -110,6 +110,7 @@ class REVTAF(nn.Module):
                 max_iterations=fvtaf.max_iterations,
                 tolerance=fvtaf.tolerance,
                 text_mass=fvtaf.text_mass,
+                relaxation=fvtaf.relaxation,
             )
             if fvtaf.enabled
             else None

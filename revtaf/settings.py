@@ -52,12 +52,14 @@ class LRESettings(Section):
 
 class FVTAFSettings(Section):
     """Alignment and fusion (docs/method.md section 5). width: of each of the two sources; the decoder gets both. iou,
-    upsample: of the consistency loss. text_mass: how much each text has to say in the transport."""
+    upsample: of the consistency loss. text_mass: how much each text has to say in the transport; relaxation: rho of
+    "unbalanced", where a text that is cheaper everywhere by rho + epsilon has e times the mass."""
 
     enabled: bool = True
     attention: Literal["mpsa", "softmax"] = "mpsa"
     axis: Literal["joint", "per_text"] = "joint"
-    text_mass: Literal["uniform", "presence", "learned"] = "uniform"
+    text_mass: Literal["uniform", "presence", "learned", "unbalanced"] = "uniform"
+    relaxation: float = Field(0.1, gt=0)
     shared: bool = False
     projection: Literal["linear", "feed_forward"] = "linear"
     width: int = Field(1024, ge=8)

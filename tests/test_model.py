@@ -183,6 +183,7 @@ def test_oracle_prompts_are_used_as_given(session, model):
         ("fvtaf.upsample=14", "fvtaf.mask_sentences=false"),
         ("fvtaf.text_mass=presence",),
         ("fvtaf.text_mass=learned",),
+        ("fvtaf.text_mass=unbalanced",),
     ],
 )
 def test_every_ablation_trains_and_writes(tiny_config, flags):

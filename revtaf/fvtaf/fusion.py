@@ -56,6 +56,7 @@ class FVTAF(nn.Module):
         max_iterations: int = 200,
         tolerance: float = 1e-6,
         text_mass: str = "uniform",
+        relaxation: float = 0.1,
     ):
         super().__init__()
         if not sources or not set(sources) <= set(SOURCES):
@@ -67,7 +68,7 @@ class FVTAF(nn.Module):
         self.residual = nn.Identity() if visual_width == width else nn.Linear(visual_width, width)
 
         def attend() -> MPSA:
-            transport = (attention, axis, epsilon, max_iterations, tolerance, text_mass)
+            transport = (attention, axis, epsilon, max_iterations, tolerance, text_mass, relaxation)
             return MPSA(visual_width, text_width, width, num_heads, *transport)
 
         if shared:

@@ -8,7 +8,7 @@ from revtaf.fvtaf.sinkhorn import transport_plan
 
 ATTENTIONS = ("mpsa", "softmax")
 AXES = ("joint", "per_text")
-TEXT_MASSES = ("uniform", "presence", "learned")
+TEXT_MASSES = ("uniform", "presence", "learned", "unbalanced")
 # Smallest norm of a query or key whose direction is used. Without it the cosine of a zero vector is NaN.
 NORM_FLOOR = 1e-8
 
@@ -27,7 +27,8 @@ class MPSA(nn.Module):
 
     text_mass: how much a text has to say. "uniform": 1/N_valid each (the paper). "presence": in proportion to the
     `mass` (B, N) that `forward` is given, uniform without one. "learned": softmax over the valid texts of a linear
-    layer on the text, which starts at 0, and so uniform.
+    layer on the text, which starts at 0, and so uniform. "unbalanced": as the plan with `relaxation` (`transport_plan`)
+    finds it cheapest, per head. Only there the image decides by queries and keys whether a text is heard.
     attention "softmax": scaled dot products over the texts instead (supplement Table 3); a map is then the
     column of A / P, and texts may get any share of the mass.
     axis "per_text": the released behaviour. Each text is a transport problem of its own, P patches to one
@@ -52,6 +53,7 @@ class MPSA(nn.Module):
         max_iterations: int = 200,
         tolerance: float = 1e-6,
         text_mass: str = "uniform",
+        relaxation: float = 0.1,
     ):
         super().__init__()
         if width % num_heads:
@@ -68,6 +70,8 @@ class MPSA(nn.Module):
             )
         self.num_heads, self.attention, self.axis, self.text_mass = num_heads, attention, axis, text_mass
         self.transport = {"epsilon": epsilon, "max_iterations": max_iterations, "tolerance": tolerance}
+        if text_mass == "unbalanced":
+            self.transport["relaxation"] = relaxation
         self.query = nn.Linear(visual_width, width)
         self.key = nn.Linear(text_width, width)
         self.value = nn.Linear(text_width, width)

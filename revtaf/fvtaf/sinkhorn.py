@@ -24,6 +24,7 @@ def transport_plan(
     tolerance: float = 1e-6,
     return_info: bool = False,
     mass: Tensor | None = None,
+    relaxation: float | None = None,
 ) -> Tensor | tuple[Tensor, int, float]:
     r"""The plan that moves the mass of P patches to N texts at the least cost, smoothed by an entropy.
 
@@ -35,6 +36,15 @@ def transport_plan(
     influence; a sample without any text has a plan of zeros. Rows hold to rounding; columns to `tolerance` (sum
     of absolute errors, worst sample) unless `max_iterations` comes first. In float32 the loop also ends when
     rounding keeps the error from falling.
+
+    relaxation: rho of the semi-relaxed problem, where b is asked for and not forced. The texts compete for mass:
+
+    T = argmin <T, C> - epsilon H(T) + rho KL(T^T 1 | b)   s.t.   T 1 = 1/P,   T >= 0
+
+    Rows hold as before, the columns' masses are what the minimum gives them, b_n exp(-epsilon g_n / rho) up to a common
+    factor (g as below): where a text costs the same everywhere, softmax_n(-C_n/(rho + epsilon)) for uniform b. A large
+    rho is the problem above, and rho near 0 a softmax over the texts. The error then is how much the last iteration
+    changed a text's factor.
 
     Surprise: T = 1/P softmax_n(-C/epsilon + g). The attention is a softmax with one bias g per text, and the
     iterations find the g that gives each text its mass.
@@ -54,7 +64,9 @@ def transport_plan(
     info: list = []
     with torch.autocast(cost.device.type, enabled=False):
         share = _shares(cost, mask, mass)
-        plan = _Plan.apply(cost, share, epsilon, max_iterations, tolerance, info)
+        # Each iteration corrects the columns to this power; their constraint gives in by `slack`.
+        power, slack = (1, 0) if relaxation is None else (relaxation / (relaxation + epsilon), epsilon / relaxation)
+        plan = _Plan.apply(cost, share, epsilon, power, slack, max_iterations, tolerance, info)
     return (plan, *info) if return_info else plan
 
 
@@ -68,24 +80,26 @@ def _shares(cost: Tensor, mask: Tensor | None, mass: Tensor | None) -> Tensor:
 
 class _Plan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, cost, share, epsilon, max_iterations, tolerance, info):
-        plan, iterations, error = _solve(cost, share, epsilon, max_iterations, tolerance)
+    def forward(ctx, cost, share, epsilon, power, slack, max_iterations, tolerance, info):
+        plan, iterations, error = _solve(cost, share, epsilon, power, max_iterations, tolerance)
         info[:] = [iterations, error]
-        ctx.epsilon = epsilon
-        ctx.save_for_backward(plan)
+        ctx.epsilon, ctx.slack = epsilon, slack
+        ctx.save_for_backward(plan, share)
         return plan
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        """dL/dC = T (p_n' + q_n - dL/dT) / epsilon and dL/db = q, with p, q the answer of the marginals to a change."""
-        (plan,) = ctx.saved_tensors
-        rows, columns = _marginal_response(plan.double(), grad.double())
-        to_cost = (plan * (rows + columns - grad) / ctx.epsilon).to(grad.dtype)
-        return to_cost, columns[:, 0].to(grad.dtype), None, None, None, None
+        """dL/dC = T (p + q - dL/dT) / epsilon and dL/db = q m / b, with p, q the answer of the marginals to a change,
+        and m = T^T 1, the masses."""
+        plan, share = ctx.saved_tensors
+        rows, columns = _marginal_response(plan.double(), grad.double(), column_slack=ctx.slack)
+        to_cost = plan * (rows + columns - grad) / ctx.epsilon
+        to_share = columns[:, 0] * plan.sum(dim=1) / torch.where(share > 0, share, 1)
+        return to_cost.to(grad.dtype), to_share.to(grad.dtype), None, None, None, None, None, None
 
 
-def _solve(cost: Tensor, share: Tensor, epsilon: float, max_iterations: int, tolerance: float):
+def _solve(cost: Tensor, share: Tensor, epsilon: float, power: float, max_iterations: int, tolerance: float):
     """Sinkhorn's iterations in the log domain: plan (B, P, N), iterations, column error."""
     batch, patches, texts = cost.shape
     if not share.numel() or not patches:
@@ -104,10 +118,14 @@ def _solve(cost: Tensor, share: Tensor, epsilon: float, max_iterations: int, tol
     iterations, error = 0, torch.inf
     for iterations in range(1, max_iterations + 1):
         row_sum = torch.logsumexp(score + bias[:, None], dim=2, keepdim=True)
-        step = (log_share - torch.logsumexp(score - row_sum, dim=1) + _log(patches, cost)).masked_fill(~valid, 0)
+        step = log_share - torch.logsumexp(score - row_sum, dim=1) + _log(patches, cost)
+        step = (power * step).masked_fill(~valid, 0)
         # exp(bias - step) is the ratio of a text's present mass to its due: the error costs nothing extra.
         if iterations % CHECK_EVERY == 0 or iterations == max_iterations or iterations == 1:
-            last, error = error, (share * torch.expm1(bias - step).abs()).sum(dim=1).max().item()
+            change = bias - step
+            if power != 1:  # a common factor of all texts changes no plan, and settles slowly
+                change = change - torch.logsumexp(change + log_share, dim=1, keepdim=True)
+            last, error = error, (share * torch.expm1(change).abs()).sum(dim=1).max().item()
             if error < tolerance or (iterations > CHECK_EVERY and error >= last):
                 break
         bias = step
@@ -119,27 +137,32 @@ def _log(number: int, like: Tensor) -> Tensor:
     return torch.log(torch.tensor(float(number), dtype=like.dtype, device=like.device))
 
 
-def _marginal_response(plan: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Solves [diag(T1) T; T^T diag(T^T 1)] [p; q] = [(T*G) 1; (T*G)^T 1] -> p (B, P, 1), q (B, 1, N).
+def _marginal_response(
+    plan: Tensor, grad: Tensor, row_slack: float = 0, column_slack: float = 0
+) -> tuple[Tensor, Tensor]:
+    """Solves [(1 + r) diag(T1) T; T^T (1 + c) diag(T^T 1)] [p; q] = [(T*G) 1; (T*G)^T 1] -> p (B, P, 1), q (B, 1, N).
 
-    It is the linearised pair of marginal constraints. One side is eliminated, so the system has min(P, N)
-    unknowns. It is scaled to a diagonal of about 1: the masses of texts may differ by many powers of ten.
+    It is the linearised pair of marginal constraints; one that is relaxed gives in by its slack r or c. One side is
+    eliminated, so the system has min(P, N) unknowns. It is scaled to a diagonal of about 1: the masses of texts may
+    differ by many powers of ten.
     """
     if plan.shape[2] < plan.shape[1]:
-        q, p = _marginal_response(plan.mT, grad.mT)
+        q, p = _marginal_response(plan.mT, grad.mT, column_slack, row_slack)
         return p.mT, q.mT
     weighted = plan * grad
     row, column = plan.sum(dim=2), plan.sum(dim=1)
     row_side, column_side = weighted.sum(dim=2), weighted.sum(dim=1)
-    # p + 1, q - 1 is a solution too: the rank-one term picks the one with (weighted) mean 0 and makes the system
-    # invertible.
     null = row.sqrt() / row.sum(dim=1, keepdim=True).clamp_min(torch.finfo(row.dtype).tiny).sqrt()
     # Masked texts and empty samples have no mass: their unknowns are 0, whatever the diagonal says.
-    root = torch.where(row > 0, row, 1).sqrt()[..., None]
-    column = torch.where(column > 0, column, 1)
+    root = (torch.where(row > 0, row, 1) * (1 + row_slack)).sqrt()[..., None]
+    column = torch.where(column > 0, column, 1) * (1 + column_slack)
     scaled = plan / root
-    system = null[..., None] * null[:, None] - (scaled / column[:, None]) @ scaled.mT
-    system = system + (1 + RIDGE) * torch.eye(plan.shape[1], dtype=plan.dtype, device=plan.device)
+    system = (1 + RIDGE) * torch.eye(plan.shape[1], dtype=plan.dtype, device=plan.device)
+    system = system - (scaled / column[:, None]) @ scaled.mT
+    if not row_slack and not column_slack:
+        # p + 1, q - 1 is a solution too: the rank-one term picks the one with (weighted) mean 0 and makes the system
+        # invertible.
+        system = system + null[..., None] * null[:, None]
     right = row_side[..., None] / root - (scaled / column[:, None]) @ column_side[..., None]
     p = torch.cholesky_solve(right, torch.linalg.cholesky_ex(system).L) / root
     q = (column_side[:, None] - p.mT @ plan) / column[:, None]

@@ -105,6 +105,56 @@ def test_the_gradient_survives_masses_of_many_orders(texts):
     assert cost_grad[..., 0].abs().max() < 1e-10
 
 
+@pytest.mark.filterwarnings("ignore:If reg_type = entropy")
+@pytest.mark.parametrize("texts", (1, 10, 75))
+@pytest.mark.parametrize("relaxation", (0.02, 0.1, 5.0))
+def test_relaxed_masses_agree_with_pot(texts, relaxation):
+    ot = pytest.importorskip("ot")
+    cost, mass = cosine_cost(2, 49, texts), uneven(2, texts)
+    settings = {"reg": 0.05, "reg_m": (float("inf"), relaxation), "reg_type": "entropy", "method": "sinkhorn"}
+    solved = [
+        ot.unbalanced.sinkhorn_unbalanced(
+            np.full(49, 1 / 49), m.numpy(), c.numpy(), numItermax=20000, stopThr=1e-14, **settings
+        )
+        for c, m in zip(cost, mass, strict=True)
+    ]
+    expected = torch.from_numpy(np.stack(solved))
+    plan = transport_plan(cost, mass=mass, relaxation=relaxation, max_iterations=5000, tolerance=1e-12)
+    torch.testing.assert_close(plan, expected, rtol=1e-6, atol=1e-10)
+    single, iterations, _ = transport_plan(cost.float(), mass=mass.float(), relaxation=relaxation, return_info=True)
+    assert (single - expected).abs().max() < 1e-6 and iterations < 200
+    torch.testing.assert_close(single.sum(2), torch.full((2, 49), 1 / 49))
+
+
+def test_relaxed_masses_by_hand():
+    """Costs that differ by text alone: b^(rho/(rho+epsilon)) exp(-C/(rho+epsilon)), to a sum of 1."""
+    cost, mass = torch.tensor([[0.1, 0.4, 1.3]], dtype=torch.float64), uneven(1, 3)
+    plan = transport_plan(cost[:, None].expand(-1, 9, -1), mass=mass, relaxation=0.1, tolerance=1e-12)
+    expected = ((0.1 * mass.log() - cost) / 0.15).softmax(1)
+    torch.testing.assert_close(plan, expected[:, None].expand(-1, 9, -1) / 9, rtol=1e-9, atol=0)
+
+
+def test_relaxation_leads_from_a_softmax_to_the_forced_masses():
+    cost, mass = cosine_cost(2, 9, 6), uneven(2, 6)
+    settings = {"mass": mass, "max_iterations": 50000, "tolerance": 1e-13}
+    forced, loose = (transport_plan(cost, relaxation=r, **settings) for r in (1e5, 1e-7))
+    torch.testing.assert_close(forced, transport_plan(cost, **settings), rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(loose, (-cost / 0.05).softmax(2) / 9, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", ((2, 5, 4), (2, 4, 5)))
+@pytest.mark.parametrize("relaxation", (0.03, 2.0))
+def test_implicit_gradient_of_relaxed_masses(shape, relaxation):
+    cost, mass = cosine_cost(*shape).requires_grad_(), uneven(shape[0], shape[2]).requires_grad_()
+    mask = torch.ones(shape[0], shape[2], dtype=torch.bool)
+    mask[0, -1] = False
+    settings = {"epsilon": 0.1, "mask": mask, "max_iterations": 5000, "tolerance": 1e-14, "relaxation": relaxation}
+    assert torch.autograd.gradcheck(lambda c, m: transport_plan(c, mass=m, **settings), (cost, mass))
+    empty = transport_plan(cost, mask=torch.zeros_like(mask), relaxation=relaxation)
+    (gradient,) = torch.autograd.grad(empty.sum(), cost)
+    assert (empty == 0).all() and (gradient == 0).all()
+
+
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
 def test_both_marginals_hold(dtype):
     plan, iterations, error = transport_plan(cosine_cost(4, 49, 75, dtype=dtype), return_info=True)
