@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from revtaf.classifier import Classifier
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder, Vision
-from revtaf.fvtaf.fcc import cosine_matrix, fcc_loss
+from revtaf.fvtaf.fcc import cosine_matrix, difference_loss, fcc_loss, relatedness
 from revtaf.fvtaf.fusion import FVTAF, Fusion
 from revtaf.labels import ENTITIES
 from revtaf.lre.ball import pairwise
@@ -201,9 +201,14 @@ class REVTAF(nn.Module):
 
     def _consistency(self, fusion: Fusion, prompts: Prompts) -> Tensor:
         fvtaf = self.settings.fvtaf
-        cosine = cosine_matrix(prompts.retrieved, prompts.local)
+        if fvtaf.consistency == "none":
+            return fusion.features.new_zeros(())
         mask = prompts.retrieved_mask if fvtaf.mask_sentences else None
-        return fcc_loss(fusion.global_map, fusion.local_map, cosine, mask, iou=fvtaf.iou, upsample=fvtaf.upsample)
+        maps, options = (fusion.global_map, fusion.local_map), {"iou": fvtaf.iou, "upsample": fvtaf.upsample}
+        if fvtaf.consistency == "difference":
+            related = relatedness(prompts.retrieved, prompts.local, mask, fvtaf.consistency_temperature)
+            return difference_loss(*maps, related, mask, **options)
+        return fcc_loss(*maps, cosine_matrix(prompts.retrieved, prompts.local), mask, **options)
 
     def _append_retrieved(self, vision: Vision, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Patches and the projected sentences of the retrieved report, side by side, with their mask."""

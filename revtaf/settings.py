@@ -51,8 +51,9 @@ class LRESettings(Section):
 
 
 class FVTAFSettings(Section):
-    """Alignment and fusion (docs/method.md section 5). width: of each of the two sources; the decoder gets both. iou,
-    upsample: of the consistency loss. text_mass: how much each text has to say in the transport; relaxation: rho of
+    """Alignment and fusion (docs/method.md section 5). width: of each of the two sources; the decoder gets both.
+    consistency: the loss on the maps; iou, upsample: of its overlap; consistency_temperature: of "difference", in
+    standard deviations of a cosine. text_mass: how much each text has to say in the transport; relaxation: rho of
     "unbalanced", where a text that is cheaper everywhere by rho + epsilon has e times the mass."""
 
     enabled: bool = True
@@ -67,6 +68,8 @@ class FVTAFSettings(Section):
     epsilon: float = Field(0.05, gt=0)
     max_iterations: int = Field(200, ge=1)
     tolerance: float = Field(1e-4, gt=0)
+    consistency: Literal["product", "difference", "none"] = "product"
+    consistency_temperature: float = Field(0.5, gt=0)
     iou: Literal["soft", "hard"] = "soft"
     upsample: int | None = Field(None, ge=7)
     mask_sentences: bool = True

@@ -183,7 +183,8 @@ def test_oracle_prompts_are_used_as_given(session, model):
         ("fvtaf.upsample=14", "fvtaf.mask_sentences=false"),
         ("fvtaf.text_mass=presence",),
         ("fvtaf.text_mass=learned",),
-        ("fvtaf.text_mass=unbalanced",),
+        ("fvtaf.text_mass=unbalanced", "fvtaf.consistency=difference"),
+        ("fvtaf.consistency=none",),
     ],
 )
 def test_every_ablation_trains_and_writes(tiny_config, flags):
@@ -194,7 +195,8 @@ def test_every_ablation_trains_and_writes(tiny_config, flags):
     objective(losses._asdict(), loss_weights(session.settings)).backward()
     assert all(torch.isfinite(value) for value in losses)
     assert (losses.rank == 0) == (not session.settings.lre.enabled)
-    assert (losses.consistency == 0) == (not session.settings.fvtaf.enabled)
+    fvtaf = session.settings.fvtaf
+    assert (losses.consistency == 0) == (not fvtaf.enabled or fvtaf.consistency == "none")
     assert all(torch.isfinite(p.grad).all() for p in session.model.parameters() if p.grad is not None)
     written = session.model.eval().generate(batch.images, session.prompts(batch, rows), session.settings.generation)
     assert len(written.tokens) == len(batch)
