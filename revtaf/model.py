@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from revtaf.classifier import Classifier
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder, Vision
-from revtaf.fvtaf.fcc import cosine_matrix, fcc_loss
+from revtaf.fvtaf.fcc import cosine_matrix, difference_loss, fcc_loss, relatedness
 from revtaf.fvtaf.fusion import FVTAF, Fusion
 from revtaf.labels import BLANK, ENTITIES
 from revtaf.lre.ball import pairwise
@@ -61,6 +61,7 @@ class Prompts(NamedTuple):
     local: Tensor  # (B, 75, W)
     retrieved: Tensor | None  # (B, N, W)
     retrieved_mask: Tensor | None  # (B, N)
+    presence: Tensor | None = None  # (B, 75), P(present) of each entity: read with fvtaf.text_mass=presence
 
 
 @dataclass
@@ -105,8 +106,8 @@ class REVTAF(nn.Module):
                 self.hnn = HNN(
                     len(ENTITIES), (lre.width, lre.width), lre.curvature, lre.learnable_curvature, lre.metric
                 )
-            if lre.steps:
-                self.hnn.requires_grad_(False)  # trained before the rest, by `revtaf.lre.fit`
+                if lre.steps:
+                    self.hnn.requires_grad_(False)  # trained before the rest, by `revtaf.lre.fit`
         if fvtaf.enabled:
             with stream(seed, "fvtaf"):
                 self.fvtaf = FVTAF(
@@ -122,6 +123,8 @@ class REVTAF(nn.Module):
                     residual=fvtaf.residual,
                     max_iterations=fvtaf.max_iterations,
                     tolerance=fvtaf.tolerance,
+                    text_mass=fvtaf.text_mass,
+                    relaxation=fvtaf.relaxation,
                 )
         elif lre.enabled:
             with stream(seed, "retrieved"):
@@ -199,7 +202,7 @@ class REVTAF(nn.Module):
         vision, logits = self.diagnose(images, prompts.memory)
         if self.fvtaf is not None:
             mask = prompts.retrieved_mask if self.settings.fvtaf.mask_sentences else None
-            fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local)
+            fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local, prompts.presence)
             return DecoderInputs(fusion.features, None, logits, fusion)
         if self.retrieved_project is not None:
             return DecoderInputs(*self._append_retrieved(vision, prompts), logits, None)
@@ -242,9 +245,14 @@ class REVTAF(nn.Module):
 
     def _consistency(self, fusion: Fusion, prompts: Prompts) -> Tensor:
         fvtaf = self.settings.fvtaf
-        cosine = cosine_matrix(prompts.retrieved, prompts.local)
+        if fvtaf.consistency == "none":
+            return fusion.features.new_zeros(())
         mask = prompts.retrieved_mask if fvtaf.mask_sentences else None
-        return fcc_loss(fusion.global_map, fusion.local_map, cosine, mask, iou=fvtaf.iou, upsample=fvtaf.upsample)
+        maps, options = (fusion.global_map, fusion.local_map), {"iou": fvtaf.iou, "upsample": fvtaf.upsample}
+        if fvtaf.consistency == "difference":
+            related = relatedness(prompts.retrieved, prompts.local, mask, fvtaf.consistency_temperature)
+            return difference_loss(*maps, related, mask, **options)
+        return fcc_loss(*maps, cosine_matrix(prompts.retrieved, prompts.local), mask, **options)
 
     def _append_retrieved(self, vision: Vision, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Patches and the projected sentences of the retrieved report, side by side, with their mask."""

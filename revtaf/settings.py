@@ -85,12 +85,16 @@ class LRESettings(Section):
 
 
 class FVTAFSettings(Section):
-    """Alignment and fusion (docs/method.md section 5). width: of each of the two sources; the decoder gets both. iou,
-    upsample: of the consistency loss."""
+    """Alignment and fusion (docs/method.md section 5). width: of each of the two sources; the decoder gets both.
+    consistency: the loss on the maps; iou, upsample: of its overlap; consistency_temperature: of "difference", in
+    standard deviations of a cosine. text_mass: how much each text has to say in the transport; relaxation: rho of
+    "unbalanced", where a text that is cheaper everywhere by rho + epsilon has e times the mass."""
 
     enabled: bool = True
     attention: Literal["mpsa", "softmax"] = "mpsa"
     axis: Literal["joint", "per_text"] = "joint"
+    text_mass: Literal["uniform", "presence", "learned", "unbalanced"] = "uniform"
+    relaxation: float = Field(0.1, gt=0)
     shared: bool = False
     projection: Literal["linear", "feed_forward"] = "linear"
     residual: Literal["plain", "normalised"] = "plain"  # the two summands of Eq. 11, as they are or at one scale
@@ -99,6 +103,8 @@ class FVTAFSettings(Section):
     epsilon: float = Field(0.05, gt=0)
     max_iterations: int = Field(200, ge=1)
     tolerance: float = Field(1e-4, gt=0)
+    consistency: Literal["product", "difference", "none"] = "product"
+    consistency_temperature: float = Field(0.5, gt=0)
     iou: Literal["soft", "hard"] = "soft"
     upsample: int | None = Field(None, ge=7)
     mask_sentences: bool = True
@@ -204,6 +210,13 @@ class Settings(RunSettings):
         if self.encoder.image_size > self.encoder.resize:
             raise ValueError(
                 f"encoder.image_size {self.encoder.image_size} exceeds encoder.resize {self.encoder.resize}"
+            )
+        fvtaf = self.fvtaf
+        if fvtaf.text_mass != "uniform" and (fvtaf.attention, fvtaf.axis) != ("mpsa", "joint"):
+            raise ValueError(
+                f"fvtaf.text_mass={fvtaf.text_mass} is a marginal of the transport of all patches to all texts: it "
+                f"needs fvtaf.attention=mpsa fvtaf.axis=joint, got {fvtaf.attention}, {fvtaf.axis}; with softmax "
+                "attention a text gets any mass as it is"
             )
         if self.encoder.blind and (self.retrieves or self.classifier.memory):
             raise ValueError(

@@ -181,6 +181,10 @@ def test_oracle_prompts_are_used_as_given(session, model):
         ("classifier.memory=false",),
         ("lre.learnable_curvature=true",),
         ("fvtaf.upsample=14", "fvtaf.mask_sentences=false"),
+        ("fvtaf.text_mass=presence",),
+        ("fvtaf.text_mass=learned",),
+        ("fvtaf.text_mass=unbalanced", "fvtaf.consistency=difference"),
+        ("fvtaf.consistency=none",),
     ],
 )
 def test_every_ablation_trains_and_writes(tiny_config, flags):
@@ -191,7 +195,8 @@ def test_every_ablation_trains_and_writes(tiny_config, flags):
     objective(losses._asdict(), loss_weights(session.settings)).backward()
     assert all(torch.isfinite(value) for value in losses)
     assert (losses.rank == 0) == (not session.settings.lre.enabled)
-    assert (losses.consistency == 0) == (not session.settings.fvtaf.enabled)
+    fvtaf = session.settings.fvtaf
+    assert (losses.consistency == 0) == (not fvtaf.enabled or fvtaf.consistency == "none")
     assert all(torch.isfinite(p.grad).all() for p in session.model.parameters() if p.grad is not None)
     written = session.model.eval().generate(batch.images, session.prompts(batch, rows), session.settings.generation)
     assert len(written.tokens) == len(batch)
@@ -259,6 +264,24 @@ def test_four_samples_are_learned_by_heart(tiny_config):
     written = model.generate(batch.images, prompts, settings, statuses=batch.statuses).tokens
     for target, got in zip(batch.tokens.tolist(), written.tolist(), strict=True):
         assert session.tokenizer.decode(got) == session.tokenizer.decode(target)
+
+
+@pytest.mark.parametrize("text_mass", ["uniform", "presence"])
+def test_the_entity_scores_weigh_the_local_prompts_where_asked(tiny_config, text_mass):
+    """fvtaf.text_mass=presence: P(present) reaches what the decoder reads, also without a loss; else it does not."""
+    session = make_session(tiny_config, f"fvtaf.text_mass={text_mass}")
+    batch, rows = training_batch(session)
+    prompts = session.prompts(batch, rows)
+    assert torch.equal(prompts.presence, batch.scores)
+    other = prompts._replace(presence=prompts.presence.flip(1))
+    found = [session.model.eval().features(batch.images, p).decoder for p in (prompts, other)]
+    assert torch.equal(*found) == (text_mass == "uniform")
+
+
+@pytest.mark.parametrize("other", ["fvtaf.attention=softmax", "fvtaf.axis=per_text"])
+def test_a_mass_that_no_transport_carries_is_refused(tiny_config, other):
+    with pytest.raises(UserError, match="fvtaf.attention=mpsa fvtaf.axis=joint"):
+        load_settings(tiny_config, ["fvtaf.text_mass=learned", other])
 
 
 NO_IMAGE = ("lre.enabled=false", "fvtaf.enabled=false", "classifier.memory=false")

@@ -11,6 +11,8 @@ from revtaf.rng import substream
 SOURCES = ("global", "local")
 PROJECTIONS = ("linear", "feed_forward")
 RESIDUALS = ("plain", "normalised")
+# The smallest P(present) that gives mass. Without it an entity of score 0 has no map.
+PRESENCE_FLOOR = 1e-4
 
 
 @dataclass
@@ -37,6 +39,8 @@ class FVTAF(nn.Module):
     projection: f_proj is one linear layer (the paper) or "feed_forward", two with a GELU between.
     residual: "plain" adds the two summands of Eq. 11 as they are (the paper); "normalised" gives each a LayerNorm
     first, so that a text counts as much as a patch, whatever the scale of the image's features.
+    text_mass: of each text in the transport (`MPSA`); with "presence" the entities' masses follow `presence` (B, M),
+    P(present) of each entity, and sentences share theirs evenly.
     """
 
     # DIFFERS: Eq. 11 adds F_c + F_v as if both were d_v = 2,048 wide. F_v passes a linear layer to `width`
@@ -57,6 +61,8 @@ class FVTAF(nn.Module):
         sources: tuple[str, ...] = SOURCES,
         max_iterations: int = 200,
         tolerance: float = 1e-6,
+        text_mass: str = "uniform",
+        relaxation: float = 0.1,
     ):
         super().__init__()
         if not sources or not set(sources) <= set(SOURCES):
@@ -71,7 +77,7 @@ class FVTAF(nn.Module):
             self.residual = nn.Identity() if visual_width == width else nn.Linear(visual_width, width)
 
         def attend(name: str) -> MPSA:
-            options = (num_heads, attention, axis, epsilon, max_iterations, tolerance)
+            options = (num_heads, attention, axis, epsilon, max_iterations, tolerance, text_mass, relaxation)
             with substream(name):
                 return MPSA(visual_width, text_width, width, *options)
 
@@ -83,7 +89,7 @@ class FVTAF(nn.Module):
             self.shared_mpsa = attend(SOURCES[0])
         else:
             self.mpsa = nn.ModuleDict({name: attend(name) for name in self.sources})
-        self.shared = shared
+        self.shared, self.text_mass = shared, text_mass
         self.norm = nn.ModuleDict({name: nn.LayerNorm(width) for name in self.sources})
         self.project = nn.ModuleDict({name: project(name) for name in self.sources})
         alike = residual == "normalised"
@@ -101,19 +107,21 @@ class FVTAF(nn.Module):
         global_text: Tensor | None = None,
         global_mask: Tensor | None = None,
         local_text: Tensor | None = None,
+        presence: Tensor | None = None,
     ) -> Fusion:
-        """Eq. 11 for each source; ValueError where the text of one is missing. Shapes as above."""
+        """Eq. 11 for each source; ValueError where the text of one, or the presence, is missing. Shapes as above."""
         residual = self.residual(visual)
         if self.image_norm is not None:
             residual = self.image_norm(residual)
-        texts = {"global": (global_text, global_mask), "local": (local_text, None)}
+        mass = self._local_mass(presence) if "local" in self.sources and self.text_mass == "presence" else None
+        texts = {"global": (global_text, global_mask, None), "local": (local_text, None, mass)}
         features, maps, shares = [], {}, {}
         for name in self.sources:
-            text, mask = texts[name]
+            text, mask, mass = texts[name]
             if text is None:
                 raise ValueError(f"sources are {self.sources}, but no {name} text was given")
             mpsa = self.shared_mpsa if self.shared else self.mpsa[name]
-            fused, maps[name] = mpsa(visual, text, mask)
+            fused, maps[name] = mpsa(visual, text, mask, mass)
             if self.text_norm is not None:
                 # A sample without any text keeps its zeros: the affine part would add a text that is not there.
                 there = slice(None) if mask is None else mask.any(1)
@@ -124,12 +132,17 @@ class FVTAF(nn.Module):
             features.append(self.project[name](self.norm[name](fused + residual)))
         return Fusion(torch.cat(features, dim=-1), maps.get("global"), maps.get("local"), shares)
 
-
-def _rms(x: Tensor) -> Tensor:
-    return x.detach().float().square().mean().sqrt()
+    def _local_mass(self, presence: Tensor | None) -> Tensor:
+        if presence is None:
+            raise ValueError("text_mass is 'presence', but no presence (B, M) of the entities was given")
+        return presence.clamp_min(PRESENCE_FLOOR)
 
 
 def _projection(kind: str, width: int) -> nn.Module:
     if kind == "linear":
         return nn.Linear(width, width)
     return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.detach().float().square().mean().sqrt()

@@ -8,6 +8,7 @@ from revtaf.fvtaf.sinkhorn import transport_plan
 
 ATTENTIONS = ("mpsa", "softmax")
 AXES = ("joint", "per_text")
+TEXT_MASSES = ("uniform", "presence", "learned", "unbalanced")
 # Smallest norm of a query or key whose direction is used. Without it the cosine of a zero vector is NaN.
 NORM_FLOOR = 1e-8
 
@@ -20,10 +21,14 @@ class MPSA(nn.Module):
     heads.
 
     visual (B, P, visual_width), text (B, N, text_width), mask (B, N) True where a text exists ->
-    output (B, P, width), maps (B, N, P) in float32, 0 or more; each map of a valid text sums to 1/N_valid,
+    output (B, P, width), maps (B, N, P) in float32, 0 or more; each map of a valid text sums to the text's mass,
     that of a masked text is 0. A sample without any text gets an output of zeros (not the output bias) and
     maps of zeros.
 
+    text_mass: how much a text has to say. "uniform": 1/N_valid each (the paper). "presence": in proportion to the
+    `mass` (B, N) that `forward` is given, uniform without one. "learned": softmax over the valid texts of a linear
+    layer on the text, which starts at 0, and so uniform. "unbalanced": as the plan with `relaxation` (`transport_plan`)
+    finds it cheapest, per head. Only there the image decides by queries and keys whether a text is heard.
     attention "softmax": scaled dot products over the texts instead (supplement Table 3); a map is then the
     column of A / P, and texts may get any share of the mass.
     axis "per_text": the released behaviour. Each text is a transport problem of its own, P patches to one
@@ -47,6 +52,8 @@ class MPSA(nn.Module):
         epsilon: float = 0.05,
         max_iterations: int = 200,
         tolerance: float = 1e-6,
+        text_mass: str = "uniform",
+        relaxation: float = 0.1,
     ):
         super().__init__()
         if width % num_heads:
@@ -55,23 +62,41 @@ class MPSA(nn.Module):
             raise ValueError(f"attention must be one of {ATTENTIONS}, got {attention!r}")
         if axis not in AXES:
             raise ValueError(f"axis must be one of {AXES}, got {axis!r}")
-        self.num_heads, self.attention, self.axis = num_heads, attention, axis
+        if text_mass not in TEXT_MASSES:
+            raise ValueError(f"text_mass must be one of {TEXT_MASSES}, got {text_mass!r}")
+        if text_mass != "uniform" and (attention, axis) != ("mpsa", "joint"):
+            raise ValueError(
+                f"text_mass {text_mass!r} needs attention 'mpsa' and axis 'joint', got {attention}, {axis}"
+            )
+        self.num_heads, self.attention, self.axis, self.text_mass = num_heads, attention, axis, text_mass
         self.transport = {"epsilon": epsilon, "max_iterations": max_iterations, "tolerance": tolerance}
+        if text_mass == "unbalanced":
+            self.transport["relaxation"] = relaxation
         self.query = nn.Linear(visual_width, width)
         self.key = nn.Linear(text_width, width)
         self.value = nn.Linear(text_width, width)
         self.output = nn.Linear(width, width)
+        if text_mass == "learned":
+            # Zeros, drawn from no stream of random numbers: the other weights start as they do without it.
+            self.mass = nn.Parameter(torch.zeros(1, text_width))
 
-    def forward(self, visual: Tensor, text: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Eq. 10: output (B, P, width) and maps (B, N, P), shapes as above. ValueError for a mask of another shape."""
+    def forward(
+        self, visual: Tensor, text: Tensor, mask: Tensor | None = None, mass: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Eq. 10: output (B, P, width) and maps (B, N, P), shapes as above. ValueError for a mask of another shape, and
+        for a mass where `text_mass` reads none."""
         if mask is None:
             mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
         if mask.shape != text.shape[:2]:
             raise ValueError(f"expected a mask {tuple(text.shape[:2])}, got {tuple(mask.shape)}")
+        if mass is not None and self.text_mass != "presence":
+            raise ValueError(f"a mass was given, but text_mass is {self.text_mass!r}")
         # What lies under the mask may be anything, even NaN: 0 * NaN would still reach the output.
         text = text.masked_fill(~mask[..., None], 0)
         q, k, v = (self._heads(x) for x in (self.query(visual), self.key(text), self.value(text)))
-        plan = self._plan(q, k, mask)  # (B, H, P, N)
+        if self.text_mass == "learned":
+            mass = self._learned_mass(text, mask)
+        plan = self._plan(q, k, mask, mass)  # (B, H, P, N)
         attended = (plan * plan.shape[2]).to(v.dtype) @ v
         output = self.output(attended.transpose(1, 2).flatten(2))
         output = output * mask.any(dim=1)[:, None, None]
@@ -81,8 +106,15 @@ class MPSA(nn.Module):
         """(B, L, width) -> (B, H, L, width / H)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _plan(self, q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-        """(B, H, P, N) in float32: 1/P for every patch and, with transport, 1/N_valid for every text."""
+    def _learned_mass(self, text: Tensor, mask: Tensor) -> Tensor:
+        """(B, N) in float32, sums to 1 over the valid texts."""
+        with torch.autocast(text.device.type, enabled=False):
+            logits = F.linear(text.to(self.mass.dtype), self.mass)[..., 0]
+            # The smallest number, not -inf: a sample without any text would be NaN.
+            return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=1)
+
+    def _plan(self, q: Tensor, k: Tensor, mask: Tensor, mass: Tensor | None) -> Tensor:
+        """(B, H, P, N) in float32: 1/P for every patch and, with transport, its mass for every text."""
         dtype = torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(q.device.type, enabled=False):
             q, k = q.to(dtype), k.to(dtype)
@@ -95,8 +127,8 @@ class MPSA(nn.Module):
                 alone = alone.view(batch, heads, texts, patches).mT
                 valid = mask[:, None, None]
                 return alone * valid / valid.sum(dim=-1, keepdim=True).clamp_min(1)
-            mask = mask[:, None].expand(-1, heads, -1)
-            return transport_plan(cost.flatten(0, 1), mask=mask.flatten(0, 1), **self.transport).view_as(cost)
+            mask, mass = (x if x is None else x[:, None].expand(-1, heads, -1).flatten(0, 1) for x in (mask, mass))
+            return transport_plan(cost.flatten(0, 1), mask=mask, mass=mass, **self.transport).view_as(cost)
 
 
 def _softmax_plan(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:

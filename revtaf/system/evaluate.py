@@ -122,7 +122,8 @@ def _flags(settings: Settings) -> str:
     lre, fvtaf, loss = settings.lre, settings.fvtaf, settings.loss
     return (
         f"lre {'on' if lre.enabled else 'off'} ({lre.metric}, grp {lre.grp_source}, left out {lre.grp_dropout}), "
-        f"fvtaf {'on' if fvtaf.enabled else 'off'} ({fvtaf.attention}, {fvtaf.axis}), "
+        f"fvtaf {'on' if fvtaf.enabled else 'off'} ({fvtaf.attention}, {fvtaf.axis}, text mass {fvtaf.text_mass}, "
+        f"consistency {fvtaf.consistency}), "
         f"alpha {loss.alpha}, beta {loss.beta}, statuses {settings.generation.statuses}, "
         f"retrieved {settings.generation.retrieved}"
     )

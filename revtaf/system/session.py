@@ -77,7 +77,7 @@ class Session:
         text, mask = (None, None)
         if self.plain_model.retrieves:
             text, mask = (bank or self.bank).retrieved(retrieved)
-        return Prompts(self.memory(batch), self.bank.local(batch.codes), text, mask)
+        return Prompts(self.memory(batch), self.bank.local(batch.codes), text, mask, batch.scores)
 
     def memory(self, batch: Batch) -> Tensor | None:
         """The classifier's reports of a batch (B, K_m, V), where it has a memory."""

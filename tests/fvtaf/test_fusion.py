@@ -79,6 +79,24 @@ def test_consistency_alone_trains_queries_and_keys_of_both_sources():
         assert mpsa.query.weight.grad.abs().max() > 0 and mpsa.key.weight.grad.abs().max() > 0
 
 
+def test_entities_speak_as_they_are_present():
+    """Maps of entities carry mass in proportion to P(present), those of sentences the same each."""
+    visual, report, mask, entities = inputs()
+    presence = torch.rand(2, 75, generator=torch.Generator().manual_seed(1))
+    presence[:, 0] = 0
+    model = fvtaf(text_mass="presence")
+    fusion = model(visual, report, mask, entities, presence)
+    due = presence / presence.sum(1, keepdim=True)
+    torch.testing.assert_close(fusion.local_map.sum(2)[:, 1:], due[:, 1:], rtol=1e-2, atol=1e-5)
+    assert (fusion.local_map.sum(2)[:, 0] > 0).all()
+    torch.testing.assert_close(fusion.global_map.sum(2), mask / mask.sum(1, keepdim=True), rtol=1e-3, atol=1e-6)
+    assert not torch.allclose(model(visual, report, mask, entities, presence.flip(0)).features, fusion.features)
+    with pytest.raises(ValueError, match="no presence"):
+        model(visual, report, mask, entities)
+    plain = fvtaf()
+    assert torch.equal(plain(visual, report, mask, entities, presence).features, plain(*inputs()).features)
+
+
 def test_without_a_sentence_the_image_remains():
     visual, report, mask, entities = inputs()
     model = fvtaf()

@@ -22,10 +22,11 @@ def module(**settings):
     return MPSA(32, 24, width=64, num_heads=4, **settings)
 
 
-VARIANTS = ({}, {"attention": "softmax"}, {"axis": "per_text"})
+VARIANTS = ({}, {"attention": "softmax"}, {"axis": "per_text"}, {"text_mass": "unbalanced"})
+LISTENING = (*VARIANTS[:2], VARIANTS[3])  # all but the released axis
 
 
-@pytest.mark.parametrize("settings", VARIANTS[:2])
+@pytest.mark.parametrize("settings", LISTENING)
 def test_attention_depends_on_the_patch_and_on_the_image(settings):
     visual, text, mask = inputs()
     mpsa = module(**settings)
@@ -39,7 +40,7 @@ def test_attention_depends_on_the_patch_and_on_the_image(settings):
     assert not torch.allclose(other_output[2], output[2])
 
 
-@pytest.mark.parametrize("settings", VARIANTS[:2])
+@pytest.mark.parametrize("settings", LISTENING)
 def test_gradient_reaches_queries_keys_and_the_image(settings):
     """Through the maps alone, and through the output."""
     for pick in (0, 1):
@@ -98,20 +99,100 @@ def test_maps_are_plans(settings):
     visual, text, mask = inputs()
     _, maps = module(**settings)(visual, text, mask)
     torch.testing.assert_close(maps.sum(1), torch.full((3, 49), 1 / 49), rtol=1e-4, atol=0)
-    if "attention" not in settings:
+    if settings in ({}, {"axis": "per_text"}):
         torch.testing.assert_close(maps.sum(2), mask / mask.sum(1, keepdim=True), rtol=1e-4, atol=1e-7)
 
 
 def test_transport_decides_where_a_text_goes_never_whether():
-    """The mean over patches is the mean of all values, whatever the image asks for; softmax is not bound so."""
+    """The mean over patches is the mean of all values, whatever the image asks for; softmax and relaxed masses are not
+    bound so."""
     visual, text, mask = inputs()
-    for settings, bound in (({}, True), ({"attention": "softmax"}, False)):
+    for settings, bound in ((VARIANTS[0], True), (VARIANTS[1], False), (VARIANTS[3], False)):
         mpsa = module(**settings)
         values = mpsa.output(mpsa.value(text))
         expected = (values * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         for image in (visual, 3 * visual.flip(0)):
             mean = mpsa(image, text, mask)[0].mean(1)
             assert torch.allclose(mean, expected, rtol=1e-4, atol=1e-5) == bound
+
+
+def given_masses():
+    mass = torch.rand(3, 10, generator=torch.Generator().manual_seed(1)) + 0.01
+    return mass, mass * inputs()[2]
+
+
+def test_a_given_mass_is_what_a_text_has_to_say():
+    """A map sums to its text's mass, and the mean over patches is the mean of the values weighted by it."""
+    visual, text, mask = inputs()
+    mass, due = given_masses()
+    due = due / due.sum(1, keepdim=True)
+    mpsa = module(text_mass="presence")
+    output, maps = mpsa(visual, text, mask, mass)
+    torch.testing.assert_close(maps.sum(2), due, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(maps.sum(1), torch.full((3, 49), 1 / 49), rtol=1e-4, atol=0)
+    expected = (mpsa.output(mpsa.value(text)) * due[..., None]).sum(1)
+    torch.testing.assert_close(output.mean(1), expected, rtol=1e-3, atol=1e-5)
+    # Without a mass, and with equal ones, it is the paper's.
+    plain = module()(visual, text, mask)[0]
+    assert torch.equal(mpsa(visual, text, mask)[0], plain)
+    torch.testing.assert_close(mpsa(visual, text, mask, torch.full_like(mass, 0.2))[0], plain, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(output, plain, atol=1e-3)
+
+
+def test_a_learned_mass_starts_uniform_and_finds_the_text_that_is_asked_for():
+    """Descent on a loss of the output alone: the text whose value is wanted gets the mass."""
+    visual, text, mask = inputs()
+    mpsa = module(text_mass="learned")
+    assert torch.equal(mpsa(visual, text, mask)[0], module()(visual, text, mask)[0])  # weights and all
+    wanted = mpsa.output(mpsa.value(text))[:, 2].detach()
+    optimizer = torch.optim.Adam([mpsa.mass], lr=0.1)
+    for _ in range(60):
+        loss = (mpsa(visual, text, mask)[0].mean(1) - wanted).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    found = mpsa(visual, text, mask)[1].sum(2)
+    assert (found[:, 2] > 0.5).all() and (found[0, 6:] == 0).all()
+    torch.testing.assert_close(found.sum(1), torch.ones(3), rtol=1e-4, atol=0)
+
+
+def test_unbalanced_lets_queries_and_keys_decide_whether_a_text_is_heard():
+    """Descent on queries and keys alone: the wanted text takes mass from the others, as it cannot in the paper's."""
+    visual, text, mask = inputs()
+    heard = {}
+    for text_mass in ("uniform", "unbalanced"):
+        mpsa = module(text_mass=text_mass)
+        optimizer = torch.optim.Adam([mpsa.query.weight, mpsa.key.weight], lr=0.01)
+        wanted = mpsa.output(mpsa.value(text))[:, 2].detach()
+        for _ in range(20):
+            loss = (mpsa(visual, text, mask)[0].mean(1) - wanted).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        heard[text_mass] = mpsa(visual, text, mask)[1].sum(2)[:, 2]
+    torch.testing.assert_close(heard["uniform"], 1 / mask.sum(1), rtol=1e-3, atol=0)
+    assert (heard["unbalanced"] > 2.5 / mask.sum(1)).all()
+
+
+def test_a_sample_without_texts_has_no_learned_mass():
+    visual, text, mask = inputs()
+    mask[1] = False
+    mpsa = module(text_mass="learned")
+    output, maps = mpsa(visual, text, mask)
+    assert (output[1] == 0).all() and (maps[1] == 0).all()
+    output.square().sum().backward()
+    assert mpsa.mass.grad.isfinite().all() and mpsa.mass.grad.any()
+
+
+def test_masses_that_nothing_reads_are_refused():
+    visual, text, mask = inputs()
+    with pytest.raises(ValueError, match="text_mass is 'uniform'"):
+        module()(visual, text, mask, torch.ones(3, 10))
+    for settings in VARIANTS[1:3]:
+        with pytest.raises(ValueError, match="needs attention 'mpsa' and axis 'joint'"):
+            module(text_mass="learned", **settings)
+    with pytest.raises(ValueError, match="even"):
+        module(text_mass="even")
 
 
 def test_heads_are_real():
