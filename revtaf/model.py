@@ -12,6 +12,7 @@ the GRP's sentences, if LRE is on, join the patches as plain decoder inputs. Wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +47,11 @@ def loss_weights(settings: Settings) -> dict[str, float]:
     """Eq. 15 and the baseline's classification term: L_lm + 4 L_cls + alpha L_rank + beta L_fcc."""
     w = settings.loss
     return {"lm": 1.0, "disease": w.classification, "rank": w.alpha, "consistency": w.beta}
+
+
+def likeliest(probabilities: Tensor) -> Tensor:
+    """P(status) (B, 4, K) -> the status of each category (B, K), the paper's reading."""
+    return probabilities.argmax(1)
 
 
 class Prompts(NamedTuple):
@@ -175,11 +181,13 @@ class REVTAF(nn.Module):
         settings: GenerationSettings,
         beams: int | None = None,
         statuses: Tensor | None = None,
+        decide: Callable[[Tensor], Tensor] = likeliest,
     ) -> Generation:
-        """Write reports. `statuses` (B, K) replaces the predicted prompt: the oracle-prompt ceiling."""
+        """Write reports. decide: P(status) (B, 4, K) -> statuses (B, K) of the prompt; `statuses` (B, K) replaces
+        them: the oracle-prompt ceiling."""
         features = self.features(images, prompts)
         probabilities = features.logits.float().softmax(1)
-        used = probabilities.argmax(1) if statuses is None else statuses
+        used = decide(probabilities) if statuses is None else statuses
         tokens = self.decoder.generate(used, features.decoder, settings, beams, features.decoder_mask)
         fusion = features.fusion
         return Generation(

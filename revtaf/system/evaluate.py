@@ -36,7 +36,10 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     written: list[Prediction] = []
     if chosen:
         options = {"beams": train.validation_beams, "rows": chosen, "title": "validating"}
-        written = predict(session, dataset, session.settings.generation, **options)
+        generation = session.settings.generation
+        if generation.statuses == "calibrated" and session.thresholds is None:  # fitted on this split, at the end
+            generation = generation.model_copy(update={"statuses": "argmax"})
+        written = predict(session, dataset, generation, **options)
     # Reports are written at the precision of `train.precision`, the prior is of full precision. Where the two are one,
     # an image is encoded once.
     known = [p.probabilities[None] for p in written] if session.accelerator.mixed_precision == "no" else []
@@ -80,7 +83,9 @@ def write(session: Session, images: Sequence[Path]) -> list[dict[str, Any]]:
         return []
     features, studies, data = image_features(session.knowledge, session.settings, images, session.device)
     dataset = session.dataset(studies, features, data)
-    generation = session.settings.generation.model_copy(update={"statuses": "predicted", "retrieved": "learned"})
+    asked = session.settings.generation
+    statuses = "argmax" if asked.statuses == "oracle" else asked.statuses  # an image alone has no true ones
+    generation = asked.model_copy(update={"statuses": statuses, "retrieved": "learned"})
     records = [_record(session, dataset, p) for p in predict(session, dataset, generation, workers=0)]
     return [{key: value for key, value in record.items() if key not in _OF_A_STUDY} for record in records]
 

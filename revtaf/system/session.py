@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,17 +18,19 @@ from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, clean_reports
 from revtaf.engine.optim import adamw
 from revtaf.engine.system import Written
+from revtaf.errors import UserError
 from revtaf.features.arrays import Features
 from revtaf.features.build import Knowledge, split_features
 from revtaf.features.packed import packed_images
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
-from revtaf.model import REVTAF, Prompts, loss_weights
+from revtaf.model import REVTAF, Prompts, likeliest, loss_weights
 from revtaf.prompts.bank import PromptBank
-from revtaf.settings import Settings
+from revtaf.settings import GenerationSettings, Settings
 from revtaf.system.dataset import Batch, ReportDataset
-from revtaf.system.folder import TOKENIZER, write_parts
-from revtaf.system.write import embed_all
+from revtaf.system.folder import THRESHOLDS, TOKENIZER, write_parts
+from revtaf.system.thresholds import Thresholds, fit_thresholds
+from revtaf.system.write import embed_all, predict_probabilities
 from revtaf.tokenizer import ReportTokenizer
 
 log = logging.getLogger("revtaf")
@@ -46,6 +48,10 @@ class Session:
     bank: PromptBank
     notes: dict[str, str] = field(default_factory=dict)
     points: Tensor | None = None  # the training set in the retrieval space (N, D), where it no longer changes
+    # P(status) (S, 4, K) and true statuses (S, K) of patients held out of training (classifier.calibration=holdout),
+    # set once the classifier no longer changes.
+    held_out: tuple[Tensor, Tensor] | None = None
+    kept_thresholds: Thresholds | None = None  # of an opened model
 
     @property
     def device(self) -> torch.device:
@@ -76,6 +82,35 @@ class Session:
         points = embed_all(self.plain_model, self.knowledge.train, self.device) if self.points is None else self.points
         model = self.plain_model
         return RetrievalIndex(points, model.curvature, groups=self.knowledge.train.patients, metric=model.metric)
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """Those of an opened model, or those that the held-out patients give; None before there are any."""
+        if self.kept_thresholds is None and self.held_out is not None:
+            self.kept_thresholds = fit_thresholds(*self.held_out, source="holdout")
+        return self.kept_thresholds
+
+    def fitted_thresholds(self) -> Thresholds | None:
+        """Those of the trained model, fitted on what `classifier.calibration` says; None where nothing was held out.
+        Called by one process alone."""
+        if self.settings.classifier.calibration == "holdout":
+            return self.thresholds
+        dataset = self.validation_set
+        found = predict_probabilities(self, dataset, list(range(len(dataset))), shared=False)
+        return fit_thresholds(found.numpy(), dataset.features.statuses)
+
+    def decider(self, generation: GenerationSettings) -> Callable[[Tensor], Tensor]:
+        """P(status) (B, 4, K) -> statuses of the prompt (B, K). UserError where thresholds are asked for and there are
+        none."""
+        if generation.statuses != "calibrated":
+            return likeliest
+        if (found := self.thresholds) is None:
+            raise UserError(
+                f"generation.statuses=calibrated, but this model has no {THRESHOLDS}: delete the model.json beside its "
+                "weights and call `revtaf train` again, which fits them and trains nothing (of patients that were held "
+                "out, with classifier.calibration=holdout, in training only); or take generation.statuses=argmax"
+            )
+        return lambda probabilities: torch.from_numpy(found.decide(probabilities.cpu().numpy())).to(self.device)
 
     # Training
 
