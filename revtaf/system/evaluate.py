@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str, Any]:
     """Update the disease-balanced prior; every so often write the validation reports and score them.
 
-    "score", the selection criterion, is the example-based CE F1; CIDEr ("tie") decides between equal ones.
+    "score" is what `train.select` names; CIDEr ("tie") decides between equal ones, where CIDEr selects the
+    example-based CE F1.
     """
     train = session.settings.train
     rows = list(range(len(dataset)))
@@ -55,7 +56,8 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
         return results
     references, hypotheses = [dataset.studies[row].report for row in chosen], [p.text for p in written]
     scores = validation_scores(references, hypotheses, session.knowledge.labeler)
-    return results | {"score": scores["example_f1"], "tie": scores["CIDEr"], **scores}
+    first, second = (train.select, "CIDEr") if train.select != "cider" else ("CIDEr", "example_f1")
+    return results | {"score": scores[first], "tie": scores[second], **scores}
 
 
 def evaluate(session: Session) -> Written:

@@ -32,14 +32,14 @@ class Thresholds:
     """Of K categories, on the raw P(positive). values (K,): above it a category is positive; that of "no finding" is
     not used. slopes, intercepts (K,): of the calibration, P = sigmoid(slope * logit(raw) + intercept), slope 0 where a
     category has kept its share of positives. positives (K,): held-out positives. common: the one number on calibrated
-    probabilities. micro_f1: over the findings, on the `samples` that it was chosen on. source: which those were."""
+    probabilities. micro_f1_positive: on the `samples` that it was chosen on. source: which those were."""
 
     values: np.ndarray
     slopes: np.ndarray
     intercepts: np.ndarray
     positives: np.ndarray
     common: float
-    micro_f1: float
+    micro_f1_positive: float
     samples: int
     source: str
 
@@ -76,9 +76,16 @@ def fit_thresholds(probabilities: np.ndarray, statuses: np.ndarray, source: str 
     slopes, intercepts = np.array([_platt(raw[:, k], truth[:, k]) for k in range(categories)]).T
     calibrated = expit(slopes * raw + intercepts)
     findings = [k for k in range(min(categories, len(CHEXPERT_CATEGORIES))) if k != NO_FINDING]
-    common, micro_f1 = _best_cut(calibrated[:, findings].ravel(), truth[:, findings].ravel())
+    common, micro_f1_positive = _best_cut(calibrated[:, findings].ravel(), truth[:, findings].ravel())
     return Thresholds(
-        _on_raw(slopes, intercepts, common), slopes, intercepts, truth.sum(0), common, micro_f1, samples, source
+        _on_raw(slopes, intercepts, common),
+        slopes,
+        intercepts,
+        truth.sum(0),
+        common,
+        micro_f1_positive,
+        samples,
+        source,
     )
 
 
@@ -90,7 +97,7 @@ def write_thresholds(path: Path, found: Thresholds) -> None:
         category: dict(zip(names, (*map(float, row[:3]), int(row[3])), strict=True))
         for category, row in zip(CATEGORIES, rows, strict=False)
     }
-    about = {name: getattr(found, name) for name in ("source", "samples", "common", "micro_f1")}
+    about = {name: getattr(found, name) for name in ("source", "samples", "common", "micro_f1_positive")}
     write_json(path, about | {"categories": categories})
 
 
@@ -102,7 +109,7 @@ def read_thresholds(path: Path) -> Thresholds | None:
     try:
         rows = [content["categories"][category] for category in CATEGORIES[: len(content["categories"])]]
         columns = (np.array([row[name] for row in rows]) for name in ("threshold", "slope", "intercept", "positives"))
-        about = (content[name] for name in ("common", "micro_f1", "samples", "source"))
+        about = (content[name] for name in ("common", "micro_f1_positive", "samples", "source"))
         return Thresholds(*columns, *about)
     except (LookupError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); copy the folder again") from None

@@ -37,10 +37,10 @@ def test_thresholds_find_what_the_argmax_never_says():
     probabilities, truth = drawn()
     fitted = fit_thresholds(probabilities, truth)
     decided = fitted.decide(probabilities)
-    assert micro_f1(decided, truth) == pytest.approx(fitted.micro_f1)
+    assert micro_f1(decided, truth) == pytest.approx(fitted.micro_f1_positive)
     calibrated = expit(fitted.slopes * logit(probabilities[:, POSITIVE]) + fitted.intercepts)
     for number in np.linspace(0.01, 0.99, 99):
-        assert micro_f1(np.where(calibrated > number, POSITIVE, 0), truth) <= fitted.micro_f1 + 1e-12
+        assert micro_f1(np.where(calibrated > number, POSITIVE, 0), truth) <= fitted.micro_f1_positive + 1e-12
     assert np.abs(calibrated.mean(0) - (truth == POSITIVE).mean(0)).max() < 0.01  # calibrated: the mean is the share
     new, true = drawn(seed=1)
     assert micro_f1(fitted.decide(new), true) > micro_f1(new.argmax(1), true) + 0.2
