@@ -12,6 +12,7 @@ the GRP's sentences, if LRE is on, join the patches as plain decoder inputs. Wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,6 +53,11 @@ def loss_weights(settings: Settings) -> dict[str, float]:
     if settings.lre.steps:
         del weights["rank"]
     return weights
+
+
+def likeliest(probabilities: Tensor) -> Tensor:
+    """P(status) (B, 4, K) -> the status of each category (B, K), the paper's reading."""
+    return probabilities.argmax(1)
 
 
 class Prompts(NamedTuple):
@@ -133,10 +139,6 @@ class REVTAF(nn.Module):
         with stream(seed, "decoder"):
             self.decoder = Decoder(settings.decoder, tokenizer, width, categories)
 
-    def decide(self, probabilities: Tensor) -> Tensor:
-        """P(status) (B, 4, K) -> statuses (B, K) of the prompt: the likeliest."""
-        return probabilities.argmax(1)
-
     @property
     def retrieves(self) -> bool:
         """Whether a retrieved report enters at all."""
@@ -167,13 +169,15 @@ class REVTAF(nn.Module):
         tokens: Tensor,
         prompts: Prompts,
         told: Tensor | None = None,
+        decide: Callable[[Tensor], Tensor] = likeliest,
     ) -> Losses:
         """images (B, 3, H, W), scores (B, 75), statuses (B, K) long, tokens (B, T) -> the four losses.
 
         told (B,): what the decoder's prompt says of each sample, one of `TOLD`; None for the true statuses.
+        decide: as in `generate`, of the predicted ones.
         """
         features = self.features(images, prompts)
-        prompt = statuses if told is None else self._told(statuses, features.logits, told)
+        prompt = statuses if told is None else self._told(statuses, features.logits, told, decide)
         lm = self.decoder.loss(tokens, prompt, features.decoder, features.decoder_mask)
         disease = self.classifier.loss(features.logits, statuses)
         zero = lm.new_zeros(())
@@ -216,11 +220,13 @@ class REVTAF(nn.Module):
         settings: GenerationSettings,
         beams: int | None = None,
         statuses: Tensor | None = None,
+        decide: Callable[[Tensor], Tensor] = likeliest,
     ) -> Generation:
-        """Write reports. `statuses` (B, K) replaces the predicted prompt: the oracle-prompt ceiling."""
+        """Write reports. decide: P(status) (B, 4, K) -> statuses (B, K) of the prompt; `statuses` (B, K) replaces
+        them: the oracle-prompt ceiling."""
         features = self.features(images, prompts)
         probabilities = features.logits.float().softmax(1)
-        used = self.decide(probabilities) if statuses is None else statuses
+        used = decide(probabilities) if statuses is None else statuses
         tokens = self.decoder.generate(used, features.decoder, settings, beams, features.decoder_mask)
         fusion = features.fusion
         return Generation(
@@ -231,8 +237,8 @@ class REVTAF(nn.Module):
             None if fusion is None else fusion.local_map,
         )
 
-    def _told(self, statuses: Tensor, logits: Tensor, told: Tensor) -> Tensor:
-        predicted = self.decide(logits.detach().float().softmax(1))
+    def _told(self, statuses: Tensor, logits: Tensor, told: Tensor, decide: Callable[[Tensor], Tensor]) -> Tensor:
+        predicted = decide(logits.detach().float().softmax(1))
         told = told[:, None]
         prompt = torch.where(told == TOLD.index("predicted"), predicted, statuses)
         return torch.where(told == TOLD.index("nothing"), BLANK, prompt)

@@ -57,6 +57,9 @@ class ClassifierSettings(Section):
     feed_forward: int = Field(2048, ge=8)
     dropout: float = Field(0.1, ge=0, lt=1)
     balanced_logits: bool = True  # self-adaptive disease-balanced learning
+    # What the thresholds of generation.statuses=calibrated are fitted on: the validation split, which then may not be
+    # the reported one, or patients of the training split that were held out of it.
+    calibration: Literal["validation", "holdout"] = "validation"
 
 
 class LRESettings(Section):
@@ -136,15 +139,22 @@ class GenerationSettings(Section):
     repetition_penalty: float = Field(1.0, gt=0)
     no_repeat_ngram: int = Field(0, ge=0)
     batch_size: int = Field(16, ge=1)
-    statuses: Literal["predicted", "oracle"] = "predicted"  # of the prompt; oracle: the reference's
     # By the retriever; controls: nearest by the true statuses, the sample's own report, any other patient's.
     retrieved: Literal["learned", "oracle", "own", "random"] = "learned"
+    # Of the prompt: the likeliest, positive above fitted thresholds (method.md section 2.4), or the reference's.
+    statuses: Literal["argmax", "calibrated", "oracle"] = "argmax"
 
     @field_validator("retrieved", mode="before")
     @classmethod
     def _earlier_name(cls, value: object) -> object:
         """`generation.references: retrieved` was the name of an earlier version."""
         return "learned" if value == "retrieved" else value
+
+    @field_validator("statuses", mode="before")
+    @classmethod
+    def _before_there_were_thresholds(cls, value: object) -> object:
+        """`generation.statuses: predicted` was the name of the likeliest."""
+        return "argmax" if value == "predicted" else value
 
 
 class LossSettings(Section):
@@ -173,11 +183,13 @@ class TrunkSettings(Section):
 
 class REVTAFTrainSettings(TrainSettings):
     """Training as of any system. schedule: all parts together (the paper), or the trunk first, then the rest on its
-    features. statuses: what the decoder's prompt says in training."""
+    features. statuses: what the decoder's prompt says in training. select: the validation score that chooses the
+    checkpoint; micro_f1_positive is over the 13 findings without "no finding"."""
 
     schedule: Literal["joint", "staged"] = "joint"
     statuses: Literal["truth", "predicted", "mixed"] = "truth"  # mixed: a coin for each sample
     encoder_lr: float | None = Field(None, gt=0)  # of the image encoder, at its peak, where it differs
+    select: Literal["example_f1", "micro_f1_positive", "macro_f1", "cider"] = "example_f1"
 
 
 class Settings(RunSettings):
@@ -227,6 +239,13 @@ class Settings(RunSettings):
             raise ValueError(
                 f"generation.retrieved={self.generation.retrieved}, but without lre and fvtaf no report is retrieved"
             )
+        fitted_on = self.classifier.calibration
+        if self.generation.statuses == "calibrated" and fitted_on == "validation" and self.tests_on_validation:
+            raise ValueError(
+                "generation.statuses=calibrated would report the split that its thresholds were fitted on "
+                f"(data.test_split={self.data.test_split}); take classifier.calibration=holdout, another "
+                "data.test_split, or generation.statuses=argmax"
+            )
         scorer = self.knowledge.entities == "scorer" and self.knowledge.imported is None
         if self.encoder.weights == "scorer" and not scorer:
             raise ValueError("encoder.weights=scorer needs knowledge.entities=scorer, whose network it takes")
@@ -253,8 +272,8 @@ class Settings(RunSettings):
 
     @property
     def variant(self) -> str:
-        """True statuses give "-oracle", reports that no retriever chose "-oracle_retrieved", "-own_retrieved" or
-        "-random_retrieved"."""
+        """Statuses that are not the likeliest give "-calibrated" or "-oracle", reports that no retriever chose
+        "-oracle_retrieved", "-own_retrieved" or "-random_retrieved"."""
         chosen = self.generation.retrieved
-        statuses = "-oracle" if self.generation.statuses == "oracle" else ""
+        statuses = "" if self.generation.statuses == "argmax" else f"-{self.generation.statuses}"
         return statuses + (f"-{chosen}_retrieved" if chosen != "learned" else "")

@@ -21,10 +21,10 @@ from scipy import stats
 from revtaf.ablation.grid import Grid, GridRow, Run
 from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer, mean_of
-from revtaf.ablation.tables import MAIN
+from revtaf.ablation.tables import MAIN, SAID
 from revtaf.config import RunSettings
 from revtaf.errors import UserError, nearest
-from revtaf.eval import nlg, published, statistics
+from revtaf.eval import clinical, floors, nlg, published, statistics
 from revtaf.eval.evaluate import SELECTED_HERE, labeler_note
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import PROTOCOL
@@ -118,6 +118,7 @@ class Summary:
     of_the_paper: str | None  # the set whose printed figures are of these very samples
     sources: dict[str, str]
     notes: list[str]
+    references: dict[str, Any] = field(default_factory=dict)  # what they allow, and what always "no finding" scores
     metrics: tuple[str, ...] = ()  # what the tables show; none: the paper's columns
     lower: tuple[str, ...] = ()  # those of `metrics` of which less is better
 
@@ -170,6 +171,7 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         of_the_paper=_printed_on(settings),
         sources=_sources(runs),
         notes=_notes(grid, settings, runs, first, scorer),
+        references=_references(first) if written else {},
         metrics=names.columns,
         lower=tuple(name for name in names.columns if any(_is_lower(row, name) for row in rows.values())),
     )
@@ -182,13 +184,27 @@ def _names(grid: Grid, scored: Collection[Scored]) -> _Names:
     for name in grid.metrics:
         if name not in known:
             raise UserError(f"{grid.path}: metrics: no row has '{name}'; {nearest(name, known)}")
+    said = SAID if any(found.written for found in scored) else ()
     if grid.metrics:
-        return _Names(grid.metrics, grid.metrics, grid.metrics)
+        return _Names(tuple(dict.fromkeys((*grid.metrics, *said))), grid.metrics, grid.metrics)
     ranked = tuple(dict.fromkeys(name for found in scored if not found.written for name in found.metrics))
     if not any(found.written for found in scored):
         return _Names(ranked, ranked, ranked)
     ranked = tuple(name for name in ranked if name not in SCORES)
-    return _Names((*SCORES, *ranked), (*TESTED, *ranked), (*MAIN, *ranked) if ranked else ())
+    return _Names((*SCORES, *said, *ranked), (*TESTED, *ranked), (*MAIN, *ranked) if ranked else ())
+
+
+def _references(first: Scored) -> dict[str, Any]:
+    """What the references allow: how often they say "no finding", the most that CE-F1 can be, and what always saying it
+    scores."""
+    always = floors.clinical_floors(first.statuses)[floors.ALWAYS_NO_FINDING]
+    found = clinical.compute(first.statuses, always)
+    return {
+        "no_finding_share": found["no_finding_share_references"],
+        "example_f1_ceiling": found["example_f1_ceiling"],
+        "distinct": len(set(map(PROTOCOL.reference, first.samples.references))),
+        "always no finding": {key: found[key] for key in ("example_f1", "micro_f1", "macro_f1", *SAID)},
+    }
 
 
 def _is_lower(row: RowResult, name: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from revtaf.ablation.claims import claims_markdown
 from revtaf.ablation.output import LATEX, SUMMARY, TABLE, latex, markdown, render
-from revtaf.ablation.tables import HEADINGS, NAMES, cell, columns_markdown, rows_markdown, seeds_of, signed
+from revtaf.ablation.tables import HEADINGS, NAMES, cell, columns_markdown, distinct, rows_markdown, seeds_of, signed
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, read_json
 from revtaf.pages.parts import without_zero
@@ -105,9 +105,7 @@ def compact(tables: Path, grid: str) -> str:
     content = _summary(tables, grid)
     lines = [["", *(HEADINGS[key] for key in _COMPACT), "different texts"], ["---", *["---:"] * (len(_COMPACT) + 1)]]
     for row in content["rows"].values():
-        distinct = list(row["distinct reports"].values())
-        texts = f"{sum(distinct) / len(distinct):.0f}" if distinct else "n/a"
-        lines.append([row["label"], *(cell(row, key) for key in _COMPACT), texts])
+        lines.append([row["label"], *(cell(row, key) for key in _COMPACT), distinct(row)])
     return rows_markdown(lines) + _where(content, grid)
 
 

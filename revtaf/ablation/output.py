@@ -61,6 +61,8 @@ def content_of(summary: Summary, runs: Sequence[Run]) -> dict[str, Any]:
         **views.plain(summary.rows, summary.pairs),
     }
     content["of the paper"] = summary.of_the_paper
+    if summary.references:
+        content["references"] = summary.references
     if summary.metrics:
         content |= {"metrics": list(summary.metrics), "lower is better": list(summary.lower)}
     for name, row in content["rows"].items():
@@ -96,7 +98,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     ]
     for view in content["views"]:
         if view == "scores":
-            parts += [tables.scores_markdown(content), tables.differences_markdown(content), _LEGEND]
+            parts += [tables.scores_markdown(content), tables.said_markdown(content)]
+            parts += [tables.differences_markdown(content), _LEGEND]
         elif view == "classes":
             parts += ["## F1 of each category", tables.classes_markdown(content)]
         elif view == "counts":

@@ -20,13 +20,16 @@ HEADINGS = {key: heading for heading, (_, key) in COLUMNS.items()} | {
     "head_f1": "head F1",
     "tail_f1": "tail F1",
     "tail_minus_head": "tail minus head F1",
+    "no_finding_share": "says \u201cno finding\u201d",
     **{
         f"{source} {score}": f"{name} maps, {score.replace('iou', 'IoU')}"
         for source, name in (("local", "entity"), ("global", "sentence"))
         for score in ("pointing", "iou", "mass")
     },
 }
-MAIN = (*(key for _, key in COLUMNS.values()), "average")
+# What the texts say at all: a table of its own below the scores.
+SAID = ("micro_f1_positive", "no_finding_share")
+MAIN = (*(key for _, key in COLUMNS.values() if key not in SAID), "average")
 NAMES = {
     "mimic_cxr": "MIMIC-CXR",
     "iu_xray": "IU X-Ray",
@@ -63,6 +66,34 @@ def scores_markdown(content: Content) -> str:
                 apart = {key: mean[key] - printed[key] for key in kept}
                 lines.append(["*ours − paper*", *(_italic_signed(apart.get(key)) for key in shown)])
     return rows_markdown(lines)
+
+
+def said_markdown(content: Content) -> str:
+    """Whether the rows say more than "no finding": shares, the score over the findings, different texts, and what the
+    references allow. Empty for rankings."""
+    references = content.get("references")
+    if not references:
+        return ""
+    shown = [key for key in SAID if any(row["mean"].get(key) is not None for row in content["rows"].values())]
+    heads = ["", *(heading(content, key) for key in shown), "different texts"]
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for row in content["rows"].values():
+        lines.append([row["label"], *(cell(row, key) for key in shown), distinct(row)])
+    always = references["always no finding"]
+    lines.append(['*always "no finding"*', *(_italic(always.get(key)) for key in shown), "*1*"])
+    lines.append(["*references*", *(_italic(references.get(key)) for key in shown), f"*{references['distinct']}*"])
+    return rows_markdown(lines) + (
+        '\nmicro-F1-positive: over the 13 findings without "no finding". Always "no finding" has a CE-F1 of '
+        f"{without_zero(always['example_f1'])} and a micro-F1 of {without_zero(always['micro_f1'])}. A report whose "
+        "reference has no positive category scores 0 in CE-F1 whatever it says: at most "
+        f"{without_zero(references['example_f1_ceiling'])} can be reached.\n"
+    )
+
+
+def distinct(row: Mapping) -> str:
+    """How many different texts a row has, the mean over its seeds."""
+    found = list(row["distinct reports"].values())
+    return f"{sum(found) / len(found):.0f}" if found else "n/a"
 
 
 def differences_markdown(content: Content, names: Sequence[str] = ()) -> str:

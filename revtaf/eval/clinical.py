@@ -15,11 +15,12 @@ from typing import Literal
 
 import numpy as np
 
-from revtaf.eval.metric import Metric
+from revtaf.eval.metric import Metric, mean_metric
 from revtaf.labels import (
     CHEXPERT_CATEGORIES,
     FIVE_CATEGORIES,
     HEAD_CATEGORIES,
+    NO_FINDING,
     POSITIVE,
     STATUSES,
     UNCERTAIN,
@@ -32,6 +33,7 @@ _ALL = np.arange(_C)
 _FIVE = np.array([CHEXPERT_CATEGORIES.index(c) for c in FIVE_CATEGORIES])
 _HEAD = np.array([CHEXPERT_CATEGORIES.index(c) for c in HEAD_CATEGORIES])
 _TAIL = np.setdiff1d(_ALL, _HEAD)
+_FINDINGS = np.delete(_ALL, NO_FINDING)
 _SCORES = ("precision", "recall", "f1")
 
 
@@ -39,9 +41,10 @@ def metrics(reference_statuses, predicted_statuses, uncertain: Uncertain = "nega
     """Every CE score of S reports as sufficient statistics; both inputs (S, 14) or (S, 18) statuses 0..3.
 
     Keys: {example,micro,macro,macro_supported,micro5,macro5}_{precision,recall,f1}; head_f1 and tail_f1 (means over
-    the 7 frequent and the 7 rare categories of MIMIC-CXR); f1/<category>. A category that no reference of the S
-    reports has counts 0 in macro, head and tail; macro_supported leaves it out. Which ones those are is decided here,
-    once, so that a resample which happens to miss a category is an average over the same categories.
+    the 7 frequent and the 7 rare categories of MIMIC-CXR); micro_{precision,recall,f1}_positive, over the 13 findings
+    without "no finding"; no_finding_share, how often "no finding" is said; f1/<category>. A category that no reference
+    of the S reports has counts 0 in macro, head and tail; macro_supported leaves it out. Which ones those are is
+    decided here, once, so that a resample which happens to miss a category is an average over the same categories.
     """
     reference, predicted = _pair(reference_statuses, predicted_statuses, uncertain)  # (S, 14) bool
     both = reference & predicted
@@ -64,6 +67,10 @@ def metrics(reference_statuses, predicted_statuses, uncertain: Uncertain = "nega
         for i, score in enumerate(_SCORES):
             value = partial(function, categories=categories.tolist(), score=i)
             result[f"{average}_{score}"] = Metric(f"{average}_{score}", cells, value)
+    for i, score in enumerate(_SCORES):
+        name = f"micro_{score}_positive"
+        result[name] = Metric(name, cells, partial(micro, categories=_FINDINGS.tolist(), score=i))
+    result["no_finding_share"] = mean_metric("no_finding_share", predicted[:, NO_FINDING])
     means_of_f1 = {"head_f1": _HEAD, "tail_f1": _TAIL}
     means_of_f1 |= {f"f1/{category}": np.array([i]) for i, category in enumerate(CHEXPERT_CATEGORIES)}
     for name, categories in means_of_f1.items():
@@ -91,7 +98,9 @@ def macro(sums: np.ndarray, categories: Sequence[int], score: int) -> np.ndarray
 def compute(reference_statuses, predicted_statuses, uncertain: Uncertain = "negative") -> dict:
     """Scores of S reports as plain numbers; inputs and averages as in `metrics`.
 
-    Returns {example,micro,macro,macro_supported,micro5,macro5}_{precision,recall,f1}, head_f1, tail_f1;
+    Returns {example,micro,macro,macro_supported,micro5,macro5}_{precision,recall,f1}, head_f1, tail_f1,
+    micro_{precision,recall,f1}_positive; no_finding_share and no_finding_share_references: how often "no finding" is
+    said; example_f1_ceiling: the share of references with a positive category, above which example_f1 cannot be;
     `per_class`: category -> precision, recall, f1, support (positive references), predicted (positive hypotheses);
     `zero_support`: the categories that no reference has; `confusion`: category -> 4x4 counts, rows the reference's
     and columns the hypothesis' status in the order of STATUSES; `per_class_confusion`: category -> tp, fp, fn, tn.
@@ -100,6 +109,8 @@ def compute(reference_statuses, predicted_statuses, uncertain: Uncertain = "nega
     named = metrics(reference_statuses, predicted_statuses, uncertain)
     result: dict = {name: metric.corpus for name, metric in named.items() if "/" not in name}
 
+    result["no_finding_share_references"] = float(reference[:, NO_FINDING].mean())
+    result["example_f1_ceiling"] = float(reference.any(1).mean())
     both, found, support = (reference & predicted).sum(0), predicted.sum(0), reference.sum(0)  # (14,) each
     precision, recall, f1 = _scores(both, found, support)
     result["per_class"] = {

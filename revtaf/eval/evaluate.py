@@ -38,7 +38,7 @@ AVERAGED = (
 HEADLINE = (*AVERAGED[:6], "CIDEr", *AVERAGED[6:], "micro_f1", "macro_f1")
 
 
-# The table of the paper, with CIDEr and two averages of CE F1 beside: heading -> (kind, key in the row)
+# The table of the paper, with CIDEr and three averages of CE F1 beside: heading -> (kind, key in the row)
 COLUMNS = {
     "BLEU-1": ("nlg", "BLEU_1"),
     "BLEU-2": ("nlg", "BLEU_2"),
@@ -51,6 +51,7 @@ COLUMNS = {
     "CE-R": ("clinical", "example_recall"),
     "CE-F1": ("clinical", "example_f1"),
     "micro-F1": ("clinical", "micro_f1"),
+    "micro-F1-positive": ("clinical", "micro_f1_positive"),
     "macro-F1": ("clinical", "macro_f1"),
 }
 
@@ -63,6 +64,23 @@ class Evaluation(Evaluated):
     lengths: dict[str, Any]
     study_level: dict[str, Any] | None = None
     by_length: list[dict] = field(default_factory=list)  # ROUGE-L
+
+    def said(self) -> list[str]:
+        """Sentences below every table: does the system say more than "no finding"?"""
+        own, lengths = self.model["clinical"], self.lengths
+        sentences = [
+            f'"No finding" is said in {own["no_finding_share"]:.1%} of the texts and in '
+            f"{own['no_finding_share_references']:.1%} of the references.",
+            f"{lengths['distinct_hypotheses']} different texts, {lengths['distinct_references']} different references.",
+            "A report whose reference has no positive category scores 0 in CE-F1 whatever it says: at most "
+            f"{own['example_f1_ceiling']:.3f} can be reached. micro-F1-positive is over the 13 findings without "
+            '"no finding".',
+        ]
+        if always := self.rows.get(floor_rows.ALWAYS_NO_FINDING):
+            shown = ("CE-F1", "micro-F1", "micro-F1-positive")
+            scores = ", ".join(f"{name} {always['clinical'][COLUMNS[name][1]]:.3f}" for name in shown)
+            sentences.insert(1, f"Always saying it scores {scores}.")
+        return sentences
 
     def details(self) -> dict[str, Any]:
         """What report.json says of written reports alone."""

@@ -47,6 +47,10 @@ class Evaluated:
         """Whether rows have the mean of a table's columns."""
         return "average" in self.model
 
+    def said(self) -> list[str]:
+        """Sentences that stand below every table, by kind of evaluation."""
+        return []
+
     def details(self) -> dict[str, Any]:
         """What report.json says beside the rows, by kind of evaluation."""
         return {}

@@ -17,7 +17,7 @@ from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import postprocess, reference_text
 from revtaf.knowledge.base import Labeler
 
-VALIDATED = ("example_f1", "micro_f1", "macro_f1", "BLEU_1", "BLEU_4", "ROUGE_L", "CIDEr")
+VALIDATED = ("example_f1", "micro_f1", "micro_f1_positive", "macro_f1", "BLEU_1", "BLEU_4", "ROUGE_L", "CIDEr")
 
 
 @dataclass(frozen=True)

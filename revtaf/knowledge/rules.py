@@ -176,17 +176,19 @@ class RuleLabeler:
             for sentence in sentences:
                 for category, status in label_sentence(sentence):
                     row[category] = stronger(int(row[category]), status)
-            row[NO_FINDING] = _no_finding(row) if sentences else BLANK
+            row[NO_FINDING] = no_finding(row) if sentences else BLANK
         return labels
 
 
 _SUPPORT_DEVICES = CATEGORIES.index("support devices")
 
 
-def _no_finding(row: np.ndarray) -> int:
-    """1 if nothing but support devices is positive or uncertain, the blocking list included.
+def no_finding(statuses: np.ndarray) -> np.ndarray:
+    """(..., K) statuses -> (...): 1 if nothing but support devices is positive or uncertain, else 0. What stands at
+    NO_FINDING itself, the blocking list, counts.
 
     DIFFERS: the four auxiliary categories block as well (CheXpert has none of them).
     """
-    stated = np.flatnonzero((row == POSITIVE) | (row == UNCERTAIN))
-    return POSITIVE if set(stated.tolist()) <= {_SUPPORT_DEVICES} else BLANK
+    stated = (statuses == POSITIVE) | (statuses == UNCERTAIN)
+    stated[..., _SUPPORT_DEVICES] = False
+    return np.where(stated.any(-1), BLANK, POSITIVE)

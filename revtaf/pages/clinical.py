@@ -11,12 +11,13 @@ from revtaf.labels import HEAD_CATEGORIES, STATUSES
 
 _COLUMNS = ("", "", "F1", "Precision", "Recall", "In references", "In generated", "TP", "FP", "FN")
 _AVERAGES = {
-    "example": "over reports (example)",
-    "micro": "over all cells (micro)",
-    "macro": "over categories (macro)",
-    "macro_supported": "over the categories that occur",
-    "micro5": "micro over the five of CheXpert",
-    "macro5": "macro over these five",
+    "example_f1": "over reports (example)",
+    "micro_f1": "over all cells (micro)",
+    "micro_f1_positive": "over the cells of the 13 findings without \u201cno finding\u201d",
+    "macro_f1": "over categories (macro)",
+    "macro_supported_f1": "over the categories that occur",
+    "micro5_f1": "micro over the five of CheXpert",
+    "macro5_f1": "macro over these five",
 }
 
 
@@ -43,10 +44,12 @@ class CategoryGroup(NamedTuple):
 
 
 class Categories(NamedTuple):
-    """The section. averages: (text, F1). confusion: category -> lines of (status, [(count, style)])."""
+    """The section. averages: (text, F1). said: whether the texts say more than "no finding". confusion: category ->
+    lines of (status, [(count, style)])."""
 
     columns: Sequence[str]
     averages: list[tuple[str, float]]
+    said: list[str]
     parts: list[CategoryGroup]
     confusion: dict[str, list[tuple[str, list[tuple[int, str]]]]]
     resampled: bool
@@ -65,7 +68,8 @@ def categories(evaluation: Evaluation) -> Categories:
         parts.append(CategoryGroup(name, clinical[key], own.get(key), lines))
     return Categories(
         columns=_COLUMNS,
-        averages=[(text, clinical[f"{key}_f1"]) for key, text in _AVERAGES.items()],
+        averages=[(text, clinical[key]) for key, text in _AVERAGES.items()],
+        said=evaluation.said(),
         parts=parts,
         confusion={category: _confusion(clinical["confusion"][category]) for category in order},
         resampled=bool(own),

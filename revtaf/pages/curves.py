@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The averages of clinical efficacy: where a validation has any of them, its panel shows them alone.
-_AVERAGES = ("example F1", "micro F1", "macro F1")
+_AVERAGES = ("example F1", "micro F1", "micro F1 positive", "macro F1")
 _LINES = ("#3b82c4", "#d9822b", "#3a9d6e", "#b0569b", "#8a8f98", "#c4554d", "#7a6fc0", "#9b8b3d")
 _AXES = "#848c94"  # readable on white and on black
 _WIDE = 30  # ratio of the extremes from which an axis is logarithmic

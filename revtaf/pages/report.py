@@ -1,7 +1,7 @@
 """The report of an evaluation: a table for the terminal, for a README and for a paper, report.json and per_sample.csv
 for machines, report.html for people.
 
-Columns in the order of the paper's Table 1 (NLG, then clinical efficacy, then their mean), with CIDEr and the two other
+Columns in the order of the paper's Table 1 (NLG, then clinical efficacy, then their mean), with CIDEr and three other
 averages of CE F1 beside. A value that was not computed is "n/a", never 0 and never left out of sight.
 """
 
@@ -41,17 +41,21 @@ def table_text(evaluation: Evaluated) -> str:
         for line in table
     ]
     lines.insert(1, "-" * len(lines[0]))
-    return "\n".join([*lines, evaluation.signature, *(f"note: {note}" for note in evaluation.notes)])
+    return "\n".join([*lines, *evaluation.said(), evaluation.signature, *(f"note: {n}" for n in evaluation.notes)])
 
 
 def table_markdown(evaluation: Evaluated) -> str:
-    """The same table for a README, without the notes."""
+    """The same table for a README, without the notes. What the texts say stands below it."""
     header, *rows = _cells(evaluation)
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     if interval := _interval_cells(evaluation):
         lines.insert(3, interval)
     lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n`{evaluation.signature}`\n"
+    return (
+        "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        + "".join(f"\n\n{text}" for text in (" ".join(evaluation.said()), f"`{evaluation.signature}`") if text)
+        + "\n"
+    )
 
 
 def table_latex(evaluation: Evaluated) -> str:

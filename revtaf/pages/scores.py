@@ -97,7 +97,8 @@ def score_table(evaluation: Evaluated, columns: Columns) -> ScoreTable:
     lines = []
     for name, row in evaluation.rows.items():
         kind = kinds[name]
-        lines.append(ScoreLine(kind, name, _cells(_values(row, columns), best, intervals if kind == "model" else None)))
+        marked, limits = None if kind == "oracle" else best, intervals if kind == "model" else None
+        lines.append(ScoreLine(kind, name, _cells(_values(row, columns), marked, limits)))
         if kind == "model" and (once := getattr(evaluation, "study_level", None)):
             lines.append(ScoreLine("study", "each report once", _cells(_values(once, columns)), f"({once['n']})"))
     return ScoreTable(

@@ -79,14 +79,16 @@ class REVTAFSystem:
         """The session of a model's folder, its weights not yet loaded. UserError where a part is damaged."""
         from revtaf.engine.checkpoint import META
         from revtaf.files import read_json
-        from revtaf.system.folder import TOKENIZER, read_knowledge, read_points
+        from revtaf.system.folder import THRESHOLDS, TOKENIZER, read_knowledge, read_points
         from revtaf.system.session import make_session
+        from revtaf.system.thresholds import read_thresholds
         from revtaf.tokenizer import ReportTokenizer
 
         knowledge = read_knowledge(folder, settings, accelerator.device)
         session = make_session(settings, accelerator, knowledge, ReportTokenizer.load(folder / TOKENIZER))
         now = session.notes["report labeler"]  # whoever labels here, whoever did in training
         session.notes = read_json(folder / META, "model")["sources"] | {"report labeler": now}
+        session.kept_thresholds = read_thresholds(folder / THRESHOLDS)
         if session.plain_model.retrieves:
             session.points = read_points(folder, accelerator.device)
         return session

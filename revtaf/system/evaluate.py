@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str, Any]:
     """Update the disease-balanced prior; every so often write the validation reports and score them.
 
-    "score", the selection criterion, is the example-based CE F1; CIDEr ("tie") decides between equal ones.
+    "score" is what `train.select` names; CIDEr ("tie") decides between equal ones, where CIDEr selects the
+    example-based CE F1.
     """
     train = session.settings.train
     rows = list(range(len(dataset)))
@@ -36,7 +37,10 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     written: list[Prediction] = []
     if chosen:
         options = {"beams": train.validation_beams, "rows": chosen, "title": "validating"}
-        written = predict(session, dataset, session.settings.generation, **options)
+        generation = session.settings.generation
+        if generation.statuses == "calibrated" and session.thresholds is None:  # fitted on this split, at the end
+            generation = generation.model_copy(update={"statuses": "argmax"})
+        written = predict(session, dataset, generation, **options)
     # Reports are written at the precision of `train.precision`, the prior is of full precision. Where the two are one,
     # an image is encoded once.
     known = [p.probabilities[None] for p in written] if session.accelerator.mixed_precision == "no" else []
@@ -52,7 +56,8 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
         return results
     references, hypotheses = [dataset.studies[row].report for row in chosen], [p.text for p in written]
     scores = validation_scores(references, hypotheses, session.knowledge.labeler)
-    return results | {"score": scores["example_f1"], "tie": scores["CIDEr"], **scores}
+    first, second = (train.select, "CIDEr") if train.select != "cider" else ("CIDEr", "example_f1")
+    return results | {"score": scores[first], "tie": scores[second], **scores}
 
 
 def evaluate(session: Session) -> Written:
@@ -80,7 +85,9 @@ def write(session: Session, images: Sequence[Path]) -> list[dict[str, Any]]:
         return []
     features, studies, data = image_features(session.knowledge, session.settings, images, session.device)
     dataset = session.dataset(studies, features, data)
-    generation = session.settings.generation.model_copy(update={"statuses": "predicted", "retrieved": "learned"})
+    asked = session.settings.generation
+    statuses = "argmax" if asked.statuses == "oracle" else asked.statuses  # an image alone has no true ones
+    generation = asked.model_copy(update={"statuses": statuses, "retrieved": "learned"})
     records = [_record(session, dataset, p) for p in predict(session, dataset, generation, workers=0)]
     return [{key: value for key, value in record.items() if key not in _OF_A_STUDY} for record in records]
 

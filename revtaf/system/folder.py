@@ -5,6 +5,7 @@
     knowledge/scorer, tfidf    the fitted experts, where they were fitted
     knowledge/about.json       what the features were made of
     points.safetensors         the training set in the retrieval space (N, D): 555 MB at MIMIC-CXR's size
+    thresholds.json            of generation.statuses=calibrated, where held-out predictions were at hand
     reports.jsonl              the training reports. Optional: without it retrieved reports are known by id only
 
 External weights (MedKLIP, CheXbert, ...) stay where they are; `model.json` names them by hash.
@@ -31,12 +32,14 @@ from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.prompts.local import triplet_texts
 from revtaf.settings import Settings
+from revtaf.system.thresholds import write_thresholds
 from revtaf.system.write import embed_all
 
 if TYPE_CHECKING:
     from revtaf.system.session import Session
 
 TOKENIZER, KNOWLEDGE, POINTS, REPORTS = "tokenizer.json", "knowledge", "points.safetensors", "reports.jsonl"
+THRESHOLDS = "thresholds.json"
 
 
 def write_parts(session: Session, folder: Path) -> None:
@@ -58,6 +61,8 @@ def write_parts(session: Session, folder: Path) -> None:
         points = embed_all(session.plain_model.eval(), knowledge.train, session.device)
         with atomic_write(folder / POINTS) as partial:
             save_file({"points": points.contiguous().cpu()}, partial)
+    if (thresholds := session.fitted_thresholds()) is not None:
+        write_thresholds(folder / THRESHOLDS, thresholds)
     with atomic_write(folder / REPORTS) as partial, open(partial, "w", encoding="utf-8") as file:
         for sample, report in zip(knowledge.train.ids, knowledge.reports, strict=True):
             file.write(json.dumps({"id": sample, "report": report}, ensure_ascii=False) + "\n")

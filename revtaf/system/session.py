@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, clean_reports
 from revtaf.engine.optim import adamw
 from revtaf.engine.system import Written
+from revtaf.errors import UserError
 from revtaf.features.arrays import Features
 from revtaf.features.build import Knowledge, split_features
 from revtaf.features.packed import packed_images
@@ -28,14 +29,15 @@ from revtaf.lre.fit import fit
 from revtaf.lre.hnn import to_space
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
-from revtaf.model import REVTAF, TOLD, Prompts, loss_weights
+from revtaf.model import REVTAF, TOLD, Prompts, likeliest, loss_weights
 from revtaf.prompts.bank import PromptBank
 from revtaf.rng import generator
-from revtaf.settings import Settings
+from revtaf.settings import GenerationSettings, Settings
 from revtaf.system.dataset import Batch, ReportDataset
-from revtaf.system.folder import TOKENIZER, write_parts
+from revtaf.system.folder import THRESHOLDS, TOKENIZER, write_parts
+from revtaf.system.thresholds import Thresholds, fit_thresholds
 from revtaf.system.trunk import Trunk, cached_patches, fit_trunk
-from revtaf.system.write import embed_all
+from revtaf.system.write import embed_all, predict_probabilities
 from revtaf.tokenizer import ReportTokenizer
 
 log = logging.getLogger("revtaf")
@@ -55,6 +57,10 @@ class Session:
     points: Tensor | None = None  # the training set in the retrieval space (N, D), where it no longer changes
     trunk: Trunk | None = None  # in training by stages
     fitted_lre: Tensor | None = None  # (2,) rank loss at first and at last, where LRE was trained by itself
+    # P(status) (S, 4, K) and true statuses (S, K) of patients held out of training (classifier.calibration=holdout),
+    # set once the classifier no longer changes.
+    held_out: tuple[Tensor, Tensor] | None = None
+    kept_thresholds: Thresholds | None = None  # of an opened model
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +101,35 @@ class Session:
         model = self.plain_model
         return RetrievalIndex(points, model.curvature, groups=self.knowledge.train.patients, metric=model.metric)
 
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """Those of an opened model, or those that the held-out patients give; None before there are any."""
+        if self.kept_thresholds is None and self.held_out is not None:
+            self.kept_thresholds = fit_thresholds(*self.held_out, source="holdout")
+        return self.kept_thresholds
+
+    def fitted_thresholds(self) -> Thresholds | None:
+        """Those of the trained model, fitted on what `classifier.calibration` says; None where nothing was held out.
+        Called by one process alone."""
+        if self.settings.classifier.calibration == "holdout":
+            return self.thresholds
+        dataset = self.validation_set
+        found = predict_probabilities(self, dataset, list(range(len(dataset))), shared=False)
+        return fit_thresholds(found.numpy(), dataset.features.statuses)
+
+    def decider(self, generation: GenerationSettings) -> Callable[[Tensor], Tensor]:
+        """P(status) (B, 4, K) -> statuses of the prompt (B, K). UserError where thresholds are asked for and there are
+        none."""
+        if generation.statuses != "calibrated":
+            return likeliest
+        if (found := self.thresholds) is None:
+            raise UserError(
+                f"generation.statuses=calibrated, but this model has no {THRESHOLDS}: delete the model.json beside its "
+                "weights and call `revtaf train` again, which fits them and trains nothing (of patients that were held "
+                "out, with classifier.calibration=holdout, in training only); or take generation.statuses=argmax"
+            )
+        return lambda probabilities: torch.from_numpy(found.decide(probabilities.cpu().numpy())).to(self.device)
+
     # Training
 
     @property
@@ -127,20 +162,6 @@ class Session:
             dataset.patches = cached_patches(self, dataset)
         return dataset
 
-    @property
-    def held_out(self) -> tuple[Tensor, Tensor] | None:
-        """Probabilities (S, 4, K) and statuses (S, K) of the training images that the trunk never saw."""
-        if self.trunk is None or not self.trunk.held.any():
-            return None
-        held = self.trunk.held
-        statuses = np.asarray(self.knowledge.train.statuses)[held].astype(np.int64)
-        return torch.from_numpy(self.trunk.probabilities[held]), torch.from_numpy(statuses)
-
-    @cached_property
-    def tested_set(self) -> ReportDataset:
-        """The split that `test` writes for."""
-        return self.evaluation_set(self.settings.data, self.settings.data.test_split)
-
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """AdamW; the image encoder may have a learning rate of its own."""
         train = self.settings.train
@@ -167,6 +188,9 @@ class Session:
         """Fit, or find, what the staged schedule trains first."""
         with self.accelerator.main_process_first():
             self.trunk = fit_trunk(self)
+        if (held := self.trunk.held).any():
+            statuses = np.asarray(self.knowledge.train.statuses)[held].astype(np.int64)
+            self.held_out = torch.from_numpy(self.trunk.probabilities[held]), torch.from_numpy(statuses)
         self.notes["schedule"] = self.trunk.note
         log.info("schedule: %s", self.trunk.note)
 
@@ -214,7 +238,8 @@ class Session:
         retrieved = self.training_retrieved.rows(batch.rows.cpu(), draw)
         prompts = self.prompts(batch, retrieved)
         told = self._told(len(batch), draw)
-        return self.model(batch.images, batch.scores, batch.statuses, batch.tokens, prompts, told)._asdict()
+        decide = likeliest if self.thresholds is None else self.decider(self.settings.generation)
+        return self.model(batch.images, batch.scores, batch.statuses, batch.tokens, prompts, told, decide)._asdict()
 
     def _told(self, count: int, draw: int) -> Tensor | None:
         """(count,): what each prompt says, drawn anew at every step, repeatably; None where all say the truth."""

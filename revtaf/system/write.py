@@ -92,9 +92,9 @@ def predict(
     mine = rows[accelerator.process_index :: accelerator.num_processes]
     workers = session.settings.train.workers if workers is None else workers
     loader = eval_loader(dataset, mine, generation.batch_size, workers)
-    choose = query_retrieved(session, dataset, generation.retrieved, index)
     bank = session.bank_with(dataset.studies) if generation.retrieved == "own" else session.bank
     known = len(session.knowledge.train)
+    choose, decide = query_retrieved(session, dataset, generation.retrieved, index), session.decider(generation)
     predictions: list[Prediction] = []
     for batch in tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process):
         scores = batch.scores
@@ -107,6 +107,7 @@ def predict(
                 generation,
                 beams,
                 batch.statuses if generation.statuses == "oracle" else None,
+                decide,
             )
         tokens, statuses, probabilities = result.tokens.tolist(), result.statuses.tolist(), result.probabilities.cpu()
         for i, row in enumerate(batch.rows.tolist()):
@@ -121,16 +122,17 @@ def predict(
 
 
 @torch.no_grad()
-def predict_probabilities(session: Session, dataset: ReportDataset, rows: list[int]) -> Tensor:
-    """P(status) of `rows` without writing reports: (S, 4, K), on the CPU."""
+def predict_probabilities(session: Session, dataset: ReportDataset, rows: list[int], shared: bool = True) -> Tensor:
+    """P(status) of `rows` without writing reports: (S, 4, K), on the CPU. shared: by all processes, which then have
+    to call it together."""
     accelerator = session.accelerator
     model = session.plain_model.eval()
-    mine = rows[accelerator.process_index :: accelerator.num_processes]
+    mine = rows[accelerator.process_index :: accelerator.num_processes] if shared else rows
     loader = eval_loader(dataset, mine, session.settings.generation.batch_size, session.settings.train.workers)
     pairs = []
     for batch in loader:
         batch = batch.to(session.device)
         logits = model.diagnose(batch.images, session.memory(batch))[1]
         pairs += list(zip(batch.rows.tolist(), logits.float().softmax(1).cpu(), strict=True))
-    by_row = dict(gather_object(pairs))
+    by_row = dict(gather_object(pairs) if shared else pairs)
     return torch.stack([by_row[row] for row in rows])

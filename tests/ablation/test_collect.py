@@ -232,3 +232,16 @@ class _Pairs:
 
     def __init__(self, reference: str):
         self.reference = reference
+
+
+def test_a_grid_says_whether_its_rows_say_more_than_no_finding(finished, scorer, tmp_path):
+    """A table of its own: the row that always says it has its share, and no score over the findings."""
+    grid, runs = finished
+    folder = write(collect(grid, runs, scorer), runs, tmp_path / "out", {"command": "c"})
+    content = json.loads((folder / "summary.json").read_text())
+    plain, references = content["rows"]["plain"]["mean"], content["references"]
+    assert plain["no_finding_share"] == 1 and plain["micro_f1_positive"] == 0
+    assert 0 < references["no_finding_share"] < 1 and references["always no finding"]["micro_f1_positive"] == 0
+    said = (folder / "table.md").read_text()
+    assert "| plain | .000 | 1.000 | 1 |" in said and '*always "no finding"*' in said
+    assert tables.without_zero(references["example_f1_ceiling"]) + " can be reached" in said

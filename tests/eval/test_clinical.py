@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from revtaf.eval import clinical
-from revtaf.labels import CHEXPERT_CATEGORIES, FIVE_CATEGORIES, HEAD_CATEGORIES
+from revtaf.labels import CHEXPERT_CATEGORIES, FIVE_CATEGORIES, HEAD_CATEGORIES, NO_FINDING
 
 FIVE = [CHEXPERT_CATEGORIES.index(c) for c in FIVE_CATEGORIES]
 
@@ -66,6 +66,31 @@ def test_hand_case():
     assert result["zero_support"] == [c for c in CHEXPERT_CATEGORIES if c not in ("edema", "pleural effusion")]
 
 
+def test_always_no_finding_scores_nothing_over_the_findings():
+    """micro_f1_positive is scikit-learn's over the 13 others, and 0 for what the other averages reward."""
+    reference, predicted = statuses(0), statuses(1)
+    result = clinical.compute(reference, predicted)
+    others = [i for i in range(14) if i != NO_FINDING]
+    y, p = reference[:, others] == 1, predicted[:, others] == 1
+    expected = precision_recall_fscore_support(y, p, average="micro", zero_division=0)[:3]
+    found = [result[f"micro_{score}_positive"] for score in ("precision", "recall", "f1")]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    always = np.zeros_like(reference)
+    always[:, NO_FINDING] = 1
+    constant = clinical.compute(reference, always)
+    assert constant["micro_f1_positive"] == 0 < constant["micro_f1"]
+    assert constant["no_finding_share"] == 1 and result["no_finding_share"] == (predicted[:, NO_FINDING] == 1).mean()
+    assert constant["no_finding_share_references"] == (reference[:, NO_FINDING] == 1).mean()
+
+
+def test_the_ceiling_of_the_example_average_is_reached_by_the_references_themselves():
+    """A report without a positive on either side scores 0, so that perfect answers do not reach 1."""
+    reference = statuses(2, rows=20)
+    reference[:7] = 0
+    perfect = clinical.compute(reference, reference)
+    assert perfect["example_f1"] == perfect["example_f1_ceiling"] < 1 == perfect["micro_f1"]
+
+
 def test_only_positive_counts():
     """All scores are those of a labelling without uncertain and negative; the status confusion alone differs."""
     reference = statuses(0)
@@ -92,9 +117,10 @@ def test_metrics_are_the_numbers_of_compute():
     """Averages by name and classes by f1/<category>; each value also holds for a subset taken by its statistics."""
     reference, predicted = statuses(6), statuses(7)
     metrics, expected = clinical.metrics(reference, predicted), clinical.compute(reference, predicted)
-    numbers = {k: v for k, v in expected.items() if isinstance(v, float)}
+    of_references = ("no_finding_share_references", "example_f1_ceiling")
+    numbers = {k: v for k, v in expected.items() if isinstance(v, float) and k not in of_references}
     numbers |= {f"f1/{category}": row["f1"] for category, row in expected["per_class"].items()}
-    assert len(metrics) == 6 * 3 + 2 + 14
+    assert len(metrics) == 6 * 3 + 3 + 1 + 2 + 14
     assert {name: m.corpus for name, m in metrics.items()} == pytest.approx(numbers, abs=1e-12)
     assert all(name == m.name for name, m in metrics.items())
 

@@ -166,3 +166,15 @@ def test_order_of_samples_does_not_matter(evaluation, labeler):
 def test_refusals(labeler):
     with pytest.raises(ValueError, match="3"):
         evaluate(make(hypotheses=HYPOTHESES[:2]), labeler, TRAIN)
+
+
+def test_it_is_said_whether_the_texts_say_more_than_no_finding(labeler):
+    """Shares of both sides, what always saying it scores, different texts, and the most that CE-F1 can be."""
+    references = ["cardiomegaly.", "lungs clear.", "pleural effusion.", "lungs clear."]
+    result = evaluate(make(references, ["lungs clear."] * 4), labeler, TRAIN, java=NO_JAVA, resamples=0)
+    said = " ".join(result.said())
+    assert '"No finding" is said in 100.0% of the texts and in 50.0% of the references.' in said
+    assert "Always saying it scores CE-F1 0.500, micro-F1 0.500, micro-F1-positive 0.000." in said
+    assert "1 different texts, 3 different references" in said and "at most 1.000" in said
+    alone = evaluate(make(), labeler, java=NO_JAVA, floors=False, resamples=0)
+    assert "Always saying it" not in " ".join(alone.said())

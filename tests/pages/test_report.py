@@ -400,7 +400,9 @@ def test_tables_are_aligned_and_complete(evaluation):
     size = 3 + rows  # with the header, its rule and the intervals of the system
     assert len({len(line) for line in lines[:size]}) == 1
     assert lines[0].split() == [*COLUMNS, "Avg"] and "n/a" in lines[2] and lines[2].startswith("REVTAF")
-    assert lines[size] == evaluation.signature and all(line.startswith("note: ") for line in lines[size + 1 :])
+    end = size + len(said := evaluation.said())
+    assert lines[size:end] == said and "No finding" in said[0]
+    assert lines[end] == evaluation.signature and all(line.startswith("note: ") for line in lines[end + 1 :])
     markdown = report.table_markdown(evaluation).split("\n")
     assert {line.count("|") for line in markdown[:size]} == {len(COLUMNS) + 3}
     assert all(any(line.startswith(name) for line in lines[:size]) for name in evaluation.rows)
