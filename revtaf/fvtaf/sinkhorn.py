@@ -157,13 +157,14 @@ def _marginal_response(
     root = (torch.where(row > 0, row, 1) * (1 + row_slack)).sqrt()[..., None]
     column = torch.where(column > 0, column, 1) * (1 + column_slack)
     scaled = plan / root
-    system = (1 + RIDGE) * torch.eye(plan.shape[1], dtype=plan.dtype, device=plan.device)
-    system = system - (scaled / column[:, None]) @ scaled.mT
+    eliminated = scaled / column[:, None]
+    system = -eliminated @ scaled.mT
+    system.diagonal(dim1=1, dim2=2).add_(1 + RIDGE)
     if not row_slack and not column_slack:
         # p + 1, q - 1 is a solution too: the rank-one term picks the one with (weighted) mean 0 and makes the system
         # invertible.
         system = system + null[..., None] * null[:, None]
-    right = row_side[..., None] / root - (scaled / column[:, None]) @ column_side[..., None]
+    right = row_side[..., None] / root - eliminated @ column_side[..., None]
     p = torch.cholesky_solve(right, torch.linalg.cholesky_ex(system).L) / root
     q = (column_side[:, None] - p.mT @ plan) / column[:, None]
     return p, q
