@@ -50,7 +50,8 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
         torch.empty((), dtype=torch.int64).random_()
     probabilities = torch.cat(known)
     truth = torch.from_numpy(dataset.features.statuses.astype(np.int64))
-    session.plain_model.classifier.update_prior(probabilities[:, POSITIVE], truth)
+    if session.trunk is None:  # a frozen classifier has no use for it
+        session.plain_model.classifier.update_prior(probabilities[:, POSITIVE], truth)
     results: dict[str, Any] = {"status_accuracy": float((probabilities.argmax(1) == truth).float().mean())}
     if not write:
         return results

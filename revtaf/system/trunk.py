@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from revtaf.data.blocks import Blocks, Shard
+from revtaf.config import TrainSettings
+from revtaf.data.blocks import WHOLE, Blocks, Shard
 from revtaf.engine.batches import EpochBatches, eval_loader, train_loader
+from revtaf.engine.optim import adamw, learning_rate
 from revtaf.engine.runtime import seed_everything
 from revtaf.errors import UserError
 from revtaf.features.arrays import fingerprint
@@ -80,7 +81,7 @@ def fit_trunk(session: Session) -> Trunk:
         epochs = _fit(session, train, held, parts)
         work = Blocks(parts / "patches", len(train), "image features")
         plain = session.dataset(knowledge.studies, knowledge.train, data)
-        work.compute(lambda rows: _seen(session, plain, range(len(train))[rows]), Shard())
+        work.compute(lambda rows: _seen(session, plain, range(len(train))[rows]), WHOLE)
 
         def save(folder: Path) -> None:
             save_file({k: v.cpu().contiguous() for k, v in _parts(model).state_dict().items()}, folder / WEIGHTS)
@@ -134,18 +135,16 @@ def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path)
     rows, kept = np.flatnonzero(~held), np.flatnonzero(held)
     subset = _Rows(train, rows)
     batches = EpochBatches(len(rows), min(options.batch_size, len(rows)), key_of(settings.seed, "trunk"))
-    matrices, rates = list(_groups(model, options)), (options.lr, options.lr, options.head_lr, options.head_lr)
-    optimizer = torch.optim.AdamW(matrices, lr=options.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, list(rates), total_steps=options.epochs * len(batches), pct_start=0.1, cycle_momentum=False
-    )
+    total = options.epochs * batches.count
+    rates = TrainSettings(lr=options.lr, warmup_steps=total, min_lr=0, warmup_lr=0, weight_decay=options.weight_decay)
+    learners = {"encoder": (model.encoder, options.lr), "classifier": (model.classifier, options.head_lr)}
+    optimizer = adamw({name: (part.parameters(), lr) for name, (part, lr) in learners.items()}, rates)
     epochs: list[dict[str, Any]] = []
     state_file, best_file = folder / "state.pt", folder / "best.safetensors"
     if state_file.is_file():
         state = torch.load(state_file, map_location=device, weights_only=True)
         load_strictly(parts, state["weights"], state_file, "trunk", f"delete {folder}")
         optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
         epochs = state["epochs"]
     plain = session.dataset(train.studies, train.features, settings.training_data)
     truth = torch.from_numpy(train.features.statuses[kept].astype(np.int64))
@@ -154,9 +153,12 @@ def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path)
         torch.manual_seed(key_of(settings.seed, "trunk", epoch))  # of dropout: an interrupted fit goes on the same
         parts.train()
         batches.move_to(epoch, 0)
-        losses = []
+        losses: list[float] = []
         loader = train_loader(subset, batches, settings.train.workers)
         for batch in tqdm(loader, desc=f"encoder and classifier, epoch {epoch + 1}/{options.epochs}", leave=False):
+            rate = learning_rate(epoch * batches.count + len(losses), total, rates)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["relative"]
             batch = batch.to(device)
             with _autocast(session):
                 logits = model.diagnose(batch.images, session.memory(batch), options.dropout)[1]
@@ -164,7 +166,6 @@ def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
             losses.append(loss.item())
         record = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "auc": 0.0, "categories": 0, "chosen": epoch}
         if len(kept):
@@ -179,18 +180,10 @@ def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path)
                 save_file({k: v.cpu().contiguous() for k, v in parts.state_dict().items()}, partial)
         with atomic_write(state_file) as partial:
             state = {"weights": parts.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs}
-            torch.save(state | {"schedule": schedule.state_dict()}, partial)
+            torch.save(state, partial)
     load_strictly(parts, read_tensors(best_file, "trunk"), best_file, "trunk", f"delete {folder}")
     seed_everything(settings.seed, session.accelerator.process_index)
     return epochs
-
-
-def _groups(model: nn.Module, options: Any) -> Iterator[dict[str, Any]]:
-    """Parameters of encoder and classifier, matrices first: those alone decay."""
-    for part in (model.encoder, model.classifier):
-        own = [p for p in part.parameters() if p.requires_grad]
-        yield {"params": [p for p in own if p.ndim > 1], "weight_decay": options.weight_decay}
-        yield {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0}
 
 
 @torch.no_grad()
