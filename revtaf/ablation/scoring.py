@@ -19,7 +19,7 @@ from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
-from revtaf.eval import floors, kept, nlg
+from revtaf.eval import classified, floors, kept, nlg
 from revtaf.eval.evaluate import AVERAGED
 from revtaf.eval.meteor import Meteor, java_version, version
 from revtaf.eval.metric import Metric
@@ -147,12 +147,15 @@ class Scorer:
             protocol=PROTOCOL.name,
             labeler=labeler.name,
             meteor=version(self.java_name),
+            classified=classified.mark(samples.prompt, samples.positive),
         )
         failed = ""
         self.read, self.anew = self.read + (held is not None), self.anew + (held is None)
         if held is None:
             found = score_texts(references, texts, labeler, meteor=self._meteor)
             metrics, truth, failed = found.metrics, found.truth, found.failed
+            if run.row.take is None:
+                metrics |= classified.metrics(samples.prompt, samples.positive, truth, found.statuses)
         else:
             metrics, truth = held, made.statuses
             if self._meteor is not None and "METEOR" not in metrics:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from revtaf.eval.classified import RULE
 from revtaf.eval.evaluate import COLUMNS
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
 from revtaf.pages.parts import number, without_zero
@@ -20,6 +21,9 @@ HEADINGS = {key: heading for heading, (_, key) in COLUMNS.items()} | {
     "head_f1": "head F1",
     "tail_f1": "tail F1",
     "tail_minus_head": "tail minus head F1",
+    "repeat_positive": "positives of the prompt repeated",
+    "repeat_negative": "negatives repeated",
+    "auc": "AUC of the classifier",
     "no_finding_share": "says \u201cno finding\u201d",
     **{
         f"{source} {score}": f"{name} maps, {score.replace('iou', 'IoU')}"
@@ -28,7 +32,7 @@ HEADINGS = {key: heading for heading, (_, key) in COLUMNS.items()} | {
     },
 }
 # What the texts say at all: a table of its own below the scores.
-SAID = ("micro_f1_positive", "no_finding_share")
+SAID = ("micro_f1_positive", "no_finding_share", "repeat_positive", "repeat_negative", "auc")
 MAIN = (*(key for _, key in COLUMNS.values() if key not in SAID), "average")
 NAMES = {
     "mimic_cxr": "MIMIC-CXR",
@@ -83,7 +87,9 @@ def said_markdown(content: Content) -> str:
     lines.append(['*always "no finding"*', *(_italic(always.get(key)) for key in shown), "*1*"])
     lines.append(["*references*", *(_italic(references.get(key)) for key in shown), f"*{references['distinct']}*"])
     return rows_markdown(lines) + (
-        '\nmicro-F1-positive: over the 13 findings without "no finding". Always "no finding" has a CE-F1 of '
+        "\nRepeated: the share of the prompt\u2019s statuses that the labeler reads in the text, \u201cno "
+        f"finding\u201d aside. AUC: P(positive) against the references, the mean over {RULE}. micro-F1-positive: over "
+        "the 13 findings without \u201cno finding\u201d. Always \u201cno finding\u201d has a CE-F1 of "
         f"{without_zero(always['example_f1'])} and a micro-F1 of {without_zero(always['micro_f1'])}. A report whose "
         "reference has no positive category scores 0 in CE-F1 whatever it says: at most "
         f"{without_zero(references['example_f1_ceiling'])} can be reached.\n"

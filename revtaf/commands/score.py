@@ -170,7 +170,14 @@ def _llm_rows(samples: Samples, files: Sequence[Path]) -> tuple[Samples, dict[st
             wanted = _subset(samples, set(outputs))
         answered = llm.to_samples(outputs, dict(zip(wanted.ids, wanted.references, strict=True)))
         by_id = {s.id: s.prediction for s in answered}
-        rows[_row_name(path)] = replace(wanted, predictions=[by_id[i] for i in wanted.ids], source=str(path), notes=())
+        rows[_row_name(path)] = replace(
+            wanted,
+            predictions=[by_id[i] for i in wanted.ids],
+            source=str(path),
+            notes=(),
+            prompt=None,
+            positive=None,
+        )
         seconds = llm.mean_seconds(answered)
         notes.append(
             f"{_row_name(path)}: cleaned and cut to 200 characters as in the supplement, section 4"
@@ -182,10 +189,7 @@ def _llm_rows(samples: Samples, files: Sequence[Path]) -> tuple[Samples, dict[st
 def _subset(samples: Samples, ids: set[str]) -> Samples:
     if unknown := sorted(ids - set(samples.ids)):
         raise UserError(f"{samples.source} has no reference for {len(unknown)} answered ids: {unknown[:5]}")
-    rows = [i for i, sample in enumerate(samples.ids) if sample in ids]
-    names = ("ids", "references", "predictions", "subjects", "studies")
-    kept = {n: None if getattr(samples, n) is None else [getattr(samples, n)[i] for i in rows] for n in names}
-    return replace(samples, **kept)
+    return samples.take([i for i, sample in enumerate(samples.ids) if sample in ids])
 
 
 def _train_reports(path: Path | None) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from revtaf.eval import advanced, clinical, nlg, statistics
+from revtaf.eval import advanced, classified, clinical, nlg, statistics
 from revtaf.eval import floors as floor_rows
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.diagnostics import by_length, diagnose, study_rows
@@ -58,12 +58,14 @@ COLUMNS = {
 
 @dataclass(kw_only=True)
 class Evaluation(Evaluated):
-    """Of written reports. rows: name -> {"nlg", "clinical", "advanced", "average"}. lengths:
-    `revtaf.eval.diagnostics`."""
+    """Of written reports. rows: name -> {"nlg", "clinical", "classified", "advanced", "average"}. lengths:
+    `revtaf.eval.diagnostics`. classified: `revtaf.eval.classified.details` of the system; empty where its records say
+    nothing of a classifier."""
 
     lengths: dict[str, Any]
     study_level: dict[str, Any] | None = None
     by_length: list[dict] = field(default_factory=list)  # ROUGE-L
+    classified: dict[str, dict] = field(default_factory=dict)
 
     def said(self) -> list[str]:
         """Sentences below every table: does the system say more than "no finding"?"""
@@ -84,7 +86,10 @@ class Evaluation(Evaluated):
 
     def details(self) -> dict[str, Any]:
         """What report.json says of written reports alone."""
-        return {"study_level": self.study_level, "lengths": self.lengths, "by_length": self.by_length}
+        found = {"study_level": self.study_level, "lengths": self.lengths, "by_length": self.by_length}
+        if self.classified:
+            found["classified"] = {**self.model["classified"], "auc is over": classified.RULE, "each": self.classified}
+        return found
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,10 @@ def evaluate(
     trained = [protocol.reference(r) for r in train_reports]
     notes = list(samples.notes)
     texts: dict[str, list[Processed]] = {name: hypotheses}
+    systems: dict[str, Samples] = {}
     for other, theirs in (others or {}).items():
         samples, theirs = join(samples, theirs)
+        systems[other] = theirs
         notes += [f"{other}: {note}" for note in theirs.notes]
         texts[other] = [protocol.hypothesis(h) for h in theirs.predictions]
     for copy, reports in (copies or {}).items():
@@ -136,6 +143,7 @@ def evaluate(
         texts |= floor_rows.rows(train_reports, samples.references, seed, protocol.reference)
     elif floors:
         notes.append("No rows without an image: there are no training reports to choose them from.")
+    systems[name] = samples
     truth = given.references if given.references is not None else label_texts(labeler, references)
     by = given.source or labeler.name
     if given.predictions is not None:
@@ -173,9 +181,13 @@ def evaluate(
                 if sources is not None:
                     more, told = advanced.metrics(samples.references, samples.predictions, samples.ids, sources)
                     notes += told
-            found[row] = {**scores.metrics, **more}
+            by_classifier: dict[str, Metric] = {}
+            if row in systems:
+                its = systems[row]
+                by_classifier = classified.metrics(its.prompt, its.positive, truth, scores.statuses)
+            found[row] = {**scores.metrics, **more, **by_classifier}
             labelled = {} if scores.statuses is None else _clinical(truth, scores.statuses)
-            rows[row] = _row(scores.metrics, labelled, more)
+            rows[row] = _row(scores.metrics, labelled, more, by_classifier)
         if client.shortened:
             notes.append(f"METEOR read the first 2,000 words of {client.shortened} longer texts.")
     if floors:
@@ -197,6 +209,7 @@ def evaluate(
         labeler.name if by_labeler else "statuses from elsewhere",
         meteor_name(java_name),
         cider_idf,
+        classified.mark(samples.prompt, samples.positive),
     )
     result = Evaluation(
         name=name,
@@ -215,6 +228,8 @@ def evaluate(
         per_sample={key: found[name][key].per_sample for key in _PER_SAMPLE if key in found[name]},
         notes=notes,
     )
+    if found[name].keys() & classified.NAMES:
+        result.classified = classified.details(samples.prompt, samples.positive, truth, own)
     result.by_length = by_length(references, result.per_sample["ROUGE_L"])
     if resamples:
         result.resample(found, HEADLINE, codes, resamples, seed)
@@ -248,10 +263,13 @@ def _clinical(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     return {**clinical.compute(truth, predicted), "uncertain_positive": {key: other[key] for key in kept}}
 
 
-def _row(scores: Mapping[str, Metric], found: dict, more: Mapping[str, Metric]) -> dict[str, Any]:
+def _row(
+    scores: Mapping[str, Metric], found: dict, more: Mapping[str, Metric], by_classifier: Mapping[str, Metric] = {}
+) -> dict[str, Any]:
     row = {
         "nlg": {key: scores[key].corpus if key in scores else None for key in nlg.METRICS},
         "clinical": found,
+        "classified": {key: metric.corpus for key, metric in by_classifier.items()},
         "advanced": {key: metric.corpus for key, metric in more.items()},
     }
     values = [{**row["nlg"], **found}.get(key) for key in AVERAGED]

@@ -24,7 +24,7 @@ import numpy as np
 
 from revtaf import __version__
 from revtaf.errors import UserError
-from revtaf.eval import bleu, cider, clinical, meteor, meteor_score, metric, ngrams, nlg, radcliq, rouge
+from revtaf.eval import bleu, cider, classified, clinical, meteor, meteor_score, metric, ngrams, nlg, radcliq, rouge
 from revtaf.eval.metric import Metric
 from revtaf.files import atomic_write, digest, read_json, sha256
 
@@ -36,6 +36,8 @@ FORMAT = 1
 VALUES: dict[str, Callable[..., np.ndarray]] = {
     "mean": metric.mean,
     "median": metric.median,
+    "share": metric.share,
+    "mean auc": classified.mean_auc,
     "bleu": bleu.value,
     "meteor": meteor_score.value,
     "ce example": clinical.example,
@@ -69,11 +71,13 @@ class Kept:
         protocol: str,
         labeler: str,
         meteor: str | None,
+        classified: str | None = None,
     ) -> dict[str, Metric] | None:
         """The metrics of a row, the system's own where None, if they are of these very texts, by this protocol and this
-        labeler; else None. Without METEOR where it is of another version than `meteor`, or None is asked for."""
+        labeler, beside what the classifier said; else None. Without METEOR where it is of another version than
+        `meteor`, or None is asked for."""
         name = next(iter(self.rows)) if row is None else row
-        wanted = made_from_texts(ids, references, {name: texts}, protocol, labeler, meteor)
+        wanted = made_from_texts(ids, references, {name: texts}, protocol, labeler, meteor, classified=classified)
         held = dict(self.made_from)
         other_meteor = held.pop("meteor", None) != wanted.pop("meteor")
         held["texts"] = {name: held.get("texts", {}).get(name)}
@@ -90,8 +94,10 @@ def made_from_texts(
     labeler: str,
     meteor: str | None,
     cider_idf: str = "references",
+    classified: str | None = None,
 ) -> dict[str, Any]:
-    """What the metrics of rows of processed texts depend on. protocol, labeler, meteor: their names with version."""
+    """What the metrics of rows of processed texts depend on. protocol, labeler, meteor: their names with version.
+    classified: the mark of what the classifier said, where the records hold it."""
     return {
         "ids": digest(list(ids)),
         "references": digest(list(references)),
@@ -100,6 +106,7 @@ def made_from_texts(
         "labeler": labeler,
         "meteor": meteor,
         "cider idf": cider_idf,
+        "classified": classified,
         "revtaf": __version__,
         "code": _code(),
     }
@@ -198,5 +205,5 @@ def _described(value: Callable[..., np.ndarray]) -> tuple[str, dict[str, Any]] |
 @cache
 def _code() -> str:
     """A digest of the modules that make statistics of texts: whoever changes a metric has it scored anew."""
-    modules = (bleu, cider, clinical, meteor, meteor_score, metric, ngrams, nlg, rouge)
+    modules = (bleu, cider, classified, clinical, meteor, meteor_score, metric, ngrams, nlg, rouge)
     return digest([sha256(module.__file__) for module in modules])

@@ -64,6 +64,12 @@ def mean(sums: np.ndarray) -> np.ndarray:
     return sums[..., 0] / sums[..., 1]
 
 
+def share(sums: np.ndarray) -> np.ndarray:
+    """Sums (..., 2) of a part and of the whole -> part / whole (...); 0 where there is no whole."""
+    sums = np.asarray(sums, dtype=float)
+    return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
+
+
 def median(sums: np.ndarray, levels: list[float]) -> np.ndarray:
     """Counts (..., L) of L ascending values -> the median (...); nan where nothing is counted."""
     sums = np.asarray(sums, dtype=float)

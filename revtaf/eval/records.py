@@ -1,8 +1,9 @@
 """Predictions of any system: read from JSON Lines, JSON or CSV, checked, and joined by id.
 
-One record holds `id`, `reference` and `prediction`, all raw text, and may name its `subject_id` and `study_id`;
-further columns are ignored, so that the `predictions.jsonl` of a test run is read as it is. Whatever would make a
-score wrong without a trace (two records of one id, a text that was processed before) is an error here.
+One record holds `id`, `reference` and `prediction`, all raw text, and may name its `subject_id` and `study_id`, and
+what a classifier said (`revtaf.eval.classified`); further columns are ignored, so that the `predictions.jsonl` of a
+test run is read as it is. Whatever would make a score wrong without a trace (two records of one id, a text that was
+processed before) is an error here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from revtaf.errors import UserError
+from revtaf.eval.classified import read_classified
 from revtaf.eval.record_files import id_of, listed, optional_id, plain, read_table, require
 
 REQUIRED = ("id", "reference", "prediction")
@@ -26,7 +30,8 @@ class Samples:
     """N samples, in the order of the file. Texts are raw; control characters are blanks already.
 
     subjects, studies: who and which examination a sample belongs to, or None where the file does not say. source:
-    the file, for messages. notes: what a reader of the scores should know, one sentence each.
+    the file, for messages. notes: what a reader of the scores should know, one sentence each. prompt, positive: (N, 14
+    or 18), statuses of the prompt and P(positive), or None where the file does not say.
     """
 
     ids: list[str]
@@ -36,9 +41,18 @@ class Samples:
     studies: list[str] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    prompt: np.ndarray | None = None
+    positive: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, rows: Sequence[int]) -> Samples:
+        """These rows, in this order."""
+        lists = {name: getattr(self, name) for name in ("ids", "references", "predictions", "subjects", "studies")}
+        arrays = {name: getattr(self, name) for name in ("prompt", "positive")}
+        kept = {name: None if values is None else [values[row] for row in rows] for name, values in lists.items()}
+        return replace(self, **kept, **{n: None if values is None else values[rows] for n, values in arrays.items()})
 
 
 def read_samples(path: str | Path) -> Samples:
@@ -70,9 +84,8 @@ def read_samples(path: str | Path) -> Samples:
     notes = [f"Line breaks or other control characters in {broken} samples were replaced by blanks."] if broken else []
     subjects, studies = _groups(columns, notes)
     notes += _length_notes(columns)
-    return Samples(
-        columns["id"], columns["reference"], columns["prediction"], subjects, studies, str(path), tuple(notes)
-    )
+    texts = columns["id"], columns["reference"], columns["prediction"]
+    return Samples(*texts, subjects, studies, str(path), tuple(notes), *read_classified([row for _, row in rows]))
 
 
 def join(a: Samples, b: Samples) -> tuple[Samples, Samples]:
@@ -88,25 +101,21 @@ def join(a: Samples, b: Samples) -> tuple[Samples, Samples]:
         parts = [f"{len(absent)} ids of {a.source} are missing in {b.source}: {listed(absent)}"] if absent else []
         parts += [f"{len(surplus)} ids of {b.source} are missing in {a.source}: {listed(surplus)}"] if surplus else []
         raise UserError("; ".join(parts) + "; two systems can only be compared on the same samples")
-    order = [index[sample] for sample in a.ids]
-    reordered = {
-        name: None if (values := getattr(b, name)) is None else [values[i] for i in order]
-        for name in ("references", "predictions", "subjects", "studies")
-    }
+    b = b.take([index[sample] for sample in a.ids])
     for name in ("references", "subjects", "studies"):
-        if getattr(a, name) is None or reordered[name] is None:
+        if getattr(a, name) is None or getattr(b, name) is None:
             continue
-        pairs = zip(a.ids, getattr(a, name), reordered[name], strict=True)
+        pairs = zip(a.ids, getattr(a, name), getattr(b, name), strict=True)
         pairs = (pair for pair in pairs if not any(side.startswith(_NAMELESS) for side in pair[1:]))
         if differing := [sample for sample, x, y in pairs if x.split() != y.split()]:
             raise UserError(
                 f"{a.source} and {b.source} have different {name} for {len(differing)} ids: {listed(differing)}; "
                 "score both systems against the same file of raw references"
             )
-    subjects = a.subjects if a.subjects is not None else reordered["subjects"]
-    studies = a.studies if a.studies is not None else reordered["studies"]
+    subjects = a.subjects if a.subjects is not None else b.subjects
+    studies = a.studies if a.studies is not None else b.studies
     a = replace(a, subjects=subjects, studies=studies)
-    return a, replace(a, predictions=reordered["predictions"], source=b.source, notes=b.notes)
+    return a, replace(b, references=a.references, subjects=subjects, studies=studies)
 
 
 def looks_processed(texts: Sequence[str]) -> bool:

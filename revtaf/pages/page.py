@@ -12,6 +12,7 @@ from typing import Any
 from revtaf.eval.evaluate import Evaluation
 from revtaf.eval.evaluated import Evaluated
 from revtaf.pages.cards import Card, shown_cards
+from revtaf.pages.classified import classified_table
 from revtaf.pages.clinical import categories
 from revtaf.pages.curves import curves_image
 from revtaf.pages.environment import fill
@@ -53,6 +54,7 @@ def render(
         "report.html",
         summary=_summary(evaluation, run, "reports", found),
         clinical=categories(evaluation),
+        classified=classified_table(evaluation),
         lengths=lengths_section(evaluation),
         ranked=samples_by_score(evaluation, [card.id for card in cards]),
         cards=shown_cards(cards),

@@ -108,7 +108,7 @@ def _record(session: Session, dataset: ReportDataset, p: Prediction) -> dict[str
         "reference": study.report,
         "prediction": p.text,
         "statuses": {c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True)},
-        "positive": {c: round(v, 4) for c, v in zip(names, p.positive, strict=True)},
+        "positive": {c: round(v, 6) for c, v in zip(names, p.positive, strict=True)},
         "retrieved_id": knowledge.train.ids[p.retrieved] if there else None,
         "retrieved_report": knowledge.reports[p.retrieved] if there and knowledge.reports else None,
         "retrieval_distance": round(p.distance, 4) if there else None,

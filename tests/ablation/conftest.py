@@ -19,6 +19,7 @@ from revtaf.eval.rankings import Rankings, evaluate_rankings, median_ranks, rank
 from revtaf.eval.records import read_samples
 from revtaf.files import read_json, write_json
 from revtaf.knowledge.rules import RuleLabeler
+from revtaf.labels import CATEGORIES, STATUSES
 from revtaf.pages.report import write_report
 
 ROWS = {
@@ -59,8 +60,10 @@ def pretend(phantom: Path):
         studies = load_annotations(phantom / "annotation.json")["test"]
         folder = result_folder(run)
         folder.mkdir(parents=True, exist_ok=True)
+        prompts = RuleLabeler().label([s.report for s in studies])
         records = [
             {
+                "statuses": {c: STATUSES[k] for c, k in zip(CATEGORIES, prompts[i], strict=True)},
                 "id": s.id,
                 "subject_id": s.subject_id,
                 "study_id": s.study_id,

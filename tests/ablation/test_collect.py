@@ -243,5 +243,9 @@ def test_a_grid_says_whether_its_rows_say_more_than_no_finding(finished, scorer,
     assert plain["no_finding_share"] == 1 and plain["micro_f1_positive"] == 0
     assert 0 < references["no_finding_share"] < 1 and references["always no finding"]["micro_f1_positive"] == 0
     said = (folder / "table.md").read_text()
-    assert "| plain | .000 | 1.000 | 1 |" in said and '*always "no finding"*' in said
+    full = content["rows"]["full"]["per_seed"]
+    assert full["0"]["repeat_positive"] == full["0"]["repeat_negative"] == 1 > full["1"]["repeat_positive"]
+    assert plain["repeat_positive"] == 0 and "repeat_positive" not in content["rows"]["copy"]["mean"]
+    assert "| plain | .000 | 1.000 | .000 |" in said and "positives of the prompt repeated" in said
+    assert '*always "no finding"*' in said
     assert tables.without_zero(references["example_f1_ceiling"]) + " can be reached" in said

@@ -22,8 +22,13 @@ TRAIN = ["Lungs clear.", "Heart normal. Lungs clear.", "Pleural effusion and fra
 def evaluation(labeler) -> Evaluation:
     """Four samples of three studies and three patients, a second system, every row without an image, and papers."""
     ids = [f"s{i}" for i in range(4)]
-    samples = Samples(ids, REFERENCES, HYPOTHESES, subjects=["a", "a", "b", "c"], studies=["a1", "a1", "b1", "c1"])
-    others = {"another system": replace(samples, predictions=["lungs clear.", "edema.", "fracture.", "no edema."])}
+    groups = {"subjects": ["a", "a", "b", "c"], "studies": ["a1", "a1", "b1", "c1"]}
+    samples = Samples(ids, REFERENCES, HYPOTHESES, **groups, prompt=labeler.label(REFERENCES))
+    others = {
+        "another system": replace(
+            samples, prompt=None, predictions=["lungs clear.", "edema.", "fracture.", "no edema."]
+        )
+    }
     result = evaluate(samples, labeler, TRAIN, others=others, java="/none", resamples=200)
     result.published = published.rows("iu_xray", table="Table 2")
     return result
