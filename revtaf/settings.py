@@ -112,6 +112,15 @@ class LossSettings(Section):
     beta: float = Field(0.5, ge=0)  # fine-grained cross-modal consistency
 
 
+class ControlSettings(Section):
+    """Positive controls (docs/evaluation.md#controls): a path is given what the sample's own report says, in training
+    and in every test, instead of what its image shows. Deliberate leaks: they prove that a path works, nothing else."""
+
+    local: Literal["image", "report"] = "image"  # local prompts: the entities that the report mentions, and where
+    memory: Literal["image", "report"] = "image"  # the classifier's reports: nearest by the true statuses
+    scores: Literal["image", "report"] = "image"  # the retriever's input: the true statuses, one-hot
+
+
 class REVTAFTrainSettings(TrainSettings):
     """Training as of any system, with a learning rate for the image encoder, at its peak."""
 
@@ -125,7 +134,10 @@ class Settings(RunSettings):
         "generation.prompts": "generation.statuses",
         "generation.references": "generation.retrieved",
     }
-    architecture: ClassVar[tuple[str, ...]] = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
+    architecture: ClassVar[tuple[str, ...]] = (
+        *("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder"),
+        "controls",
+    )
     beginnings: ClassVar[tuple[str, ...]] = ("encoder.weights", "decoder.weights", "decoder.vocabulary")
 
     encoder: EncoderSettings = EncoderSettings()
@@ -136,6 +148,7 @@ class Settings(RunSettings):
     generation: GenerationSettings = GenerationSettings()
     loss: LossSettings = LossSettings()
     train: REVTAFTrainSettings = REVTAFTrainSettings()
+    controls: ControlSettings = ControlSettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Settings:
@@ -156,6 +169,18 @@ class Settings(RunSettings):
             raise ValueError(
                 f"generation.retrieved={self.generation.retrieved}, but without lre and fvtaf no report is retrieved"
             )
+        for key, needs, there in (
+            ("local", "fvtaf.enabled=true", self.fvtaf.enabled),
+            ("memory", "classifier.memory=true", self.classifier.memory),
+            ("scores", "lre.enabled=true", self.lre.enabled),
+        ):
+            if getattr(self.controls, key) == "report" and not there:
+                raise ValueError(f"controls.{key}=report reaches nothing: it needs {needs}")
+            if getattr(self.controls, key) == "report" and self.knowledge.imported:
+                raise ValueError(
+                    f"controls.{key}=report replaces features of our own, knowledge.imported has others'; set one of "
+                    "them back"
+                )
         scorer = self.knowledge.entities == "scorer" and self.knowledge.imported is None
         if self.encoder.weights == "scorer" and not scorer:
             raise ValueError("encoder.weights=scorer needs knowledge.entities=scorer, whose network it takes")
@@ -181,8 +206,24 @@ class Settings(RunSettings):
         return self.lre.enabled or self.fvtaf.enabled
 
     @property
+    def trained_on_answers(self) -> tuple[str, ...]:
+        """The settings by which the model itself is a control: what it was trained on was the sample's own report."""
+        given = [f"controls.{name}=report" for name, value in self.controls if value == "report"]
+        return (*given, *["lre.grp_source=own"] * (self.retrieves and self.lre.grp_source == "own"))
+
+    @property
+    def reads_answer(self) -> tuple[str, ...]:
+        """These, and those of a test that are given the tested sample's own report or its statuses."""
+        given = [("statuses", ("oracle",)), ("retrieved", ("oracle", "own"))]
+        found = {name: getattr(self.generation, name) for name, answers in given}
+        tested = [f"generation.{name}={found[name]}" for name, answers in given if found[name] in answers]
+        return (*self.trained_on_answers, *tested)
+
+    @property
     def variant(self) -> str:
-        """True statuses give "-oracle", reports that no retriever chose "-oracle_retrieved" or "-random_retrieved"."""
+        """A model that is a control gives "-control", true statuses "-oracle", reports that no retriever chose
+        "-oracle_retrieved" or "-random_retrieved"."""
         chosen = self.generation.retrieved
         statuses = "-oracle" if self.generation.statuses == "oracle" else ""
-        return statuses + (f"-{chosen}_retrieved" if chosen != "learned" else "")
+        control = "-control" if self.trained_on_answers else ""
+        return control + statuses + (f"-{chosen}_retrieved" if chosen != "learned" else "")

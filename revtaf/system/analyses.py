@@ -47,7 +47,9 @@ log = logging.getLogger("revtaf")
 def analyse(session: Session, folder: Path) -> list[Path]:
     """Both analyses of a trained model on its tested split, into `folder`; returns the files written."""
     written = []
-    if session.model.fvtaf is not None:
+    if session.settings.controls.scores == "report":
+        log.info("no alignment: entities are chosen by their scores, which controls.scores replaces")
+    elif session.model.fvtaf is not None:
         if content := align(session):
             written.append(folder / ALIGNMENT)
             write_json(written[-1], content, indent=None)

@@ -45,7 +45,7 @@ def write_parts(session: Session, folder: Path) -> None:
     about["triplets"] = knowledge.triplets is not None  # in words: ours are known, imported ones are vectors
     made = {"of": knowledge.key}
     with atomic_folder(folder / KNOWLEDGE) as partial:
-        save_arrays(partial / "train", knowledge.train, made)
+        save_arrays(partial / "train", knowledge.seen, made)
         save_arrays(partial / "texts", knowledge.texts, made)
         if knowledge.scorer is not None:
             (partial / "scorer").mkdir()
@@ -77,7 +77,7 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
     if scorer is not None:  # whatever has been put into checkpoints/ since: the model knows these scores
         options = options.model_copy(update={"entities": "scorer"})
     components = Components(options, device)
-    return Knowledge(
+    knowledge = Knowledge(
         components=components,
         scorer=scorer,
         scorer_mark=about["scorer_mark"],
@@ -91,6 +91,7 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
         notes=components.notes,
         kept_reports=folder / REPORTS,
     )
+    return knowledge.under(settings)
 
 
 def read_points(folder: Path, device: torch.device) -> Tensor:
