@@ -36,7 +36,11 @@ class ClassifierSettings(Section):
 
 
 class LRESettings(Section):
-    """Learnable retrieval enhancer (docs/method.md sections 3 and 4.2). width: of both layers of the HNN."""
+    """Learnable retrieval enhancer (docs/method.md sections 3 and 4.2). width: of both layers of the HNN.
+
+    grp_source: whose report a training sample gets (`revtaf.lre.retrieved`), whether the space is learned or not; own
+    and random are controls. grp_dropout: the share of training samples that get none.
+    """
 
     enabled: bool = True
     metric: Literal["hyperbolic", "euclidean", "cosine"] = "hyperbolic"
@@ -46,7 +50,8 @@ class LRESettings(Section):
     score_space: Literal["prob", "logit"] = "prob"
     temperature: float = Field(1.0, gt=0)
     ties: Literal["soft", "first"] = "soft"
-    grp_source: Literal["batch_labels", "dataset_labels", "learned"] = "batch_labels"
+    grp_source: Literal["batch_labels", "dataset_labels", "learned", "own", "random"] = "batch_labels"
+    grp_dropout: float = Field(0.0, ge=0, lt=1)
     max_sentences: int = Field(20, ge=1)
 
 
@@ -95,7 +100,8 @@ class GenerationSettings(Section):
     no_repeat_ngram: int = Field(0, ge=0)
     batch_size: int = Field(16, ge=1)
     statuses: Literal["predicted", "oracle"] = "predicted"  # of the prompt; oracle: the reference's
-    retrieved: Literal["learned", "oracle", "random"] = "learned"  # by the retriever, or nearest by the true statuses
+    # By the retriever; controls: nearest by the true statuses, the sample's own report, any other patient's.
+    retrieved: Literal["learned", "oracle", "own", "random"] = "learned"
 
     @field_validator("retrieved", mode="before")
     @classmethod
@@ -222,7 +228,7 @@ class Settings(RunSettings):
     @property
     def variant(self) -> str:
         """A model that is a control gives "-control", true statuses "-oracle", reports that no retriever chose
-        "-oracle_retrieved" or "-random_retrieved"."""
+        "-oracle_retrieved", "-own_retrieved" or "-random_retrieved"."""
         chosen = self.generation.retrieved
         statuses = "-oracle" if self.generation.statuses == "oracle" else ""
         control = "-control" if self.trained_on_answers else ""

@@ -25,7 +25,7 @@ from revtaf.features import controls, imported, stages
 from revtaf.features.arrays import Features, TextTables, fingerprint
 from revtaf.features.label_cache import CachedLabeler
 from revtaf.features.store import FeatureStore, Missing
-from revtaf.knowledge.base import EntityModel, Labeler
+from revtaf.knowledge.base import EntityModel, Labeler, TextEncoder
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.prompts.local import triplet_texts
@@ -49,6 +49,7 @@ class Knowledge:
     key: str  # of what the features were made of
     fingerprint: str  # of the features themselves: another machine's refit differs
     notes: dict[str, str]  # for the run's report: what was used, and what was not there
+    find_encoder: Callable[[], TextEncoder]  # what made the sentences' vectors, loaded or fitted when it is needed
     kept_reports: Path | None = None  # of an opened model: its reports.jsonl
     plain: Features | None = None  # `train` as the experts see it, where controls have changed it
 
@@ -66,6 +67,12 @@ class Knowledge:
     def labeler(self) -> Labeler:
         """Reports -> statuses, for training and for CE alike."""
         return _labeler(self.components, self.remembered)
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """Sentence -> vector, as in the tables, for texts that they do not hold. UserError where it did not come with
+        imported features."""
+        return self.find_encoder()
 
     @property
     def entities(self) -> EntityModel:
@@ -142,6 +149,12 @@ def prepare_knowledge(
     memory = _memory(store, queries, scores["scores"], patients, scores["scores"], texts, patients, size, device)
     texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
     given = stages.given_statuses(studies, options)
+
+    def encoder() -> TextEncoder:
+        if components.clinical_bert:
+            return components.text
+        return stages.fit_text_encoder(stages.DistinctTexts(studies, data).sentences, options.text_width, seed)
+
     knowledge = Knowledge(
         components=components,
         scorer=None if components.medklip else EntityScorer.load(store.used["entities"]),
@@ -154,6 +167,7 @@ def prepare_knowledge(
         key=store.key,
         fingerprint=store.fingerprint,
         notes=components.notes | {"training statuses": f"from the {'annotation' if given else 'report labeler'}"},
+        find_encoder=encoder,
     )
     return knowledge.under(settings)
 
@@ -282,6 +296,14 @@ def imported_key(folder: Path) -> str:
     return f"imported-{fingerprint(folder / 'train', folder / 'texts')}"
 
 
+def no_encoder() -> TextEncoder:
+    """UserError: of imported features."""
+    raise UserError(
+        "knowledge.imported: imported texts are vectors, and what made them did not come with them; "
+        "generation.retrieved=own has to embed the tested reports, so it needs features made here"
+    )
+
+
 def _imported(studies: list[Study], components: Components, folder: Path, remembered: Path) -> Knowledge:
     train, texts = imported.load_training(folder, studies)
     key = imported_key(folder)
@@ -298,4 +320,5 @@ def _imported(studies: list[Study], components: Components, folder: Path, rememb
         key=key,
         fingerprint=key.removeprefix("imported-"),
         notes=components.notes | {name: f"imported from {folder}" for name in names},
+        find_encoder=no_encoder,
     )

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from revtaf.data.annotations import Study, clean_reports
 from revtaf.data.blocks import Blocks, PixelBlocks, Shard, read_pixels
 from revtaf.data.text import sentences
 from revtaf.errors import UserError
+from revtaf.features.arrays import TextTables
 from revtaf.features.store import Arrays, FeatureStore, Save
 from revtaf.files import digest
-from revtaf.knowledge.base import EntityModel, EntityScores, Labeler
+from revtaf.knowledge.base import EntityModel, EntityScores, Labeler, TextEncoder
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer, scorer_pixels
 from revtaf.knowledge.mentions import entity_mentions
@@ -181,6 +183,25 @@ def text_tables(
     producer = {"version": VERSION, "encoder": components.identity["text"], **fitted}
     producer |= {"texts": digest(texts.reports, texts.report_ids.tolist())}
     return store.get("texts", producer, build)
+
+
+def further_reports(texts: TextTables, reports: Sequence[str], encoder: TextEncoder) -> TextTables:
+    """The tables with further reports behind the training reports: row N + i is `reports[i]` (cleaned), by its
+    sentences. For controls; copies the sentence table."""
+    groups = [sentences(report) for report in reports]
+    distinct = sorted({s for group in groups for s in group})
+    row = {text: len(texts.sentences) + i for i, text in enumerate(distinct)}
+    vectors = _half(encoder.encode(distinct)) if distinct else texts.sentences[:0]
+    ends = texts.offsets[-1] + np.cumsum([len(group) for group in groups], dtype=np.int64)
+    ids = np.array([row[s] for group in groups for s in group], dtype=texts.sentence_ids.dtype)
+    report_ids = len(texts.offsets) - 1 + np.arange(len(reports), dtype=texts.report_ids.dtype)
+    return replace(
+        texts,
+        report_ids=np.concatenate([texts.report_ids, report_ids]),
+        offsets=np.concatenate([texts.offsets, ends]),
+        sentence_ids=np.concatenate([texts.sentence_ids, ids]),
+        sentences=np.concatenate([texts.sentences, vectors]),
+    )
 
 
 def fit_text_encoder(distinct: Sequence[str], width: int, seed: int) -> TfidfEncoder:

@@ -4,6 +4,8 @@ Statuses are (N, K) integers (0 blank, 1 positive, 2 negative, 3 uncertain); the
 is their one-hot form, and its Hamming distance is twice the number of categories whose statuses differ.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,19 +78,19 @@ def nearest_by_status(
 
 
 def random_others(
-    query_groups: Groups, groups: Groups, rng: np.random.Generator, size: int | tuple[int, int]
+    query_groups: Groups, groups: Groups | Grouping, rng: np.random.Generator, size: int | tuple[int, int]
 ) -> np.ndarray:
     """Random database rows, none of the query's own group: `size` is Q, or (Q, k), in which rows may come twice.
 
     query_groups (Q,) and groups (N,) as in `nearest_by_status`. ValueError where a query's group has all N rows.
     """
-    grouping = Grouping(groups, len(groups))
+    grouping = groups if isinstance(groups, Grouping) else Grouping(groups, len(groups))
     own = grouping.codes(query_groups, len(query_groups))
     grouping.check_enough(own, 1)
-    rows = rng.integers(len(groups), size=size)
+    rows = rng.integers(len(grouping.members), size=size)
     own = own.reshape(-1, *(1,) * (rows.ndim - 1))
     while (again := grouping.members[rows] == own).any():
-        rows[again] = rng.integers(len(groups), size=int(again.sum()))
+        rows[again] = rng.integers(len(grouping.members), size=int(again.sum()))
     return rows
 
 

@@ -1,9 +1,10 @@
-"""Which training report becomes the GRP (paper section 3.3; docs/method.md section 3.7). Decided here and nowhere else.
+"""Which report becomes the GRP (paper section 3.3; docs/method.md section 3.7). Decided here and nowhere else.
 
-Training: `batch_labels` takes the batch neighbour nearest by ground-truth statuses, as the paper prints;
-`dataset_labels` searches the whole training set by statuses; `learned` asks the retriever itself, as at test.
-Inference: always the retriever, but for the ceilings of `fixed_retrieved`. A sample never gets a report of its own
-patient.
+Training, `lre.grp_source`: `batch_labels` takes the batch neighbour nearest by ground-truth statuses, as the paper
+prints; `dataset_labels` searches the whole training set by statuses; `learned` asks the retriever itself, as at test.
+`lre.enabled` is another switch: it says in which space the retriever looks, not who is asked in training.
+Inference: the retriever, but for the controls of `fixed_retrieved`. A sample never gets a report of its own patient,
+but for the control `own`, which gives it its own report.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 from revtaf.lre.index import RetrievalIndex
-from revtaf.lre.labels import nearest_by_status, random_others
+from revtaf.lre.labels import Grouping, nearest_by_status, random_others
 
 NO_REPORT = -1
+TRAINING_DRAW, TEST_DRAW, DROPOUT_DRAW = 1, 2, 3  # what random numbers are for: none of them moves the others
 
 
 class TrainingRetrieved:
@@ -25,20 +27,22 @@ class TrainingRetrieved:
 
     def __init__(
         self,
-        grp_source: str | None,
+        source: str | None,
         statuses: Tensor,
         patients: Sequence[str],
         nearest: Tensor,
         seed: int,
         space_learns: bool = True,
+        dropout: float = 0.0,
     ):
-        """statuses (N, K), on the CPU, and patients (N,) of the training set; nearest (N,): `nearest_by_status` over
-        the whole of it. grp_source None: no report enters. Where the space does not learn (no LRE), the retriever
-        itself is asked, in training as at test."""
-        self.source = None if grp_source is None else grp_source if space_learns else "learned"
-        self.statuses, self.patients, self.seed, self.space_learns = statuses, patients, seed, space_learns
+        """source: `lre.grp_source`; None: no report enters. statuses (N, K), on the CPU, and patients (N,) of the
+        training set; nearest (N,): `nearest_by_status` over the whole of it. space_learns: whether the retrieval space
+        changes from epoch to epoch. dropout: the share of samples that get no report."""
+        self.source, self.statuses, self.patients, self.seed = source, statuses, patients, seed
+        self.space_learns, self.dropout = space_learns, dropout
         self.patient_codes = torch.from_numpy(np.unique(patients, return_inverse=True)[1])
-        self.table: Tensor | None = nearest if self.source == "dataset_labels" else None
+        self.grouping = Grouping(self.patient_codes, len(self.patient_codes))
+        self.table: Tensor | None = nearest if source == "dataset_labels" else None
 
     def start_epoch(self, make_index: Callable[[], RetrievalIndex]) -> None:
         """`make_index` embeds the training set as the model is now; called only where it is needed. In a space that
@@ -48,9 +52,23 @@ class TrainingRetrieved:
             self.table = search_rows(index, index.embeddings, self.patients)
 
     def rows(self, batch_rows: Tensor, draw: int) -> Tensor:
-        """`draw` numbers the step: ties within the batch are broken anew at every step, repeatably."""
+        """`draw` numbers the step: ties within the batch are broken, random reports drawn and reports left out anew at
+        every step, repeatably."""
         if self.source is None:
             return torch.full_like(batch_rows, NO_REPORT)
+        found = self._found(batch_rows, draw)
+        if self.dropout:
+            rng = np.random.default_rng((self.seed, draw, DROPOUT_DRAW))
+            found = found.masked_fill(torch.from_numpy(rng.random(len(found)) < self.dropout), NO_REPORT)
+        return found
+
+    def _found(self, batch_rows: Tensor, draw: int) -> Tensor:
+        if self.source == "own":
+            return batch_rows.clone()
+        if self.source == "random":
+            rng = np.random.default_rng((self.seed, draw, TRAINING_DRAW))
+            own = self.patient_codes[batch_rows]
+            return torch.from_numpy(random_others(own, self.grouping, rng, len(batch_rows)))
         if self.source != "batch_labels":
             return self.table[batch_rows]
         statuses, patients = self.statuses[batch_rows], self.patient_codes[batch_rows]
@@ -72,7 +90,7 @@ class TrainingRetrieved:
 
 
 class QueryRetrieved:
-    """Rows of a split -> the training report of each, and its distance: the retriever's, or one of the ceilings'."""
+    """Rows of a split -> the report of each, and its distance: the retriever's, or one of the controls'."""
 
     def __init__(self, *, index: RetrievalIndex | None = None, fixed: tuple[Tensor, Tensor] | None = None, patients=()):
         """index: where the retriever is asked; patients (S,) of the split. fixed: `fixed_retrieved` of the whole
@@ -80,8 +98,8 @@ class QueryRetrieved:
         self.index, self.fixed, self.patients = index, fixed, patients
 
     def of(self, rows: Tensor, points: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-        """rows (B,) of the split -> distance (B,) and training row (B,), -1 for none; on the CPU. `points()` gives the
-        queries in the retrieval space (B, D), where they are needed."""
+        """rows (B,) of the split -> distance (B,) and row of the bank (B,), -1 for none; on the CPU. `points()` gives
+        the queries in the retrieval space (B, D), where they are needed."""
         if self.fixed is not None:
             distance, retrieved = (values[rows] for values in self.fixed)
             return distance, retrieved
@@ -94,18 +112,21 @@ class QueryRetrieved:
 def fixed_retrieved(
     source: str, statuses: Tensor, patients: Sequence[str], train: Tensor, train_patients: Sequence[str], seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Reports that no retriever chose, for the ceilings: status distance (Q,) and training row (Q,), int64.
+    """Reports that no retriever chose, for the controls: status distance (Q,) and row (Q,), int64.
 
     statuses (Q, K) and patients (Q,) of the queries, train (N, K) and train_patients (N,). source "oracle": nearest by
     the queries' own statuses, which a test image does not show; ties are drawn with `seed`. "random": any other
-    patient's report. Never the query's own patient, either way.
+    patient's report. Never the query's own patient, either way. "own": the query's own report, which is no training
+    report: row N + q, where `revtaf.features.stages.further_reports` puts it.
     """
+    if source == "own":
+        return torch.zeros(len(statuses), dtype=torch.int64), len(train) + torch.arange(len(statuses))
     if source == "oracle":
         nearest = nearest_by_status(statuses, train, 1, query_groups=patients, groups=train_patients, seed=seed)
         return nearest[0][:, 0], nearest[1][:, 0]
     if source != "random":
-        raise ValueError(f"expected oracle or random, got {source!r}")
-    rng = np.random.default_rng((seed, 2))
+        raise ValueError(f"expected oracle, own or random, got {source!r}")
+    rng = np.random.default_rng((seed, TEST_DRAW))
     rows = torch.from_numpy(random_others(patients, train_patients, rng, len(statuses)))
     return 2 * (train[rows] != statuses).sum(1), rows
 

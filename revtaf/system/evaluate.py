@@ -132,7 +132,7 @@ def _control(settings: Settings) -> dict[str, str]:
 def _flags(settings: Settings) -> str:
     lre, fvtaf, loss = settings.lre, settings.fvtaf, settings.loss
     return (
-        f"lre {'on' if lre.enabled else 'off'} ({lre.metric}, grp {lre.grp_source}), "
+        f"lre {'on' if lre.enabled else 'off'} ({lre.metric}, grp {lre.grp_source}, left out {lre.grp_dropout}), "
         f"fvtaf {'on' if fvtaf.enabled else 'off'} ({fvtaf.attention}, {fvtaf.axis}), "
         f"alpha {loss.alpha}, beta {loss.beta}, statuses {settings.generation.statuses}, "
         f"retrieved {settings.generation.retrieved}"

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features, TextTables, load_arrays, save_arrays
-from revtaf.features.build import Knowledge, imported_key
-from revtaf.features.stages import DistinctTexts, fit_text_encoder
+from revtaf.features.build import Knowledge, imported_key, no_encoder
 from revtaf.files import atomic_folder, atomic_write, read_json, write_json
+from revtaf.knowledge.base import TextEncoder
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer
+from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.prompts.local import triplet_texts
 from revtaf.settings import Settings
 from revtaf.system.write import embed_all
@@ -51,8 +52,7 @@ def write_parts(session: Session, folder: Path) -> None:
             (partial / "scorer").mkdir()
             knowledge.scorer.save(partial / "scorer")
         if not (settings.knowledge.imported or knowledge.components.clinical_bert):
-            distinct = DistinctTexts(knowledge.studies, settings.training_data)
-            fit_text_encoder(distinct.sentences, settings.knowledge.text_width, settings.seed).save(partial / "tfidf")
+            knowledge.text_encoder.save(partial / "tfidf")
         write_json(partial / "about.json", about)
     if session.plain_model.retrieves:
         points = embed_all(session.plain_model.eval(), knowledge.train, session.device)
@@ -77,6 +77,7 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
     if scorer is not None:  # whatever has been put into checkpoints/ since: the model knows these scores
         options = options.model_copy(update={"entities": "scorer"})
     components = Components(options, device)
+    kept = place / "tfidf"
     knowledge = Knowledge(
         components=components,
         scorer=scorer,
@@ -89,9 +90,22 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
         key=about["key"],
         fingerprint=about["fingerprint"],
         notes=components.notes,
+        find_encoder=no_encoder if options.imported else lambda: _encoder(components, kept),
         kept_reports=folder / REPORTS,
     )
     return knowledge.under(settings)
+
+
+def _encoder(components: Components, kept: Path) -> TextEncoder:
+    """What was fitted with the model, else Bio_ClinicalBERT from where it lies."""
+    if kept.is_dir():
+        return TfidfEncoder.load(kept)
+    if not components.clinical_bert:
+        raise UserError(
+            f"knowledge.bio_clinicalbert: {components.settings.bio_clinicalbert} is not there; the model knows texts "
+            "by it: put the files there, or name their place with knowledge.bio_clinicalbert=PATH"
+        )
+    return components.text
 
 
 def read_points(folder: Path, device: torch.device) -> Tensor:

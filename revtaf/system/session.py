@@ -21,6 +21,7 @@ from revtaf.engine.system import Written
 from revtaf.features.arrays import Features
 from revtaf.features.build import Knowledge, split_features
 from revtaf.features.packed import packed_images
+from revtaf.features.stages import further_reports
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
 from revtaf.model import REVTAF, Prompts, loss_weights
@@ -62,14 +63,20 @@ class Session:
         """The model without the engine's wrapping."""
         return self.accelerator.unwrap_model(self.model)
 
-    def prompts(self, batch: Batch, retrieved: Tensor) -> Prompts:
-        """Texts of a batch: memory, local prompts, and the sentences of the training reports in rows `retrieved`
-        (B,)."""
+    def prompts(self, batch: Batch, retrieved: Tensor, bank: PromptBank | None = None) -> Prompts:
+        """Texts of a batch: memory, local prompts, and the sentences of the reports in rows `retrieved` (B,) of `bank`,
+        by default the training reports."""
         text, mask = (None, None)
         if self.plain_model.retrieves:
-            text, mask = self.bank.retrieved(retrieved)
+            text, mask = (bank or self.bank).retrieved(retrieved)
         memory = self.bank.memory(batch.memory) if self.settings.classifier.memory else None
         return Prompts(memory, self.bank.local(batch.codes), text, mask)
+
+    def bank_with(self, studies: list[Study]) -> PromptBank:
+        """The training reports, and behind them those of `studies`: for the control that gives samples their own."""
+        reports = clean_reports(studies, self.settings.training_data.max_words)
+        texts = further_reports(self.knowledge.texts, reports, self.knowledge.text_encoder)
+        return PromptBank(texts, self.settings.lre.max_sentences, self.device)
 
     def index(self) -> RetrievalIndex:
         """The training set as the model now embeds it."""
@@ -123,7 +130,9 @@ class Session:
         nearest = torch.from_numpy(self.knowledge.texts.nearest.astype(np.int64))
         statuses = torch.from_numpy(np.array(train.statuses))
         source = s.lre.grp_source if s.retrieves else None
-        return TrainingRetrieved(source, statuses, train.patients, nearest, s.seed, space_learns=s.lre.enabled)
+        return TrainingRetrieved(
+            source, statuses, train.patients, nearest, s.seed, space_learns=s.lre.enabled, dropout=s.lre.grp_dropout
+        )
 
     def before_training(self) -> None:
         """Nothing: all parts are trained together."""
@@ -145,13 +154,13 @@ class Session:
         return validate(self, self.validation_set, write)
 
     def state(self) -> dict[str, Tensor]:
-        """The reports that this epoch began with."""
-        table = self.training_retrieved.table
-        return {} if table is None else {"retrieved": table}
+        """The reports that this epoch began with, where the retriever found them."""
+        chosen = self.training_retrieved
+        return {"retrieved": chosen.table} if chosen.source == "learned" and chosen.table is not None else {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """A continued epoch goes on with the reports that it began with."""
-        if self.training_retrieved.source not in (None, "batch_labels"):
+        if self.training_retrieved.source == "learned":
             self.training_retrieved.table = state["retrieved"]  # KeyError: another version's state
 
     # The folder

@@ -15,7 +15,7 @@ from revtaf.engine.batches import eval_loader
 from revtaf.features.arrays import Features
 from revtaf.labels import POSITIVE
 from revtaf.lre.index import RetrievalIndex
-from revtaf.lre.retrieved import QueryRetrieved, fixed_retrieved
+from revtaf.lre.retrieved import NO_REPORT, QueryRetrieved, fixed_retrieved
 from revtaf.model import REVTAF
 from revtaf.settings import GenerationSettings
 from revtaf.system.dataset import ReportDataset
@@ -34,7 +34,7 @@ class Prediction:
     text: str
     statuses: list[int]  # of the prompt
     probabilities: Tensor  # (4, K) of the statuses
-    retrieved: int  # row of the retrieved training report, -1 for none
+    retrieved: int  # row of the retrieved training report, -1 for none of them
     distance: float
     global_map: Tensor | None = None
     local_map: Tensor | None = None
@@ -83,8 +83,8 @@ def predict(
 ) -> list[Prediction]:
     """Reports for `rows` (all by default) in their order. Several processes share the work.
 
-    A query never retrieves its own patient. `keep_maps`: rows whose attention maps are returned as well;
-    `workers`: processes that read images, by default as in training.
+    A query never retrieves its own patient; the control `own` gives it its own report. `keep_maps`: rows whose
+    attention maps are returned as well; `workers`: processes that read images, by default as in training.
     """
     accelerator = session.accelerator
     model = session.plain_model.eval()
@@ -93,6 +93,8 @@ def predict(
     workers = session.settings.train.workers if workers is None else workers
     loader = eval_loader(dataset, mine, generation.batch_size, workers)
     choose = query_retrieved(session, dataset, generation.retrieved, index)
+    bank = session.bank_with(dataset.studies) if generation.retrieved == "own" else session.bank
+    known = len(session.knowledge.train)
     predictions: list[Prediction] = []
     for batch in tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process):
         scores = batch.scores
@@ -101,7 +103,7 @@ def predict(
         with accelerator.autocast():
             result = model.generate(
                 batch.images,
-                session.prompts(batch, retrieved),
+                session.prompts(batch, retrieved, bank),
                 generation,
                 beams,
                 batch.statuses if generation.statuses == "oracle" else None,
@@ -111,7 +113,8 @@ def predict(
             maps = (None, None)
             if row in keep_maps and result.local_map is not None:
                 maps = (result.global_map[i].float().cpu(), result.local_map[i].float().cpu())
-            found = (statuses[i], probabilities[i], int(retrieved[i]), float(distance[i]))
+            training_row = int(retrieved[i]) if retrieved[i] < known else NO_REPORT
+            found = (statuses[i], probabilities[i], training_row, float(distance[i]))
             predictions.append(Prediction(row, session.tokenizer.decode(tokens[i]), *found, *maps))
     by_row = {p.row: p for p in gather_object(predictions)}
     return [by_row[row] for row in rows]

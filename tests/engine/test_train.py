@@ -218,7 +218,7 @@ def test_weight_decay_is_on_matrices_only(session):
     assert sorted(optimised) == sorted(id(p) for p in session.model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "learned"])
+@pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "learned", "random"])
 def test_no_training_sample_gets_its_own_patients_report(session, source):
     """Whatever the source of the GRP, the reference report is another patient's."""
     session.settings, kept = session.settings.model_copy(deep=True), session.settings

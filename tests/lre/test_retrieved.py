@@ -1,10 +1,11 @@
-"""References that no retriever chose: nearest by true statuses, or drawn."""
+"""Whose report a sample gets: in training by each source, at test by the controls that no retriever decides."""
 
 import pytest
 import torch
 
-from revtaf.lre.labels import status_distance
-from revtaf.lre.retrieved import fixed_retrieved
+from revtaf.lre.index import RetrievalIndex
+from revtaf.lre.labels import nearest_by_status, status_distance
+from revtaf.lre.retrieved import NO_REPORT, TrainingRetrieved, fixed_retrieved
 
 SOURCES = ("oracle", "random")
 
@@ -76,7 +77,7 @@ def test_random_rows_reach_every_other_sample():
 
 def test_an_unknown_source_is_named():
     queries, asked, train, known = a_set()
-    with pytest.raises(ValueError, match="expected oracle or random, got 'retrieved'"):
+    with pytest.raises(ValueError, match="expected oracle, own or random, got 'retrieved'"):
         fixed_retrieved("retrieved", queries, asked, train, known, seed=0)
 
 
@@ -88,3 +89,67 @@ def test_a_database_of_one_patient_has_nothing_for_that_patient(source):
         fixed_retrieved(source, train[:2], ["new", "p"], train, ["p"] * 5, seed=0)
     _, rows = fixed_retrieved(source, train[:1], ["new"], train, ["p"] * 5, seed=0)
     assert 0 <= int(rows) < 5
+
+
+def test_the_own_report_stands_behind_the_training_reports():
+    """Row N + q for query q, at distance 0, whoever its patient is."""
+    queries, asked, train, known = a_set()
+    distance, rows = fixed_retrieved("own", queries, asked, train, known, seed=0)
+    assert rows.tolist() == list(range(90, 130)) and not distance.any()
+
+
+def trained(source, seed=0, **options):
+    _, _, train, patients = a_set()
+    nearest = nearest_by_status(train, train, 1, patients, patients)[1][:, 0]
+    return TrainingRetrieved(source, train, patients, nearest, seed, **options)
+
+
+@pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "own", "random"])
+def test_the_training_report_does_not_depend_on_the_space(source):
+    """LRE on or off: the same reports, so that rows (b) and (c) of Table 3 differ in LRE alone."""
+    rows = torch.tensor([3, 40, 8, 77, 21, 5])
+    learned, fixed = (trained(source, space_learns=learns).rows(rows, 4) for learns in (True, False))
+    assert torch.equal(learned, fixed)
+
+
+def test_without_lre_learned_asks_the_fixed_space_once():
+    """The nearest point of another patient, searched at the first epoch alone; in a space that learns, at each."""
+    points = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
+    full = torch.cdist(points, points)
+    patients = a_set()[3]
+    full = full.masked_fill(~others(patients, patients), torch.inf).argmin(1)
+    for learns, expected in ((False, 1), (True, 2)):
+        asked = []
+
+        def index(asked=asked):
+            asked.append(1)
+            return RetrievalIndex(points, 1.0, groups=patients, metric="euclidean")
+
+        chooser = trained("learned", space_learns=learns)
+        chooser.start_epoch(index)
+        chooser.start_epoch(index)
+        assert len(asked) == expected
+        assert torch.equal(chooser.rows(torch.arange(90), 0), full)
+
+
+def test_own_is_the_sample_itself_and_random_another_patient_drawn_at_each_step():
+    """`random` is repeatable: the same seed and step draw the same rows, another step or seed others."""
+    rows, patients = torch.arange(60), a_set()[3]
+    assert torch.equal(trained("own").rows(rows, 7), rows)
+    drawn = trained("random").rows(rows, 7)
+    assert all(patients[a] != patients[b] for a, b in zip(rows.tolist(), drawn.tolist(), strict=True))
+    assert torch.equal(drawn, trained("random").rows(rows, 7))
+    assert (drawn != trained("random").rows(rows, 8)).float().mean() > 0.9
+    assert (drawn != trained("random", seed=1).rows(rows, 7)).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("source", ["batch_labels", "dataset_labels", "own", "random"])
+def test_dropout_leaves_reports_out_and_changes_no_other(source):
+    """A quarter of the samples, others at each step, repeatably; the reports that stay are those without dropout."""
+    rows = torch.arange(90)
+    chooser, whole = trained(source, dropout=0.25), trained(source)
+    out = torch.stack([chooser.rows(rows, draw) == NO_REPORT for draw in range(60)])
+    assert 0.23 < out.float().mean() < 0.27 and 0.02 < out.float().mean(0).min() and out.float().mean(0).max() < 0.5
+    once = chooser.rows(rows, 5)
+    assert torch.equal(once, chooser.rows(rows, 5))
+    assert torch.equal(once[~out[5]], whole.rows(rows, 5)[~out[5]])

@@ -1,5 +1,7 @@
 """Which training report each written report was given."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import make_session
@@ -43,7 +45,32 @@ def test_fixed_retrieved_are_given_row_by_row(own, source):
     assert [p.distance for p in found] == distance[ROWS].tolist()
 
 
-def test_the_three_sources_differ(own):
+def test_own_gives_each_sample_the_sentences_of_its_own_report(own, monkeypatch):
+    """By the encoder that made the tables: the sentences are those that the training bank holds for the sample, and no
+    training report is said to have been retrieved."""
+    session, dataset = own
+    given, prompts = [], type(session).prompts
+    monkeypatch.setattr(type(session), "prompts", lambda *a: given.append((a[1].rows, prompts(*a))) or given[-1][1])
+    found = written(own, "own")
+    assert [(p.retrieved, p.distance) for p in found] == [(-1, 0)] * len(ROWS)
+    for rows, texts in given:
+        expected, mask = session.bank.retrieved(rows)
+        assert torch.equal(texts.retrieved_mask, mask)
+        torch.testing.assert_close(texts.retrieved, expected, atol=2e-3, rtol=0)  # float16 tables
+
+
+def test_a_report_of_new_words_gets_rows_of_its_own(own):
+    """Training rows keep their sentences; an empty report has none; further reports never enter the memory's tables."""
+    session, dataset = own
+    studies = [replace(dataset.studies[0], report=text) for text in ("A zebra . The heart is fine .", "", "Zebra .")]
+    bank, n = session.bank_with(studies), len(dataset)
+    text, mask = bank.retrieved(torch.tensor([n, n + 1, n + 2, 4]))
+    assert mask.sum(1).tolist()[:3] == [2, 0, 1] and text[0, 1].any()
+    before = session.bank.retrieved(torch.tensor([4]))[0][0]
+    assert torch.equal(text[3, : len(before)], before)
+
+
+def test_the_sources_differ(own):
     """The oracle is nearer by statuses than the random draw; neither is what the retriever finds."""
     found = {source: [p.retrieved for p in written(own, source)] for source in ("oracle", "random", "learned")}
     assert found["oracle"] != found["random"] != found["learned"] != found["oracle"]
