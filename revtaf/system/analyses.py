@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from revtaf.system.session import Session
 
 ALIGNMENT, RETRIEVAL, BALL = "alignment.json", "retrieval.json", "ball.png"
-VERSION = 2  # of these files; a grid makes those of another version anew
+VERSION = 3  # of these files; a grid makes those of another version anew
 MODEL_ROW, UNIFORM, MEAN_BOX = "model", "uniform map", "mean box of the training set"
 ORACLE_ROW = "nearest by true statuses (oracle)"
 log = logging.getLogger("revtaf")
