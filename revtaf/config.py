@@ -159,6 +159,11 @@ class RunSettings(Section):
         return False
 
     @property
+    def reads_answer(self) -> tuple[str, ...]:
+        """The settings by which this run is given what the tested samples' own reports say; every page names them."""
+        return ()
+
+    @property
     def variant(self) -> str:
         """What sets the results of a test apart from the plain ones of the same model ("-oracle"); part of a folder's
         name."""

@@ -165,6 +165,15 @@ class LossSettings(Section):
     beta: float = Field(0.5, ge=0)  # fine-grained cross-modal consistency
 
 
+class ControlSettings(Section):
+    """Positive controls (docs/evaluation.md#controls): a path is given what the sample's own report says, in training
+    and in every test, instead of what its image shows. Deliberate leaks: they prove that a path works, nothing else."""
+
+    local: Literal["image", "report"] = "image"  # local prompts: the entities that the report mentions, and where
+    memory: Literal["image", "report"] = "image"  # the classifier's reports: nearest by the true statuses
+    scores: Literal["image", "report"] = "image"  # the retriever's input: the true statuses, one-hot
+
+
 class TrunkSettings(Section):
     """What the staged schedule trains first (docs/method.md section 7.4): encoder and classifier, on the statuses.
 
@@ -199,7 +208,10 @@ class Settings(RunSettings):
         "generation.prompts": "generation.statuses",
         "generation.references": "generation.retrieved",
     }
-    architecture: ClassVar[tuple[str, ...]] = ("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder")
+    architecture: ClassVar[tuple[str, ...]] = (
+        *("knowledge", "encoder", "classifier", "lre", "fvtaf", "decoder"),
+        "controls",
+    )
     unsaid: ClassVar[dict[str, dict[str, object]]] = {"encoder": {"inputs": "imagenet"}}
     beginnings: ClassVar[tuple[str, ...]] = ("encoder.weights", "decoder.weights", "decoder.vocabulary")
 
@@ -212,6 +224,7 @@ class Settings(RunSettings):
     loss: LossSettings = LossSettings()
     trunk: TrunkSettings = TrunkSettings()
     train: REVTAFTrainSettings = REVTAFTrainSettings()
+    controls: ControlSettings = ControlSettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Settings:
@@ -246,6 +259,18 @@ class Settings(RunSettings):
                 f"(data.test_split={self.data.test_split}); take classifier.calibration=holdout, another "
                 "data.test_split, or generation.statuses=argmax"
             )
+        for key, needs, there in (
+            ("local", "fvtaf.enabled=true", self.fvtaf.enabled),
+            ("memory", "classifier.memory=true", self.classifier.memory),
+            ("scores", "lre.enabled=true", self.lre.enabled),
+        ):
+            if getattr(self.controls, key) == "report" and not there:
+                raise ValueError(f"controls.{key}=report reaches nothing: it needs {needs}")
+            if getattr(self.controls, key) == "report" and self.knowledge.imported:
+                raise ValueError(
+                    f"controls.{key}=report replaces features of our own, knowledge.imported has others'; set one of "
+                    "them back"
+                )
         scorer = self.knowledge.entities == "scorer" and self.knowledge.imported is None
         if self.encoder.weights == "scorer" and not scorer:
             raise ValueError("encoder.weights=scorer needs knowledge.entities=scorer, whose network it takes")
@@ -271,9 +296,24 @@ class Settings(RunSettings):
         return self.lre.enabled or self.fvtaf.enabled
 
     @property
+    def trained_on_answers(self) -> tuple[str, ...]:
+        """The settings by which the model itself is a control: what it was trained on was the sample's own report."""
+        given = [f"controls.{name}=report" for name, value in self.controls if value == "report"]
+        return (*given, *["lre.grp_source=own"] * (self.retrieves and self.lre.grp_source == "own"))
+
+    @property
+    def reads_answer(self) -> tuple[str, ...]:
+        """These, and those of a test that are given the tested sample's own report or its statuses."""
+        given = [("statuses", ("oracle",)), ("retrieved", ("oracle", "own"))]
+        found = {name: getattr(self.generation, name) for name, answers in given}
+        tested = [f"generation.{name}={found[name]}" for name, answers in given if found[name] in answers]
+        return (*self.trained_on_answers, *tested)
+
+    @property
     def variant(self) -> str:
-        """Statuses that are not the likeliest give "-calibrated" or "-oracle", reports that no retriever chose
-        "-oracle_retrieved", "-own_retrieved" or "-random_retrieved"."""
+        """A model that is a control gives "-control", statuses that are not the likeliest "-calibrated" or "-oracle",
+        reports that no retriever chose "-oracle_retrieved", "-own_retrieved" or "-random_retrieved"."""
         chosen = self.generation.retrieved
         statuses = "" if self.generation.statuses == "argmax" else f"-{self.generation.statuses}"
-        return statuses + (f"-{chosen}_retrieved" if chosen != "learned" else "")
+        control = "-control" if self.trained_on_answers else ""
+        return control + statuses + (f"-{chosen}_retrieved" if chosen != "learned" else "")

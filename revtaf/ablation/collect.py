@@ -181,9 +181,18 @@ def _names(grid: Grid, scored: Collection[Scored]) -> _Names:
     """What the grid names; else the report metrics where a row writes reports, and all that a row of rankings has.
     Raises UserError for a name that no row has."""
     known = list(dict.fromkeys(name for found in scored for name in found.metrics))
-    for name in grid.metrics:
-        if name not in known:
-            raise UserError(f"{grid.path}: metrics: no row has '{name}'; {nearest(name, known)}")
+    for_controls = tuple(dict.fromkeys(control.metric for control in grid.controls if control.view == "scores"))
+    for what, names in (("metrics", grid.metrics), ("controls", for_controls)):
+        for name in names:
+            if name not in known:
+                raise UserError(f"{grid.path}: {what}: no row has '{name}'; {nearest(name, known)}")
+    shown = _shown(grid, scored)
+    kept, tested = (tuple(dict.fromkeys((*names, *for_controls))) for names in (shown.kept, shown.tested))
+    return _Names(kept, tested, shown.columns)
+
+
+def _shown(grid: Grid, scored: Collection[Scored]) -> _Names:
+    """The same without what controls ask for."""
     said = SAID if any(found.written for found in scored) else ()
     if grid.metrics:
         return _Names(tuple(dict.fromkeys((*grid.metrics, *said))), grid.metrics, grid.metrics)

@@ -14,8 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from revtaf.ablation.claims import claims_markdown
-from revtaf.ablation.output import LATEX, SUMMARY, TABLE, latex, markdown, render
-from revtaf.ablation.tables import HEADINGS, NAMES, cell, columns_markdown, distinct, rows_markdown, seeds_of, signed
+from revtaf.ablation.controls import controls_markdown, summaries_with_controls
+from revtaf.ablation.output import LATEX, TABLE, latex, markdown, render
+from revtaf.ablation.tables import (
+    HEADINGS,
+    NAMES,
+    SUMMARY,
+    cell,
+    columns_markdown,
+    distinct,
+    rows_markdown,
+    seeds_of,
+    signed,
+)
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, read_json
 from revtaf.pages.parts import without_zero
@@ -139,6 +150,12 @@ def claims(tables: Path) -> str:
     return claims_markdown(tables, DATA)
 
 
+def controls(tables: Path) -> str:
+    """Every control of every data set: does the path work at all?"""
+    found = [content for name in DATA for content in summaries_with_controls(tables, name)]
+    return controls_markdown(found) if found else "No control has been run yet.\n"
+
+
 def alignment(tables: Path, grid: str) -> str:
     """Maps against boxes in six columns."""
     columns = {
@@ -180,6 +197,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "compact": compact,
     "switches": switches,
     "claims": claims,
+    "controls": controls,
     "alignment": alignment,
     "retrieval": retrieval,
     "index": index,

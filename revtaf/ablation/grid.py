@@ -7,10 +7,16 @@
     views: [scores, classes]                   # what is made of the runs
     metrics: [mrr, recall_at_1]                # what the tables show and test, where it is not the paper's columns
     compare: [[full, lre]]                     # further pairs to be tested
+    controls:                                  # does a path work at all? (docs/evaluation.md#controls)
+      - {name: GRP, rows: [own, random], metric: BLEU_4, least: 0.2}
     rows:
       baseline: {label: baseline, set: {lre.enabled: false, fvtaf.enabled: false}, paper: its row in that table}
       oracle:   {label: true prompts, test: {generation.statuses: oracle}}
       copy:     {label: retrieval only, take: retrieved report}
+
+A control passes where its first row is better than its second by `least` or more, or, with one row, where that row
+reaches `least`; `view: retrieval` takes rows and metric from that view. No claim that names a control is published
+without it (`revtaf.ablation.claims`).
 
 `set` changes training, `test` only how a trained model is tested, `take` names another row of the test's own table (the
 rows without an image, the retrieved report). The data set is chosen on the command line: `data=phantom` takes
@@ -40,7 +46,9 @@ NEEDED = ("knowledge.clip", "knowledge.chexbert", "knowledge.medklip", "knowledg
 BASE = "base"  # the folder of the run that changes nothing
 LONGEST_NAME = 150  # characters of a folder's name; a longer one ends in a digest
 
-_KEYS = ("title", "paper", "seeds", "reference", "views", "metrics", "compare", "axis", "only", "rows")
+_KEYS = ("title", "paper", "seeds", "reference", "views", "metrics", "compare", "controls", "axis", "only", "rows")
+_CONTROL_KEYS = ("name", "rows", "metric", "least", "view")
+_CONTROL_VIEWS = ("scores", "alignment", "retrieval")  # those whose rows have metrics
 _ROW_KEYS = ("label", "set", "test", "take", "paper", "seeds", "needs", "x")
 
 
@@ -57,6 +65,18 @@ class GridRow:
     seeds: tuple[int, ...] = ()
     needs: str | None = None
     x: float | None = None
+
+
+@dataclass(frozen=True)
+class GridControl:
+    """What shows that a path works. rows: one, which has to reach `least`, or two, of which the first has to be better
+    by `least`. metric: one of which more is better; view: where rows and metric are found."""
+
+    name: str
+    rows: tuple[str, ...]
+    metric: str
+    least: float
+    view: str = "scores"
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,7 @@ class Grid:
     only: tuple[str, ...]
     path: Path
     metrics: tuple[str, ...] = ()  # of the tables; none: those that the rows have
+    controls: tuple[GridControl, ...] = ()
 
     def row(self, name: str) -> GridRow:
         """The row of that name; one that the grid has, as `load_grid` checks names in the file."""
@@ -164,6 +185,8 @@ def load_grid(path: str | Path) -> Grid:
     if not isinstance(only, list):
         raise UserError(f"{path}: only: expected a list of data sets, got {only!r}")
     views = _names(f"{path}: views", content.get("views", ["scores"]), VIEWS)
+    controls = _controls(f"{path}: controls", content.get("controls"), names, views)
+    pairs += [control.rows for control in controls if len(control.rows) == 2 and control.rows not in pairs]
     axis = content.get("axis")
     if "curve" in views and (not axis or any(row.x is None for row in found)):
         raise UserError(f"{path}: a curve needs `axis`, and `x` in every row")
@@ -180,6 +203,7 @@ def load_grid(path: str | Path) -> Grid:
         only=tuple(only),
         path=path,
         metrics=_metrics(f"{path}: metrics", content.get("metrics")),
+        controls=controls,
     )
 
 
@@ -285,6 +309,37 @@ def _metrics(where: str, given: Any) -> tuple[str, ...]:
     if not texts or not given or len(set(given)) < len(given):
         raise UserError(f"{where}: expected different names such as [mrr, recall_at_1], got {given!r}")
     return tuple(given)
+
+
+def _controls(where: str, given: Any, rows: list[str], views: tuple[str, ...]) -> tuple[GridControl, ...]:
+    """Each with a name of its own, rows that there are, and a number to reach."""
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(control, dict) for control in given):
+        raise UserError(f"{where}: expected a list of {{name, rows, metric, least}}, got {given!r:.60}")
+    found: list[GridControl] = []
+    for content in given:
+        name, metric, least = content.get("name"), content.get("metric"), content.get("least")
+        here = f"{where}: {name or 'one without a name'}"
+        _check_keys(here, content, _CONTROL_KEYS)
+        if not all(isinstance(value, str) and value for value in (name, metric)):
+            raise UserError(f"{here}: expected a name and a metric, got {name!r} and {metric!r}")
+        if name in [control.name for control in found]:
+            raise UserError(f"{here}: there are two of that name")
+        its = content.get("rows")
+        if not isinstance(its, list) or len(its) not in (1, 2):
+            raise UserError(f"{here}: rows: expected one row, or two of which the first is better, got {its!r}")
+        for row in its:
+            if row not in rows:
+                raise UserError(f"{here}: there is no row '{row}'; {nearest(str(row), rows)}")
+        if isinstance(least, bool) or not isinstance(least, int | float) or least <= 0:
+            raise UserError(f"{here}: least: expected a number above 0, got {least!r}")
+        view = content.get("view", "scores")
+        if view not in _CONTROL_VIEWS or view not in views:
+            usable = [name for name in _CONTROL_VIEWS if name in views]
+            raise UserError(f"{here}: view: expected one of the grid's views {', '.join(usable)}, got {view!r}")
+        found.append(GridControl(name, tuple(its), metric, float(least), view))
+    return tuple(found)
 
 
 def _seeds(where: str, given: Any) -> tuple[int, ...]:

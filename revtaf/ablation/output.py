@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from revtaf import __version__
-from revtaf.ablation import figures, tables, views
+from revtaf.ablation import controls, figures, tables, views
 from revtaf.ablation.collect import Summary, paper_figures
 from revtaf.ablation.grid import Run
+from revtaf.ablation.tables import SUMMARY
 from revtaf.ablation.view_tables import advanced_markdown, alignment_markdown, counts_markdown, retrieval_markdown
 from revtaf.files import atomic_write, read_json, write_json
 from revtaf.pages.report import plain_json
 
-SUMMARY, TABLE, LATEX = "summary.json", "table.md", "table.tex"
+TABLE, LATEX = "table.md", "table.tex"
 # view -> its figure: file name and painter
 FIGURES: dict[str, tuple[str, Callable[[Mapping, Path], None]]] = {
     "curve": ("curve.png", figures.curve),
@@ -76,6 +77,9 @@ def content_of(summary: Summary, runs: Sequence[Run]) -> dict[str, Any]:
         content["counts"] = views.counts_view(summary.support, summary.samples)
     if "advanced" in grid.views:
         content["advanced"] = views.advanced_view(runs)
+    if grid.controls:
+        content["controls"] = [vars(control) | {"rows": list(control.rows)} for control in grid.controls]
+        controls.check(content, grid.path)
     return content | {
         "sources": summary.sources,
         "notes": summary.notes,
@@ -112,6 +116,8 @@ def markdown(content: Mapping[str, Any]) -> str:
             parts += [advanced_markdown(content)]
         if view in FIGURES:
             parts.append(f"![{content['title']}]({FIGURES[view][0]})")
+    if "controls" in content:
+        parts += ["## Controls", controls.controls_markdown([content])]
     parts.append("\n".join(f"- {note}" for note in content["notes"]))
     parts.append("\n".join(f"- {name}: {value}" for name, value in content["sources"].items()))
     parts.append(f"`{content['signature']}`\n\n`{content['command']}`")

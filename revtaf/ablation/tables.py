@@ -15,6 +15,7 @@ from revtaf.pages.parts import number, without_zero
 from revtaf.pages.report import tex
 
 Content = Mapping[str, Any]
+SUMMARY = "summary.json"
 ROUNDING = 1e-9  # a spread below is none: the row has no random part
 HEADINGS = {key: heading for heading, (_, key) in COLUMNS.items()} | {
     "average": "Avg",

@@ -52,6 +52,7 @@ def retrieval_markdown(view: Mapping[str, Any]) -> str:
     columns = {
         "distance@1": "status distance, first",
         "distance@5": "first five",
+        "nearest@1": "first is nearest",
         "overlap@1": "overlap, first",
         "nDCG@5": "nDCG@5",
         "example_f1": "CE F1 of its statuses",
@@ -61,7 +62,8 @@ def retrieval_markdown(view: Mapping[str, Any]) -> str:
     }
     parts = [
         "Training images nearest to each test image, never of its own patient. Status distance: categories that differ "
-        "(less is better). Overlap: Jaccard of stated findings.",
+        "(less is better); first is nearest: no training report of another patient has a smaller one (ties count). "
+        "Overlap: Jaccard of stated findings.",
         "",
         columns_markdown(view["rows"].values(), columns),
         differences_markdown(view, ("distance@1", "overlap@1", "nDCG@5", "example_f1", "micro_f1", "tail_f1")),

@@ -31,7 +31,7 @@ ALIGNED = tuple(
     f"{source} {score}" for source in ("local", "global") for score in ("pointing", "macro_pointing", "iou", "mass")
 ) + ("agreement",)
 JUDGED = (
-    *("distance@1", f"distance@{retrieval.DEPTH}", "overlap@1", f"nDCG@{retrieval.DEPTH}"),
+    *("distance@1", f"distance@{retrieval.DEPTH}", "nearest@1", "overlap@1", f"nDCG@{retrieval.DEPTH}"),
     *("example_f1", "micro_f1", "head_f1", "tail_f1"),
 )
 

@@ -53,6 +53,10 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
         count = len(parts.pop("test", parts["val"]).studies)
         what = "tested on the split that selects the checkpoint: validation figures"
         lines.append(Line("samples", "val/test", count, count, NOTE, what))
+    if settings.reads_answer:
+        count = sum(len(part.studies) for part in parts.values())
+        what = f"reads the answer: {', '.join(settings.reads_answer)}"
+        lines.append(Line("control", "all", count, count, LEAK, what))
     lines += overlaps(parts, hash_images)
     train = parts["train"].studies if "train" in parts else []
     held_out = [name for name in ("val", "test") if name in parts]

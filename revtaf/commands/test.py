@@ -27,6 +27,7 @@ from revtaf.files import read_json
 from revtaf.locks import alone
 from revtaf.pages.report import table_text, write_report
 
+CONTROL = " (control: reads the answer)"  # behind the name of a row that is given what the reports say
 log = logging.getLogger("revtaf")
 
 
@@ -76,6 +77,8 @@ def _report(system: System, outcome: Written | Rankings) -> None:
     """Score what was written, or ranked, and show it."""
     settings, folder = system.settings, system.settings.output
     title, facts, cards, sections = systems.find(settings.system).title, {}, (), ()
+    if settings.reads_answer:
+        title += CONTROL
     options = {"resamples": settings.eval.resamples, "seed": settings.seed}
     if isinstance(outcome, Written):
         samples = read_samples(folder / "predictions.jsonl")  # what `revtaf score` would read
@@ -96,6 +99,8 @@ def _report(system: System, outcome: Written | Rankings) -> None:
     else:
         evaluation = evaluate_rankings(outcome, title, **options)
         facts, sections = outcome.facts, outcome.sections
+    if settings.reads_answer:
+        evaluation.notes.append(f"This is a control: it reads the answer ({', '.join(settings.reads_answer)}).")
     if settings.tests_on_validation:
         evaluation.notes.append(SELECTED_HERE)
     curves = epoch_curves(Path(settings.run) / "metrics.jsonl")

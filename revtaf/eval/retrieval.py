@@ -40,27 +40,33 @@ class Database:
         """known (N, K) and queries (Q, K) statuses; owners (N,) and query_owners (Q,) int: a query does not see what is
         its own."""
         self.known, self.queries = known, queries
-        ideal = []
+        ideal, least = [], []
         for start in range(0, len(queries), CHUNK):
             part = slice(start, start + CHUNK)
             table = overlap(queries[part], known)
+            apart = (queries[part, None] != known[None]).sum(-1)
             if owners is not None:
-                table[owners[None] == query_owners[part, None]] = 0
+                own = owners[None] == query_owners[part, None]
+                table[own] = 0
+                apart[own] = known.shape[1] + 1  # farther than any other can be
+            least.append(apart.min(1))
             depth = min(DEPTH, table.shape[1])
             best = -np.sort(-np.partition(table, -depth, axis=1)[:, -depth:], axis=1)
             ideal.append(np.pad(best, ((0, 0), (0, DEPTH - depth))))
         self.ideal = np.round(np.concatenate(ideal), 6).tolist()
+        self.least = np.concatenate(least).tolist()
 
     def judge(self, rows: np.ndarray) -> dict:
         """rows (Q, DEPTH) of the neighbours found -> plain lists, for a file.
 
-        distance: differing categories of each neighbour (half the Hamming distance of Eq. 6); gain: overlap of each;
-        ideal: the largest gains of the database; statuses: of the first neighbour.
+        distance: differing categories of each neighbour (half the Hamming distance of Eq. 6); least: the smallest that
+        there is; gain: overlap of each; ideal: the largest gains of the database; statuses: of the first neighbour.
         """
         found = self.known[rows]  # (Q, DEPTH, K)
         gains = [overlap(query[None], theirs)[0] for query, theirs in zip(self.queries, found, strict=True)]
         return {
             "distance": (found != self.queries[:, None]).sum(-1).tolist(),
+            "least": self.least,
             "gain": np.round(gains, 6).tolist(),
             "ideal": self.ideal,
             "statuses": ["".join(map(str, line)) for line in found[:, 0].tolist()],
@@ -69,7 +75,8 @@ class Database:
 
 def metrics(content: dict, queries: np.ndarray) -> dict[str, Metric]:
     """Of `Database.judge`'s record and the queries' statuses (Q, 14 or 18): distance@1, distance@5 (lower is better),
-    overlap@1, nDCG@5, and the clinical scores of the first neighbour's statuses."""
+    nearest@1 (the share of queries whose first neighbour is as near as any; ties count), overlap@1, nDCG@5, and the
+    clinical scores of the first neighbour's statuses."""
     distance = np.array(content["distance"], dtype=float)
     gain, ideal = np.array(content["gain"], dtype=float), np.array(content["ideal"], dtype=float)
     discount = 1 / np.log2(np.arange(gain.shape[1]) + 2)
@@ -79,6 +86,7 @@ def metrics(content: dict, queries: np.ndarray) -> dict[str, Metric]:
     return {
         "distance@1": mean_metric("distance@1", distance[:, 0], higher_is_better=False),
         f"distance@{DEPTH}": mean_metric(f"distance@{DEPTH}", distance.mean(1), higher_is_better=False),
+        "nearest@1": mean_metric("nearest@1", distance[:, 0] <= np.array(content["least"])),
         "overlap@1": mean_metric("overlap@1", gain[:, 0]),
         f"nDCG@{DEPTH}": mean_metric(f"nDCG@{DEPTH}", ndcg),
         **clinical.metrics(queries, own),

@@ -21,7 +21,7 @@ from revtaf.config import DataSettings
 from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations
 from revtaf.data.blocks import WHOLE, Shard, Waiting
 from revtaf.errors import UserError
-from revtaf.features import imported, stages
+from revtaf.features import controls, imported, stages
 from revtaf.features.arrays import Features, TextTables, fingerprint
 from revtaf.features.label_cache import CachedLabeler
 from revtaf.features.store import FeatureStore, Missing
@@ -51,6 +51,17 @@ class Knowledge:
     notes: dict[str, str]  # for the run's report: what was used, and what was not there
     find_encoder: Callable[[], TextEncoder]  # what made the sentences' vectors, loaded or fitted when it is needed
     kept_reports: Path | None = None  # of an opened model: its reports.jsonl
+    plain: Features | None = None  # `train` as the experts see it, where controls have changed it
+
+    @property
+    def seen(self) -> Features:
+        """The training split as the experts see it, which other images are compared with."""
+        return self.train if self.plain is None else self.plain
+
+    def under(self, settings: Settings) -> Knowledge:
+        """The same with what `settings.controls` give the model instead (`revtaf.features.controls`)."""
+        train = controls.given(self.seen, self.seen, self.studies, settings)
+        return self if train is self.train else replace(self, train=train, plain=self.seen)
 
     @cached_property
     def labeler(self) -> Labeler:
@@ -144,7 +155,7 @@ def prepare_knowledge(
             return components.text
         return stages.fit_text_encoder(stages.DistinctTexts(studies, data).sentences, options.text_width, seed)
 
-    return Knowledge(
+    knowledge = Knowledge(
         components=components,
         scorer=None if components.medklip else EntityScorer.load(store.used["entities"]),
         scorer_mark=fingerprint(store.used["entities"]),
@@ -158,6 +169,7 @@ def prepare_knowledge(
         notes=components.notes | {"training statuses": f"from the {'annotation' if given else 'report labeler'}"},
         find_encoder=encoder,
     )
+    return knowledge.under(settings)
 
 
 def find_knowledge(settings: Settings, device: torch.device) -> Knowledge | None:
@@ -186,7 +198,8 @@ def split_features(
         return imported.load_split(folder, split, studies), studies
     count = knowledge.train.statuses.shape[1]
     statuses = stages.report_statuses(store, studies, knowledge.components, lambda: knowledge.labeler, count)
-    return _seen(knowledge, settings, data, studies, statuses, device, store), studies
+    features = _seen(knowledge, settings, data, studies, statuses, device, store)
+    return controls.given(features, knowledge.seen, studies, settings), studies
 
 
 def find_split(
@@ -225,7 +238,7 @@ def _seen(
     store: FeatureStore,
 ) -> Features:
     """What the experts see in the images of `studies`, and the classifier's memory of each."""
-    components, train, texts = knowledge.components, knowledge.train, knowledge.texts
+    components, train, texts = knowledge.components, knowledge.seen, knowledge.texts
     patients = [s.patient for s in studies]
     identity = components.identity["entities"] if components.medklip else ["fitted", knowledge.scorer_mark]
     scores = stages.model_scores(store, studies, data, lambda: knowledge.entities, identity, device)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from revtaf.system.session import Session
 
 ALIGNMENT, RETRIEVAL, BALL = "alignment.json", "retrieval.json", "ball.png"
-VERSION = 2  # of these files; a grid makes those of another version anew
+VERSION = 3  # of these files; a grid makes those of another version anew
 MODEL_ROW, UNIFORM, MEAN_BOX = "model", "uniform map", "mean box of the training set"
 ORACLE_ROW = "nearest by true statuses (oracle)"
 log = logging.getLogger("revtaf")
@@ -47,7 +47,9 @@ log = logging.getLogger("revtaf")
 def analyse(session: Session, folder: Path) -> list[Path]:
     """Both analyses of a trained model on its tested split, into `folder`; returns the files written."""
     written = []
-    if session.model.fvtaf is not None:
+    if session.settings.controls.scores == "report":
+        log.info("no alignment: entities are chosen by their scores, which controls.scores replaces")
+    elif session.model.fvtaf is not None:
         if content := align(session):
             written.append(folder / ALIGNMENT)
             write_json(written[-1], content, indent=None)

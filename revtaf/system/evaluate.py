@@ -11,6 +11,7 @@ import torch
 
 from revtaf.config import ADVANCED_MODELS
 from revtaf.engine.system import Written
+from revtaf.errors import UserError
 from revtaf.eval import advanced, floors
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.texts import validation_scores
@@ -76,12 +77,17 @@ def evaluate(session: Session) -> Written:
         copies={floors.RETRIEVED: copies} if copies else {},
         sources=_advanced_sources(session) if main else None,
         cards=[make_card(session, dataset, predictions[row]) for row in shown] if main else (),
-        facts={"features": knowledge.fingerprint, "ablation flags": _flags(settings)},
+        facts={"features": knowledge.fingerprint, "ablation flags": _flags(settings)} | _control(settings),
     )
 
 
 def write(session: Session, images: Sequence[Path]) -> list[dict[str, Any]]:
     """One record for each image: prediction, statuses, P(positive), and which report was retrieved."""
+    if answers := session.settings.trained_on_answers:
+        raise UserError(
+            f"this model is a control: it reads the answer ({', '.join(answers)}), and an image alone has none; train "
+            "one without these settings"
+        )
     if not images:
         return []
     features, studies, data = image_features(session.knowledge, session.settings, images, session.device)
@@ -124,6 +130,11 @@ def _advanced_sources(session: Session) -> AdvancedSources | None:
     sources = AdvancedSources(**given, chexbert=components.labeler if components.chexbert else None)
     advanced.check(sources)
     return sources
+
+
+def _control(settings: Settings) -> dict[str, str]:
+    """What the page says of a run that is given the answer."""
+    return {"control": f"reads the answer: {', '.join(settings.reads_answer)}"} if settings.reads_answer else {}
 
 
 def _flags(settings: Settings) -> str:

@@ -49,7 +49,7 @@ def write_parts(session: Session, folder: Path) -> None:
     about["triplets"] = knowledge.triplets is not None  # in words: ours are known, imported ones are vectors
     made = {"of": knowledge.key}
     with atomic_folder(folder / KNOWLEDGE) as partial:
-        save_arrays(partial / "train", knowledge.train, made)
+        save_arrays(partial / "train", knowledge.seen, made)
         save_arrays(partial / "texts", knowledge.texts, made)
         if knowledge.scorer is not None:
             (partial / "scorer").mkdir()
@@ -83,7 +83,7 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
         options = options.model_copy(update={"entities": "scorer"})
     components = Components(options, device)
     kept = place / "tfidf"
-    return Knowledge(
+    knowledge = Knowledge(
         components=components,
         scorer=scorer,
         scorer_mark=about["scorer_mark"],
@@ -98,6 +98,7 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
         find_encoder=no_encoder if options.imported else lambda: _encoder(components, kept),
         kept_reports=folder / REPORTS,
     )
+    return knowledge.under(settings)
 
 
 def _encoder(components: Components, kept: Path) -> TextEncoder:

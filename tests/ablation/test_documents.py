@@ -6,6 +6,7 @@ import shutil
 import pytest
 from tiny import ROOT
 
+from revtaf.ablation import claims
 from revtaf.ablation.claims import CLAIMS, claims_markdown, judge
 from revtaf.ablation.documents import report
 from revtaf.ablation.grid import load_grid
@@ -102,7 +103,7 @@ def test_blocks_that_cannot_be_printed_are_refused(copied, block, message):
     [
         (["better", "not shown"], "**supported**"),
         (["worse", "not shown"], "**contradicted**"),
-        (["better", "worse"], "mixed"),
+        (["better", "worse"], "no verdict: metrics contradict each other"),
         (["not shown"], "not shown"),
         ([], "not shown"),
     ],
@@ -120,13 +121,14 @@ def test_every_claim_names_rows_that_its_grid_has():
         assert claim.view in grid.views
 
 
-def test_claims_turn_a_pair_round_where_it_was_tested_the_other_way(tmp_path):
+def test_claims_turn_a_pair_round_where_it_was_tested_the_other_way(tmp_path, monkeypatch):
     """full - baseline of +.1 as evidence for full is -.1, and against it, for baseline."""
     folder = tmp_path / "phantom/table3"
     folder.mkdir(parents=True)
     found = {"difference": 0.1, "low": 0.05, "high": 0.2, "p_holm": 0.001, "p_seeds": 0.01, "agree": 2}
     found["verdict"] = "better"
     pair = {"a": "baseline", "b": "full", "seeds": [0, 1], "metrics": {"example_f1": found}}
-    (folder / "summary.json").write_text(json.dumps({"views": ["scores"], "pairs": [pair]}))
+    (folder / "summary.json").write_text(json.dumps({"views": ["scores"], "rows": {}, "pairs": [pair]}))
+    monkeypatch.setattr(claims, "known_controls", lambda tables, data: dict.fromkeys(("GRP", "LRP", "LRE"), "passed"))
     line = next(x for x in claims_markdown(tmp_path, ["phantom"]).splitlines() if "both together" in x)
     assert "-.100 [-.200, -.050]" in line and "**contradicted**" in line

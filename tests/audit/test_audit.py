@@ -277,6 +277,20 @@ def test_selecting_on_the_test_split_is_a_leak(world):
     assert leaks(lines) == [] and verdict(lines, "samples", "val/test") == "note"
 
 
+def test_a_control_is_named_as_what_it_is(world):
+    """Clean features or not: settings that are given the answer are a leak, and the audit names them."""
+    settings = world.settings()
+    changed = Settings.model_validate(
+        settings.model_dump() | {"controls": {"scores": "report"}, "generation": {"statuses": "oracle"}}
+    )
+    lines = audit(changed, hash_images=False)
+    found = next(line for line in lines if line.check == "control")
+    assert found.verdict == LEAK and found.count == sum(SIZES.values())
+    assert found.detail == "reads the answer: controls.scores=report, generation.statuses=oracle"
+    assert "LEAK in control (all)" in conclusion(lines)
+    assert not [line for line in audit(settings) if line.check == "control"]
+
+
 def test_memory_of_another_set_is_compared_with_the_test_split(world):
     """An image shared by two sets is a leak; a patient's name shared by two sets is a note."""
     settings = world.settings()

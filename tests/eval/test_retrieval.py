@@ -38,6 +38,18 @@ def ndcg(queries, database, rows, owners=(None, None)) -> np.ndarray:
     return metrics(content, queries)[NDCG].per_sample
 
 
+def test_the_first_neighbour_is_nearest_where_no_other_that_may_be_seen_is_nearer():
+    """Two rows tie, the query's own copy does not count; the second query's first neighbour is one category off."""
+    queries = np.array([[1, 1, 0, 0], [2, 2, 2, 2]])
+    database = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 2], [2, 2, 2, 2], [2, 2, 2, 1]])
+    queries, database = (np.pad(part, ((0, 0), (0, 10))) for part in (queries, database))
+    owners = (np.array([0, 1, 2, 3, 4]), np.array([0, 9]))
+    rows = np.array([[2, 1, 3, 4, 1], [4, 3, 2, 1, 0]])
+    content = json.loads(json.dumps(judge(queries, database, rows, owners)))
+    assert content["least"] == [1, 0]
+    assert metrics(content, queries)["nearest@1"].per_sample.tolist() == [1, 0]
+
+
 def test_overlap_by_hand():
     """Same category and same status count; blanks do not; two empty reports agree, an empty and another do not."""
     a = np.array([[1, 2, 0, 3], [0, 0, 0, 0]])
