@@ -20,9 +20,10 @@ _REMOVED = ('"', "'", "/", "\\")
 
 # Sentences of words alone that state nothing, as one expression: "None.", "See impression below.", "N/A", "as above".
 _TEXT = r"(?:findings?|impressions?|conclusions?|reports?|text)"
-_ELSEWHERE = rf"(?:(?:the|this|full|final|separate|chest|ct|mri?) )*(?:{_TEXT}|notes?|comments?|addendum|body|ct|mri?|above|below)"
+_THERE = rf"(?:{_TEXT}|notes?|comments?|addendum|body|ct|mri?|above|below)"
+_ELSEWHERE = rf"(?:(?:the|this|full|final|separate|chest|ct|mri?) )*{_THERE}"
 _NOTHING = re.compile(
-    r"(?:none|nil|nan|null|nothing|na|n a|not applicable|blank|empty|unknown|pending|deleted|redacted|ditto|same|x+)"
+    r"(?:none|nil|nan|null|nothing|na|n a|not applicable|blank|empty|unknown|pending|deleted|redacted|ditto|x+)"
     rf"|(?:(?:no|none) )?{_TEXT}"  # a heading, "Report:"; but "No findings." states something
     rf"|(?:(?:no|none) )?(?:{_TEXT} )?(?:is |are |was |were )?(?:not |un)?"
     r"(?:available|given|provided|recorded|stated|dictated|reported|pending)(?: separately| elsewhere)?"

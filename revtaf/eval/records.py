@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.eval.record_files import id_of, listed, optional_id, plain, read_table, require
 
@@ -165,6 +166,11 @@ def _length_notes(columns: dict[str, list[str]]) -> list[str]:
         words = [len(text.split()) for text in columns[name]]
         if empty := sum(n == 0 for n in words):
             notes.append(f"{empty} of {len(words)} {name}s are empty; they count as they are.")
+        if silent := sum(n > 0 and says_nothing(text) for n, text in zip(words, columns[name], strict=True)):
+            notes.append(
+                f"{silent} of {len(words)} {name}s say nothing ('None.', 'See impression.'); their statuses are blank, "
+                "their words count."
+            )
         if long := [sample for sample, n in zip(columns["id"], words, strict=True) if n > LONG_WORDS]:
             notes.append(f"{len(long)} {name}s have more than {LONG_WORDS} words (up to {max(words)}): {listed(long)}.")
     return notes

@@ -33,6 +33,7 @@ from revtaf.knowledge.base import EntityModel, EntityScores, Labeler
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer, scorer_pixels
 from revtaf.knowledge.mentions import entity_mentions
+from revtaf.knowledge.scope import RULES
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import CATEGORIES
 from revtaf.lre.index import RetrievalIndex
@@ -135,6 +136,7 @@ def fitted_scores(
         "fit": fit,
         "seed": seed,
         "reports": digest(reports),
+        "mentions": RULES,
         "patients": digest(patients),
         "images": _images(studies, data),
     }

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from revtaf.knowledge.scope import Scoped, alternatives, analyse, load_phrases
+from revtaf.knowledge.scope import RULES, Scoped, alternatives, analyse, load_phrases
 from revtaf.knowledge.sentences import split_sentences
 from revtaf.labels import (
     BLANK,
@@ -164,7 +164,7 @@ def label_sentence(sentence: str) -> tuple[tuple[int, int], ...]:
 class RuleLabeler:
     """Labels raw or cleaned reports; raw text keeps slightly more (semicolons, words cleaning glues)."""
 
-    name = "rules-v2"
+    name = RULES
     categories = CATEGORIES
 
     def label(self, reports: Sequence[str]) -> np.ndarray:

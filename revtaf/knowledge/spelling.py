@@ -68,6 +68,15 @@ _ISE = (
 _STEM = re.compile("|".join(sorted(_STEMS, key=len, reverse=True)))
 _VERB_IN_ISE = re.compile(rf"((?:{_ISE}))is(e[ds]?|ing|ations?)")
 _KNOWN_WORDS = 1 << 16
+LONGEST = 300  # words of a sentence: no report has one, a run-away decoder has, and scopes cost its square
+
+# Cleaning glues "a/b" to "ab"; a finding inside a longer word is set free ("consolidationatelectasis").
+_GLUED = re.compile(
+    r"(?<=[a-z]{4})(?<!lymph)(?<!papill)(?<!angio)"
+    r"(?=(?:atelecta|consolidation|effusion|pneumonia|pneumothora|edema|opacit|infiltrat|scarring|tortuosity|fibrosis))"
+)
+_DEIDENTIFIED = re.compile(r"\bx{2,}\b|_+")
+_NO_WORD = re.compile(r"[^a-z0-9]+")
 
 
 def same_marks(text: str) -> str:
@@ -81,3 +90,14 @@ def one_spelling(word: str) -> str:
     if word in _SHORT:
         return _SHORT[word]
     return _VERB_IN_ISE.sub(r"\1iz\2", _STEM.sub(lambda stem: _STEMS[stem.group()], word))
+
+
+def normalised(text: str) -> list[str]:
+    """[] or one sentence: words in one spelling between single blanks; several where one is longer than `LONGEST`."""
+    text = _DEIDENTIFIED.sub(" ", text.replace("'", "").replace("w/o", "without"))
+    sentence = _NO_WORD.sub(" ", text).strip()
+    if not sentence:
+        return []
+    words = " ".join(map(one_spelling, sentence.split(" ")))
+    words = _GLUED.sub(" ", words).split(" ")
+    return [" ".join(words[i : i + LONGEST]) for i in range(0, len(words), LONGEST)]
