@@ -18,6 +18,28 @@ _PUNCTUATION = re.compile(r"[.,?;*!%^&_+():-\[\]{}]")
 SECTIONS = ("findings", "findings+impression")  # of a raw report: what a source may take as its text
 _REMOVED = ('"', "'", "/", "\\")
 
+# Sentences of words alone that state nothing, as one expression: "None.", "See impression below.", "N/A", "as above".
+_TEXT = r"(?:findings?|impressions?|conclusions?|reports?|text)"
+_THERE = rf"(?:{_TEXT}|notes?|comments?|addendum|body|ct|mri?|above|below)"
+_ELSEWHERE = rf"(?:(?:the|this|full|final|separate|chest|ct|mri?) )*{_THERE}"
+_NOTHING = re.compile(
+    r"(?:none|nil|nan|null|nothing|na|n a|not applicable|blank|empty|unknown|pending|deleted|redacted|ditto|x+)"
+    rf"|(?:(?:no|none) )?{_TEXT}"  # a heading, "Report:"; but "No findings." states something
+    rf"|(?:(?:no|none) )?(?:{_TEXT} )?(?:is |are |was |were )?(?:not |un)?"
+    r"(?:available|given|provided|recorded|stated|dictated|reported|pending)(?: separately| elsewhere)?"
+    rf"|(?:{_TEXT} )?(?:is |are )?(?:please )?(?:as |same )*(?:described |stated |detailed |noted |mentioned )*"
+    rf"(?:see|seen|refer to|per|under|in|above|below)(?: {_ELSEWHERE})?(?: (?:and|or|of|in) {_ELSEWHERE})*"
+    r"(?: above| below| section)*(?: for (?:\w+ )?\w+)?"
+)
+_SAYS_LITTLE = re.compile(r"no (?:findings?|impressions?|conclusions?)")
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a report, a section or a sentence states nothing: no word in it, or only "None.", "see impression"."""
+    parts = re.split(r"[.;:!?\n]+", re.sub(r"\bn\.a\b|\bn/a\b", "na", text.lower()))
+    words = (" ".join(re.findall(r"[^\W_]+", part)) for part in parts)
+    return all(not part or (_NOTHING.fullmatch(part) and not _SAYS_LITTLE.fullmatch(part)) for part in words)
+
 
 def split_raw_sentences(report: str) -> list[str]:
     """Lower-cased raw sentences, without line breaks and list numbers; may hold blank ones."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.eval.classified import read_classified
 from revtaf.eval.record_files import id_of, listed, optional_id, plain, read_table, require
@@ -174,6 +175,11 @@ def _length_notes(columns: dict[str, list[str]]) -> list[str]:
         words = [len(text.split()) for text in columns[name]]
         if empty := sum(n == 0 for n in words):
             notes.append(f"{empty} of {len(words)} {name}s are empty; they count as they are.")
+        if silent := sum(n > 0 and says_nothing(text) for n, text in zip(words, columns[name], strict=True)):
+            notes.append(
+                f"{silent} of {len(words)} {name}s say nothing ('None.', 'See impression.'); their statuses are blank, "
+                "their words count."
+            )
         if long := [sample for sample, n in zip(columns["id"], words, strict=True) if n > LONG_WORDS]:
             notes.append(f"{len(long)} {name}s have more than {LONG_WORDS} words (up to {max(words)}): {listed(long)}.")
     return notes

@@ -35,6 +35,7 @@ from revtaf.knowledge.base import EntityModel, EntityScores, Labeler, TextEncode
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer, scorer_pixels
 from revtaf.knowledge.mentions import entity_mentions
+from revtaf.knowledge.scope import RULES
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import CATEGORIES
 from revtaf.lre.index import RetrievalIndex
@@ -137,6 +138,7 @@ def fitted_scores(
         "fit": fit,
         "seed": seed,
         "reports": digest(reports),
+        "mentions": RULES,
         "patients": digest(patients),
         "images": image_names(studies, data),
     }

@@ -94,7 +94,7 @@ class Components:
         return {
             "report labeler": _choice(
                 self.chexbert,
-                "CheXbert; auxiliary categories by rules-v1",
+                f"CheXbert; auxiliary categories by {RuleLabeler.name}",
                 f"{RuleLabeler.name} (own phrase rules, not CheXbert)",
                 s.labeler == "chexbert",
                 s.chexbert,

@@ -15,7 +15,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from revtaf.knowledge.scope import Scoped, alternatives, analyse, load_phrases, split_sentences
+from revtaf.knowledge.scope import Scoped, alternatives, analyse, load_phrases
+from revtaf.knowledge.sentences import split_sentences
 from revtaf.labels import ENTITIES, NEGATIVE, NORMAL_ENTITIES, POSITIONS, UNSPECIFIED_POSITION
 
 PRESENT, ABSENT, NOT_MENTIONED = 1, 0, -1

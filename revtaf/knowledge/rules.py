@@ -1,4 +1,4 @@
-"""Rule labeler `rules-v1`: a report -> 18 categories x {blank, positive, negative, uncertain}.
+"""Rule labeler `rules-v2`: a report -> 18 categories x {blank, positive, negative, uncertain}.
 
 The paper labels reports with CheXbert (section 3.3, [27]). DIFFERS: this is a CheXpert-like labeler without
 weights and without a parser, for use where CheXbert is not at hand. Clinical-efficacy numbers that rest on it
@@ -14,7 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from revtaf.knowledge.scope import Scoped, alternatives, analyse, load_phrases, split_sentences
+from revtaf.knowledge.scope import RULES, Scoped, alternatives, analyse, load_phrases
+from revtaf.knowledge.sentences import split_sentences
 from revtaf.labels import (
     BLANK,
     CATEGORIES,
@@ -163,7 +164,7 @@ def label_sentence(sentence: str) -> tuple[tuple[int, int], ...]:
 class RuleLabeler:
     """Labels raw or cleaned reports; raw text keeps slightly more (semicolons, words cleaning glues)."""
 
-    name = "rules-v1"
+    name = RULES
     categories = CATEGORIES
 
     def label(self, reports: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Sentences and scopes: what a report asserts, denies, or leaves open (DIFFERS: own rules, no parser).
+"""Scopes: what a report asserts, denies, or leaves open (DIFFERS: own rules, no parser).
 
 The CheXpert labeler (Irvin et al. 2019) asks a dependency parser. Here words act at a distance instead, as in
 NegEx and ConText: a trigger ("no", "may represent") covers what follows it, or what stands before it ("is not
@@ -23,19 +23,10 @@ import yaml
 
 from revtaf.labels import NEGATIVE, POSITIVE, UNCERTAIN
 
+RULES = "rules-v2"  # the version of the rules and of their phrases; a change that moves a label raises it
 # "versus" reaches back over its neighbour only, not over the finding that is being explained.
 _AROUND_REACH = 28
 _CACHED_SENTENCES = 1 << 16
-
-# Cleaning glues "a/b" to "ab"; a finding inside a longer word is set free ("consolidationatelectasis").
-_GLUED = re.compile(
-    r"(?<=[a-z]{4})(?<!lymph)(?<!papill)(?<!angio)"
-    r"(?=(?:atelecta|consolidation|effusion|pneumonia|pneumothora|edema|opacit|infiltrat|scarring|tortuosity|fibrosis))"
-)
-_LIST_NUMBER = re.compile(r"(?:(?<=^)|(?<=[\s.]))\d{1,2}[.)](?=\s)")
-_SENTENCE_END = re.compile(r"\.(?=\s|$)|(?<=[a-z]{2})\.(?=[a-z])|[;:!]|\n\s*\n")
-_DEIDENTIFIED = re.compile(r"\bx{2,}\b|_+")
-_NO_WORD = re.compile(r"[^a-z0-9]+")
 _AFTER = {
     "negation_after": NEGATIVE,
     "uncertain_after": UNCERTAIN,
@@ -57,26 +48,6 @@ def load_phrases(name: str) -> Any:
     return [line for line in text.splitlines() if line.strip()]
 
 
-LONGEST = 300  # words of a sentence: no report has one, a run-away decoder has, and scopes cost its square
-
-
-def split_sentences(report: str) -> list[str]:
-    """Normalised sentences of a raw or of a cleaned report: words and single blanks, nothing else.
-
-    Not a split of `revtaf.data.text`: the rules want clauses without marks, from whatever a report holds.
-    Commas and hyphens carry no rule because cleaned text has lost the former; semicolons, colons and blank
-    lines end a sentence in raw text. De-identification marks (XXXX, ___) vanish.
-    """
-    text = _LIST_NUMBER.sub(" . ", report.lower())
-    sentences = []
-    for part in _SENTENCE_END.split(text):
-        sentence = _NO_WORD.sub(" ", _DEIDENTIFIED.sub(" ", part.replace("'", ""))).strip()
-        if sentence:
-            words = _GLUED.sub(" ", sentence).replace(" andor ", " and or ").split(" ")
-            sentences += [" ".join(words[i : i + LONGEST]) for i in range(0, len(words), LONGEST)]
-    return sentences
-
-
 def alternatives(patterns: list[str]) -> re.Pattern[str]:
     """One expression for many, each from a word start to a word end; the longest entry is tried first."""
     ordered = sorted(patterns, key=len, reverse=True)
@@ -96,6 +67,12 @@ def _compile_triggers() -> re.Pattern[str]:
 
 
 _TRIGGERS = _compile_triggers()
+
+
+def leading_trigger(sentence: str) -> tuple[str, str]:
+    """(kind, words) of the trigger that a normalised sentence begins with; "" and "" where it begins with none."""
+    found = _TRIGGERS.match(sentence)
+    return (found.lastgroup.split("__")[0], found.group()) if found else ("", "")
 
 
 @dataclass(frozen=True)

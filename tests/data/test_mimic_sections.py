@@ -359,3 +359,11 @@ def test_thousands_of_headings_are_read_at_once():
     findings = extract_sections(text + text).findings
     assert time.perf_counter() - start < 2
     assert findings == " ".join(f"Lung number {i} is clear." for i in range(5000))
+
+
+@pytest.mark.parametrize("said", ["None.", "See impression below.", "As above.", "N/A", "___", "Please see report."])
+def test_a_section_that_says_nothing_is_empty(said):
+    """Its study is dropped and counted like one without findings."""
+    found = read(f"HISTORY: Cough.\n\nFINDINGS:  {said}\n\nIMPRESSION:  No acute process.")
+    assert (found.findings, found.impression) == ("", "No acute process.")
+    assert read(f"FINDINGS:  Clear lungs.\n\nIMPRESSION:  {said}").impression == ""

@@ -108,7 +108,7 @@ def test_both_labelers_share_the_interface(labeler):
         with pytest.raises(TypeError, match="sequence"):
             one.label("No edema.")
     assert len(np.unique(labeler.label(REPORTS), axis=0)) > 1  # the texts reach the heads
-    assert labeler.name.startswith("chexbert-") and labeler.name.endswith("+rules-v1")
+    assert labeler.name.startswith("chexbert-") and labeler.name.endswith("+rules-v2")
 
 
 def test_white_space_and_case_do_not_matter(labeler):

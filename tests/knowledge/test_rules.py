@@ -11,7 +11,8 @@ import pytest
 
 from revtaf.data.text import clean_report
 from revtaf.knowledge.rules import RuleLabeler, stronger
-from revtaf.knowledge.scope import analyse, split_sentences
+from revtaf.knowledge.scope import analyse
+from revtaf.knowledge.sentences import split_sentences
 from revtaf.labels import BLANK, CATEGORIES, NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN
 
 ROOT = Path(__file__).resolve().parents[2]

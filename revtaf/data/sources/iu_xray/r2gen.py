@@ -15,6 +15,7 @@ from typing import Any
 from revtaf.data.annotations import SPLITS, Annotations, Study
 from revtaf.data.sources.access import is_file
 from revtaf.data.sources.iu_xray.open_i import OpenIReport, inside, read_open_i
+from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.files import read_json, sha256
 
@@ -33,13 +34,13 @@ def read_package(source: Path, annotation: Path, test: Path | None) -> tuple[Ann
             "or read Open-i's raw files with --split whole, random or FILE"
         )
     entries = read_splits(annotation, test, _check_entry)
-    splits = {split: [s for s in studies if s["report"].strip()] for split, studies in entries.items()}
+    splits = {split: [s for s in studies if not says_nothing(s["report"])] for split, studies in entries.items()}
     splits = {split: studies for split, studies in splits.items() if studies}
     if not splits:
         raise UserError(f"{annotation}: no study with a report in it; name another file with --annotation")
     dropped = sum(map(len, entries.values())) - sum(map(len, splits.values()))
     if dropped:
-        print(f"dropped {dropped} studies without a report")
+        print(f"dropped {dropped} studies whose report is empty or says nothing (None, see impression, ___)")
     images = source / "images"
     if not images.is_dir():
         raise UserError(f"image folder not found: {images}; docs/data.md says how to get the images")

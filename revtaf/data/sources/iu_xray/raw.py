@@ -27,6 +27,7 @@ from revtaf.data.sources.iu_xray.open_i import (
     view,
 )
 from revtaf.data.sources.iu_xray.r2gen import SHOWN, check_id, check_missing, read_splits
+from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, digest, sha256
 
@@ -70,8 +71,9 @@ def read_raw(
         original = reports[number]
         texts = (original.findings, original.impression, original.indication)
         report, impression, indication = map(drop_blanks, texts) if blanks == "drop" else texts
+        report, told = ("" if says_nothing(text) else text for text in (report, impression))
         if sections == "findings+impression":  # either may be absent, as in MIMIC-CXR
-            report = f"{report} {impression}".strip()
+            report = f"{report} {told}".strip()
         if not original.images or not report:
             dropped[f"without {sections}" if original.images else "without images"] += 1
             continue

@@ -17,6 +17,7 @@ from revtaf.data.sources.mimic_cxr.reports import Reports
 from revtaf.data.sources.mimic_cxr.sections import Sections, extract_sections
 from revtaf.data.sources.mimic_cxr.selection import Sample, Samples
 from revtaf.data.sources.mimic_cxr.tables import ImagesByStudy
+from revtaf.data.text import says_nothing
 from revtaf.labels import BLANK, CHEXPERT_CATEGORIES
 
 MANIFEST_COLUMNS = (
@@ -127,7 +128,7 @@ def _with_sections(found: list[Sample], texts: Reports, split: str) -> Iterator[
 def _report(sample: Sample, read: Sections, sections: str, outcome: Outcome) -> str:
     """The text of the selected sections; where they are empty, the one that the followed annotation gives."""
     report = " ".join(filter(None, (getattr(read, name) for name in sections.split("+"))))
-    if sample.given.strip():
+    if not says_nothing(sample.given):
         outcome.compared += 1
         outcome.equal += sample.given.split() == report.split()
         if not report:

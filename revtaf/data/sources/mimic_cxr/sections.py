@@ -21,6 +21,7 @@ Any other word is text: "the findings: ..." inside a sentence cuts nothing. Deci
   is unsectioned.
 - What stands before "FINAL REPORT" (wet reads, provisional findings) is preliminary and left out. Addenda are
   left out too, unless the report has no other text: they are then read like a report.
+- A section that says nothing ("None.", "See impression below.") is empty.
 - Text without heading is never declared findings. It is returned as `unsectioned`. So are, as they are safe there,
   texts below headings in lower case, below "REPORT:" or "INTERPRETATION:", and below a view without colon.
 - Known limit: in a report in capitals, what follows ". COMPARISON: NONE." on its line is taken for comparison.
@@ -32,6 +33,8 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+from revtaf.data.text import says_nothing
 
 FINDINGS, IMPRESSION, INDICATION, COMPARISON = "findings", "impression", "indication", "comparison"
 UNSECTIONED, VIEWS, TITLE, NOTE = "unsectioned", "views", "title", "note"
@@ -173,7 +176,7 @@ def _read(lines: Iterable[str]) -> Sections:
     for kind, written in pieces:
         if text := " ".join(" ".join(written).split()):
             texts.setdefault(kind, []).append(text)
-    findings, views = _join(texts.get(FINDINGS, [])), _join(texts.get(VIEWS, []))
+    findings, views, impression = (_stated(texts.get(kind, [])) for kind in (FINDINGS, VIEWS, IMPRESSION))
     rest = texts.get(UNSECTIONED, [])
     if not findings and _says_something(views):
         findings = views
@@ -181,7 +184,7 @@ def _read(lines: Iterable[str]) -> Sections:
         rest = [*rest, views]
     return Sections(
         findings,
-        _join(texts.get(IMPRESSION, [])),
+        impression,
         _join(texts.get(INDICATION, [])),
         _join(texts.get(COMPARISON, [])),
         " ".join(rest),
@@ -247,6 +250,12 @@ def _says_something(views: str) -> bool:
         if sentence.endswith((".", "!")) and len(own) >= _FEWEST_OWN_WORDS and not _WHY.match(sentence):
             return True
     return False
+
+
+def _stated(texts: list[str]) -> str:
+    """The joined texts; "" where they say nothing ("None.", "See impression below.")."""
+    text = _join(texts)
+    return "" if says_nothing(text) else text
 
 
 def _join(texts: list[str]) -> str:
