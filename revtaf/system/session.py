@@ -162,6 +162,11 @@ class Session:
             dataset.patches = cached_patches(self, dataset)
         return dataset
 
+    @cached_property
+    def tested_set(self) -> ReportDataset:
+        """The split that `test` writes for."""
+        return self.evaluation_set(self.settings.data, self.settings.data.test_split)
+
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """AdamW; the image encoder may have a learning rate of its own."""
         train = self.settings.train
