@@ -103,8 +103,10 @@ class Session:
 
     @property
     def thresholds(self) -> Thresholds | None:
-        """Those of an opened model, or those that the held-out patients give; None before there are any."""
-        if self.kept_thresholds is None and self.held_out is not None:
+        """Those of an opened model, or those that the held-out patients give, where they are what is asked for; None
+        before there are any."""
+        holdout = self.settings.classifier.calibration == "holdout"
+        if self.kept_thresholds is None and self.held_out is not None and holdout:
             self.kept_thresholds = fit_thresholds(*self.held_out, source="holdout")
         return self.kept_thresholds
 

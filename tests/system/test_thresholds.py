@@ -120,6 +120,9 @@ def test_a_model_writes_with_the_thresholds_of_its_folder(session, tmp_path, mon
     probabilities, truth = (torch.from_numpy(array) for array in drawn())
     monkeypatch.setattr(session, "kept_thresholds", None)
     monkeypatch.setattr(session, "held_out", (probabilities, truth))
+    assert session.thresholds is None  # held out for another purpose
+    chosen = session.settings.classifier.model_copy(update={"calibration": "holdout"})
+    monkeypatch.setattr(session, "settings", session.settings.model_copy(update={"classifier": chosen}))
     assert session.thresholds.source == "holdout" and session.thresholds.samples == 600
     assert statuses_of_validation(session, calibrated, monkeypatch) == "calibrated"
 
