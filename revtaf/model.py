@@ -89,6 +89,7 @@ class Generation:
     probabilities: Tensor
     global_map: Tensor | None  # (B, N, P)
     local_map: Tensor | None  # (B, 75, P)
+    shares: dict[str, Tensor]  # of `Fusion`; empty without FVTAF
 
 
 class REVTAF(nn.Module):
@@ -235,6 +236,7 @@ class REVTAF(nn.Module):
             probabilities,
             None if fusion is None else fusion.global_map,
             None if fusion is None else fusion.local_map,
+            {} if fusion is None else fusion.shares,
         )
 
     def _told(self, statuses: Tensor, logits: Tensor, told: Tensor, decide: Callable[[Tensor], Tensor]) -> Tensor:

@@ -59,7 +59,8 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     references, hypotheses = [dataset.studies[row].report for row in chosen], [p.text for p in written]
     scores = validation_scores(references, hypotheses, session.knowledge.labeler)
     first, second = (train.select, "CIDEr") if train.select != "cider" else ("CIDEr", "example_f1")
-    return results | {"score": scores[first], "tie": scores[second], **scores}
+    shares = {f"text_share_{n}": float(np.mean([p.shares[n] for p in written])) for n in written[0].shares}
+    return results | {"score": scores[first], "tie": scores[second], **scores, **shares}
 
 
 def evaluate(session: Session) -> Written:

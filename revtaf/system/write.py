@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +28,8 @@ EMBED_AT_ONCE = 8192  # rows of entity scores embedded at once
 
 @dataclass
 class Prediction:
-    """One written report, and what it was made from. Maps are (N, P) and (75, P), on the CPU, where kept."""
+    """One written report, and what it was made from. Maps are (N, P) and (75, P), on the CPU, where kept. shares: of
+    its batch, how large each source's text is beside the image in Eq. 11 (`revtaf.fvtaf.fusion.Fusion`)."""
 
     row: int
     text: str
@@ -38,6 +39,7 @@ class Prediction:
     distance: float
     global_map: Tensor | None = None
     local_map: Tensor | None = None
+    shares: dict[str, float] = field(default_factory=dict)
 
     @property
     def positive(self) -> list[float]:
@@ -110,13 +112,14 @@ def predict(
                 decide,
             )
         tokens, statuses, probabilities = result.tokens.tolist(), result.statuses.tolist(), result.probabilities.cpu()
+        shares = {name: float(share) for name, share in result.shares.items()}
         for i, row in enumerate(batch.rows.tolist()):
             maps = (None, None)
             if row in keep_maps and result.local_map is not None:
                 maps = (result.global_map[i].float().cpu(), result.local_map[i].float().cpu())
             training_row = int(retrieved[i]) if retrieved[i] < known else NO_REPORT
             found = (statuses[i], probabilities[i], training_row, float(distance[i]))
-            predictions.append(Prediction(row, session.tokenizer.decode(tokens[i]), *found, *maps))
+            predictions.append(Prediction(row, session.tokenizer.decode(tokens[i]), *found, *maps, shares))
     by_row = {p.row: p for p in gather_object(predictions)}
     return [by_row[row] for row in rows]
 
