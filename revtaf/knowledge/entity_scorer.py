@@ -4,11 +4,16 @@ Stands in for MedKLIP (the paper's source of F_logit and of the triplets) behind
 is trained on the entities and positions that the training reports mention. The scores of training images are
 out-of-fold: every image is scored by the network that never saw its patient, or the retriever would learn from
 scores that it never meets at test. A new image gets the mean of the folds' networks.
+
+Networks differ in how high they score: images of one fold would be nearest to each other for that alone. So the scores
+of each network are mapped, entity by entity, to the distribution of all out-of-fold scores (`FoldMaps`), whoever is
+scored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +38,7 @@ from revtaf.pretrained.strict import load_strictly, read_tensors
 PREDICT_BATCH = 64  # images scored at once
 Images = np.ndarray | PixelBlocks  # (N, S, S) uint8, in memory or on disk
 INPUTS: InputKind = "image"  # see `normalise`
+QUANTILES = 257  # knots of a fold's map, evenly spaced from the least score to the greatest
 SHIFT, TURN, SCALE = 0.06, 0.09, 0.06  # augmentation: fraction of the side, radians, relative size
 
 
@@ -53,15 +59,57 @@ class EntityNet(nn.Module):
         return self.presence(pooled), self.position(pooled).unsqueeze(1) + self.usual_position
 
 
-class EntityScorer:
-    """The folds' networks, the entities that could be learned, and a decision threshold for each."""
+@dataclass
+class FoldMaps:
+    """Quantile matching: per entity and fold, the monotone map from the network's scores to all folds' scores.
 
-    name = "scorer-v2"
+    The quantiles of what the network says of its held-out fold go to the same quantiles of the pooled out-of-fold
+    scores, linear in between; beyond the knots a score keeps its distance to the last one, within [0, 1]. Ranks within
+    a fold stay.
+    """
+
+    own: np.ndarray  # (folds, 75, QUANTILES) float32, ascending: of each fold's held-out scores
+    pooled: np.ndarray  # (75, QUANTILES) float32, ascending: of all of them
+
+    @classmethod
+    def fit(cls, presence: np.ndarray, fold_of: np.ndarray) -> FoldMaps:
+        """presence (N, 75), out of fold; fold_of (N,), every fold from 0 on at least once."""
+        at = np.linspace(0, 1, QUANTILES)
+        own = [np.quantile(presence[fold_of == fold], at, axis=0).T for fold in range(fold_of.max() + 1)]
+        return cls(np.array(own, dtype=np.float32), np.quantile(presence, at, axis=0).T.astype(np.float32))
+
+    @classmethod
+    def identity(cls, folds: int) -> FoldMaps:
+        """Maps that leave every score as it is."""
+        line = np.tile(np.linspace(0, 1, QUANTILES, dtype=np.float32), (len(ENTITIES), 1))
+        return cls(np.stack([line] * folds), line)
+
+    def apply(self, presence: np.ndarray, fold: int) -> np.ndarray:
+        """Scores (n, 75) of the network of `fold` -> (n, 75) float32 in [0, 1]."""
+        mapped = np.empty(presence.shape, dtype=np.float32)
+        for m, (knots, values) in enumerate(zip(self.own[fold], self.pooled, strict=True)):
+            column = presence[:, m]
+            beyond = np.minimum(column - knots[0], 0) + np.maximum(column - knots[-1], 0)
+            mapped[:, m] = np.interp(column, knots, values) + beyond
+        return mapped.clip(0, 1)
+
+
+class EntityScorer:
+    """The folds' networks and their maps, the entities that could be learned, and a decision threshold for each."""
+
+    name = "scorer-v3"
 
     def __init__(
-        self, nets: list[EntityNet], image_size: int, frequency: np.ndarray, learned: np.ndarray, threshold: np.ndarray
+        self,
+        nets: list[EntityNet],
+        maps: FoldMaps,
+        image_size: int,
+        frequency: np.ndarray,
+        learned: np.ndarray,
+        threshold: np.ndarray,
     ):
         self.nets = nets
+        self.maps = maps
         self.image_size = image_size
         self.frequency = frequency  # (75,) share of training reports that state the entity
         self.learned = learned  # (75,) bool; the others are scored by their frequency
@@ -72,8 +120,16 @@ class EntityScorer:
         return scorer_pixels(image, self.image_size)
 
     def score(self, images: np.ndarray, device: torch.device, progress: bool = False) -> EntityScores:
-        """images (N, S, S) uint8 -> mean over the folds' networks, computed on the device."""
-        return self._decide(*_predict([net.to(device) for net in self.nets], images, np.arange(len(images)), progress))
+        """images (N, S, S) uint8 -> mean over the folds' networks, each through its map; computed on the device.
+
+        A mean of networks varies less than one network does, so that new images lie a little closer to the middle than
+        the training images, each of which one network scored. No image shows by how much: each training image was seen
+        by all networks but one.
+        """
+        nets = [net.to(device) for net in self.nets]
+        presence, position = _predict(nets, images, np.arange(len(images)), progress)
+        mapped = np.mean([self.maps.apply(scores, fold) for fold, scores in enumerate(presence)], axis=0)
+        return self._decide(mapped, position)
 
     def _decide(self, presence: np.ndarray, position: np.ndarray) -> EntityScores:
         probability = np.where(self.learned, presence, self.frequency).astype(np.float32)
@@ -87,6 +143,8 @@ class EntityScorer:
             "frequency": torch.from_numpy(self.frequency),
             "learned": torch.from_numpy(self.learned),
             "threshold": torch.from_numpy(self.threshold),
+            "quantiles.own": torch.from_numpy(self.maps.own),
+            "quantiles.pooled": torch.from_numpy(self.maps.pooled),
         }
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, folder / "scorer.safetensors")
         meta = {
@@ -111,7 +169,11 @@ class EntityScorer:
             load_strictly(net, state, path, cls.name)
             nets.append(net.eval())
         values = (tensors[name].numpy() for name in ("frequency", "learned", "threshold"))
-        return cls(nets, meta["image_size"], *values)
+        if meta["name"] == "scorer-v2":  # of an earlier version, whose models know unmapped scores
+            maps = FoldMaps.identity(meta["folds"])
+        else:
+            maps = FoldMaps(tensors["quantiles.own"].numpy(), tensors["quantiles.pooled"].numpy())
+        return cls(nets, maps, meta["image_size"], *values)
 
 
 def scorer_pixels(image: Image.Image, size: int) -> np.ndarray:
@@ -149,7 +211,7 @@ def fit_entity_scorer(
                 net = _train(images, target, mentions.position, inside, settings, device, title)
             presence, position = _predict([net], images, outside, True)
             state = {f"net.{k}": v.contiguous().cpu() for k, v in net.state_dict().items()}
-            state |= {"presence": torch.from_numpy(presence), "position": torch.from_numpy(position)}
+            state |= {"presence": torch.from_numpy(presence[0]), "position": torch.from_numpy(position)}
             with atomic_write(path) as partial:
                 save_file(state, partial)
     if missing := [path.name for path in paths if not path.exists()]:
@@ -166,13 +228,16 @@ def fit_entity_scorer(
         state = {k.removeprefix("net."): v for k, v in state.items()}
         load_strictly(net, state, path, EntityScorer.name, "delete the file, the fold is trained again")
         nets.append(net.eval())
+    maps = FoldMaps.fit(presence, fold_of)
+    for fold in range(settings.folds):
+        presence[fold_of == fold] = maps.apply(presence[fold_of == fold], fold)
     frequency = target.mean(0)
     learned = target.sum(0) >= settings.min_mentions
     # An entity is stated as often as the reports state it: the threshold is that quantile of the scores.
     threshold = np.array(
         [np.quantile(presence[:, m], 1 - frequency[m]) for m in range(len(ENTITIES))], dtype=np.float32
     )
-    scorer = EntityScorer(nets, settings.scorer_image_size, frequency.astype(np.float32), learned, threshold)
+    scorer = EntityScorer(nets, maps, settings.scorer_image_size, frequency.astype(np.float32), learned, threshold)
     return scorer, scorer._decide(presence, position)
 
 
@@ -225,17 +290,18 @@ def _permutations(rows: np.ndarray, times: int) -> np.ndarray:
 
 @torch.no_grad()
 def _predict(nets: list[EntityNet], images: Images, rows: np.ndarray, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """For `rows` (n,) of the images: mean P(present) of the networks (n, 75) float32, likeliest position uint8."""
+    """For `rows` (n,) of the images: P(present) by each network (networks, n, 75) float32, and the likeliest position
+    by all of them (n, 75) uint8."""
     device = next(nets[0].parameters()).device
     presence, position = [], []
     starts = range(0, len(rows), PREDICT_BATCH)
     for start in tqdm(starts, desc="entity scores", leave=False, disable=not progress):
         x = normalise(torch.from_numpy(images[rows[start : start + PREDICT_BATCH]]).to(device), INPUTS)
         outputs = [net(x) for net in nets]
-        presence.append(sum(logits.sigmoid() for logits, _ in outputs).div(len(nets)).cpu().numpy())
+        presence.append(torch.stack([logits.sigmoid() for logits, _ in outputs]).cpu().numpy())
         likeliest = sum(places.softmax(-1) for _, places in outputs).argmax(-1)
         position.append(likeliest.to(torch.uint8).cpu().numpy())
-    return np.concatenate(presence), np.concatenate(position)
+    return np.concatenate(presence, axis=1), np.concatenate(position)
 
 
 def _augment(images: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def test_testing_scores_what_validation_saw(trained, tested_and_parsed, tiny_con
     assert row["nlg"]["CIDEr"] == pytest.approx(meta["validation"]["CIDEr"], abs=1e-9)
     assert {"most frequent report", "medoid report"} < set(report["metrics"])
     assert any("selected on this split" in note for note in report["notes"])
-    assert "scorer-v2" in report["run"]["entity scores"]
+    assert "scorer-v3" in report["run"]["entity scores"]
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") >= 4 * 3
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]

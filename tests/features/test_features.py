@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from tiny import make_session
 
 from revtaf.config import KnowledgeSettings
 from revtaf.data.text import clean_report, sentences
 from revtaf.features.stages import DistinctTexts
-from revtaf.knowledge.entity_scorer import EntityNet, EntityScorer, assign_folds, fit_entity_scorer
+from revtaf.knowledge.entity_scorer import EntityNet, EntityScorer, FoldMaps, assign_folds, fit_entity_scorer
 from revtaf.knowledge.mentions import Mentions
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
@@ -76,13 +77,56 @@ def test_an_entity_that_nobody_states_is_scored_by_its_frequency(fitted):
     assert np.all(scores.probability[:, other] == 0)
 
 
+def test_folds_that_score_higher_do_not_make_neighbours():
+    """Scores of which each fold adds its own offset and stretch: nearest neighbours share the fold far more often than
+    by chance; after matching no more than by chance, and the order within a fold and entity is what it was."""
+    rng = np.random.default_rng(0)
+    n, folds = 900, 3
+    fold = rng.integers(0, folds, n)
+    logit = rng.normal(size=(n, 12)) @ rng.normal(size=(12, 75)) / 3  # as many directions as findings
+    logit = logit * rng.uniform(0.5, 1.5, (folds, 75))[fold] + rng.normal(size=(folds, 75))[fold]
+    presence = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    maps = FoldMaps.fit(presence, fold)
+    matched = np.empty_like(presence)
+    for f in range(folds):
+        matched[fold == f] = maps.apply(presence[fold == f], f)
+        order = presence[fold == f].argsort(0)
+        assert (np.diff(np.take_along_axis(matched[fold == f], order, 0), axis=0) >= 0).all()
+
+    def shared(scores):
+        near = cdist(scores, scores)
+        np.fill_diagonal(near, np.inf)
+        return (fold[near.argsort(1)[:, :5]] == fold[:, None]).mean()
+
+    chance = ((np.bincount(fold) - 1)[fold] / (n - 1)).mean()
+    assert shared(presence) > 0.9
+    assert abs(shared(matched) - chance) < 0.03
+    assert np.abs(np.quantile(matched, 0.9, axis=0) - np.quantile(presence, 0.9, axis=0)).max() < 0.02
+
+
+def test_scores_beyond_those_of_the_fit_keep_their_order_and_stay_probabilities():
+    """A new image may score lower or higher than any training image; equal folds are left as they are."""
+    presence = np.tile(np.linspace(0.2, 0.6, 101, dtype=np.float32)[:, None], (2, 75))
+    fold = np.repeat([0, 1], 101)
+    presence[fold == 1] += 0.3
+    maps = FoldMaps.fit(presence, fold)
+    new = np.tile(np.array([0.0, 0.1, 0.2, 0.61, 0.95, 1.0], dtype=np.float32)[:, None], (1, 75))
+    for f in (0, 1):
+        mapped = maps.apply(new, f)
+        assert (np.diff(mapped, axis=0) >= 0).all() and mapped.min() >= 0 and mapped.max() <= 1
+    np.testing.assert_allclose(FoldMaps.identity(2).apply(new, 1), new, atol=1e-6)
+    same = FoldMaps.fit(presence[fold == 0].repeat(2, 0), np.tile([0, 1], 101))
+    np.testing.assert_allclose(same.apply(presence[:101], 1), presence[:101], atol=1e-3)
+
+
 def test_training_scores_are_out_of_fold(bright_sides, fitted):
     """A training image's score comes from the network that never saw its patient, not from the mean."""
     images, _, patients, _ = bright_sides
     scorer, scores = fitted
     folds = assign_folds(patients, 2, 0)
     for fold in (0, 1):
-        alone = EntityScorer([scorer.nets[fold]], 64, scorer.frequency, scorer.learned, scorer.threshold)
+        maps = FoldMaps(scorer.maps.own[[fold]], scorer.maps.pooled)
+        alone = EntityScorer([scorer.nets[fold]], maps, 64, scorer.frequency, scorer.learned, scorer.threshold)
         again = alone.score(images[folds == fold], CPU).probability
         np.testing.assert_allclose(again, scores.probability[folds == fold], atol=1e-6)
     assert all(len({f for f, p in zip(folds, patients, strict=True) if p == q}) == 1 for q in set(patients))
