@@ -63,7 +63,8 @@ def _compile_triggers() -> re.Pattern[str]:
     for pattern, kind in entries:
         groups[kind] += 1
         parts.append(f"(?P<{kind}__{groups[kind]}>{pattern})")
-    return re.compile(r"\b(?:" + "|".join(parts) + r")\b")
+    # (?=\w): no trigger is sought at the end of a word, which is also a boundary
+    return re.compile(r"\b(?=\w)(?:" + "|".join(parts) + r")\b")
 
 
 _TRIGGERS = _compile_triggers()

@@ -154,6 +154,12 @@ def test_empty_and_endless_predictions_are_read_and_noted(tmp_path, name):
     assert csv.field_size_limit() == 131_072  # the limit of everybody else is as before
 
 
+def test_references_that_say_nothing_are_counted(tmp_path):
+    """They are no statement of a normal film; their words are scored as they are."""
+    samples = read_samples(write(tmp_path / "p.jsonl", changed(1, reference="See impression below.")))
+    assert samples.notes[0].startswith("1 of 3 references say nothing")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
