@@ -62,6 +62,7 @@ class KnowledgeSettings(Section):
     scorer_epochs: int = Field(8, ge=1)
     scorer_batch_size: int = Field(32, ge=2)
     scorer_lr: float = Field(1e-3, gt=0)
+    scorer_precision: Literal["auto", "no", "bf16"] = "auto"  # of its fit, as train.precision
     min_mentions: int = Field(10, ge=1)  # an entity mentioned present less often is scored by its frequency
     report_labels: bool = True  # take the statuses from the annotation; False labels every report anew
 

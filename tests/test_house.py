@@ -7,7 +7,7 @@ from tiny import ROOT
 
 # From the ground up. A room imports rooms below its own floor, and itself; rooms on one floor do not know each other.
 FLOORS = (
-    {"errors", "rng"},
+    {"errors", "rng", "precision"},
     {"files", "labels", "locks", "process", "check_line"},
     {"config", "systems"},
     {"settings", "config_file"},

@@ -11,7 +11,14 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "name": "tiny",
     "device": "cpu",
-    "knowledge": {"folds": 2, "scorer_epochs": 1, "scorer_image_size": 64, "text_width": 64, "min_mentions": 3},
+    "knowledge": {
+        "folds": 2,
+        "scorer_epochs": 1,
+        "scorer_image_size": 64,
+        "text_width": 64,
+        "min_mentions": 3,
+        "scorer_precision": "no",
+    },
     "encoder": {"backbone": "resnet18", "weights": None, "image_size": 64, "resize": 72},
     "classifier": {"memory_size": 3, "width": 16, "heads": 2, "layers": 1, "feed_forward": 32},
     "lre": {"width": 16},

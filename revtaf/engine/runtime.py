@@ -23,6 +23,7 @@ from revtaf.config import RunSettings
 from revtaf.config_file import save_settings
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, write_json
+from revtaf.precision import computes_in_bf16
 
 log = logging.getLogger("revtaf")
 
@@ -60,11 +61,7 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
 def choose_precision(wanted: str, cpu: bool) -> str:
     """`train.precision` as accelerate's "no", "fp16" or "bf16". `auto` is bf16 where the device has instructions for
     it. Asked for by name where it has none, half precision is emulated, ten times slower than full: a warning."""
-    if cpu:
-        abilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
-        native = any(abilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    else:
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    native = computes_in_bf16("cpu" if cpu else "cuda")
     if wanted == "auto":
         return "bf16" if native else "no"
     if wanted != "no" and cpu and (wanted == "fp16" or not native):

@@ -33,7 +33,7 @@ from revtaf.features.store import Arrays, FeatureStore, Save
 from revtaf.files import digest
 from revtaf.knowledge.base import EntityModel, EntityScores, Labeler, TextEncoder
 from revtaf.knowledge.components import Components
-from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer, scorer_pixels
+from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer, in_halves, scorer_pixels
 from revtaf.knowledge.mentions import entity_mentions
 from revtaf.knowledge.scope import RULES
 from revtaf.knowledge.text_encoder import TfidfEncoder
@@ -118,6 +118,7 @@ def fitted_scores(
     options = components.settings
     names = ("folds", "min_mentions")
     fit = {n: v for n, v in options.model_dump().items() if n.startswith("scorer_") or n in names}
+    fit["scorer_precision"] = "bf16" if in_halves(options, components.device) else "no"
     reports = clean_reports(studies, data.max_words)
     patients = [s.patient for s in studies]
     size = options.scorer_image_size

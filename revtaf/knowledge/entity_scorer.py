@@ -32,6 +32,7 @@ from revtaf.files import atomic_write, read_json, write_json
 from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.mentions import Mentions
 from revtaf.labels import ENTITIES, POSITIONS, UNSPECIFIED_POSITION
+from revtaf.precision import computes_in_bf16
 from revtaf.pretrained.backbone import Backbone
 from revtaf.pretrained.strict import load_strictly, read_tensors
 
@@ -241,6 +242,12 @@ def fit_entity_scorer(
     return scorer, scorer._decide(presence, position)
 
 
+def in_halves(settings: KnowledgeSettings, device: torch.device) -> bool:
+    """Whether the networks are fitted in bfloat16."""
+    wanted = settings.scorer_precision
+    return wanted == "bf16" or (wanted == "auto" and computes_in_bf16(device))
+
+
 def assign_folds(patients: Sequence[str], folds: int, seed: int) -> np.ndarray:
     """(N,) fold of every sample; all samples of a patient share one, folds differ by at most one patient."""
     unique = sorted(set(patients))
@@ -270,7 +277,8 @@ def _train(
     for step in tqdm(range(steps), desc=f"entity scorer, {title}", leave=False):
         chosen = order[step * batch : (step + 1) * batch]
         x = _augment(normalise(torch.from_numpy(images[chosen]).to(device), INPUTS))
-        presence, places = net(x)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_halves(settings, device)):
+            presence, places = (logits.float() for logits in net(x))
         truth = torch.from_numpy(target[chosen]).to(device)
         loss = F.binary_cross_entropy_with_logits(presence, truth)
         where = torch.from_numpy(position[chosen].astype(np.int64)).to(device)
