@@ -151,7 +151,7 @@ def test_a_folder_that_names_a_system_that_is_not_installed_runs_nothing(tmp_pat
     """Systems are found by entry points alone: a module of that name beside the folder is not imported."""
     (tmp_path / "evil.py").write_text("raise SystemExit('run')")
     (tmp_path / "config.yaml").write_text("system: evil\n")
-    (tmp_path / "model.json").write_text('{"format": 1, "system": "evil", "files": {}}')
+    (tmp_path / "model.json").write_text('{"format": 2, "system": "evil", "files": {}}')
     with pytest.raises(UserError, match="no 'evil'"):
         revtaf.load(tmp_path)
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from safetensors import SafetensorError
@@ -93,7 +94,8 @@ def load_last(folder: Path, system: System) -> Progress | None:
         accelerator.load_state(str(found))
         system.load_state(load_file(found / STATE) if (found / STATE).is_file() else {})
     except (OSError, RuntimeError, TypeError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{found} cannot be resumed: {error}; delete it to start anew") from None
+        reason = shorten(str(error), 300)  # of another layout, it names every tensor
+        raise UserError(f"{found} cannot be resumed: {reason}; delete it to start anew") from None
     return progress
 
 
@@ -127,5 +129,5 @@ def write_weights(path: Path, model: nn.Module) -> None:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Strictly: every tensor of the model is in the file, with its shape, and nothing else."""
-    remedy = "it is a checkpoint of another architecture, or damaged"
+    remedy = "it is a checkpoint of another architecture or of an earlier version, or damaged: train it anew"
     load_strictly(model, read_tensors(path, "checkpoint"), path, "checkpoint", remedy, tied=True)

@@ -24,7 +24,8 @@ from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.files import read_json, sha256, write_json
 
-MANIFEST, FORMAT = "model.json", 1
+MANIFEST = "model.json"
+FORMAT = 2  # 1: a report decoder of another layout
 CORE = (SETTINGS, META, WEIGHTS)
 OPTIONAL = ("reports.jsonl", "knowledge/tfidf/")  # texts, and words, of the training set, which may not be shared
 BEST = Path("checkpoints") / "best"
@@ -79,7 +80,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if content.get("format") != FORMAT:
         raise UserError(
             f"{folder} is a model of format {content.get('format')} (revtaf {content.get('revtaf')}), this is revtaf "
-            f"{__version__}, which reads format {FORMAT}; open it with that version"
+            f"{__version__}, which reads format {FORMAT}; train it anew, or open it with the version that wrote it"
         )
     files = content["files"]
     if lacking := [name for name in CORE if name not in files]:

@@ -22,10 +22,10 @@ from revtaf.pretrained.strict import load_strictly, read_tensors
 from revtaf.settings import Settings
 from revtaf.tokenizer import ReportTokenizer
 
-# Of BERT, not of a causal decoder with cross-attention: the pooler, the next-sentence head, token types.
-_UNUSED = ("pooler.", "cls.seq_relationship.", "embeddings.token_type_embeddings.")
+# Of BERT, not of a causal decoder with cross-attention: the pooler and the next-sentence head.
+_UNUSED = ("pooler.", "cls.seq_relationship.")
 # What BERT cannot give: cross-attention; and its LM head is missing from files of the bare encoder.
-_OWN_START = ("crossattention", "position_ids", "cls.")
+_OWN_START = ("crossattention", "cls.")
 
 
 def bert_file(weights: str) -> Path | None:
@@ -67,26 +67,19 @@ def initialise_decoder(decoder: Decoder, settings: Settings) -> str:
     if path is None:
         return f"decoder from random weights: {wanted} not found (see checkpoints/README.md)"
     load_bert(decoder, path)
-    return f"decoder from {wanted}; cross-attention and new tokens from random weights"
+    return f"decoder from {wanted}; cross-attention, its input and new tokens from random weights"
 
 
 def load_bert(decoder: Decoder, path: Path) -> None:
-    """BERT's encoder and masked-LM head -> the causal decoder. Every key must be used or known as unused.
-
-    BERT adds its first token-type embedding to every position; the decoder has none, so it goes into the position
-    embeddings.
-    """
+    """BERT's encoder and masked-LM head -> the causal decoder. Every key must be used or known as unused."""
     state = current_names(read_tensors(path, "decoder.weights"), path, "decoder.weights")
     own = decoder.lm.state_dict()
-    token_type = state.get("bert.embeddings.token_type_embeddings.weight")
     loaded = {key: value for key, value in own.items() if any(part in key for part in _OWN_START)}
     for key, value in state.items():
         if any(part in key for part in _UNUSED):
             continue
         if key in own:
             value = _fit_vocabulary(key, value, own[key])
-        if key.endswith("position_embeddings.weight") and token_type is not None:
-            value = value + token_type[0]
         loaded[key] = value
     remedy = "set decoder.layers, width, heads and vocabulary to fit"
     load_strictly(decoder.lm, loaded, path, "decoder.weights", remedy)

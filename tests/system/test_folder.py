@@ -111,11 +111,12 @@ def test_a_damaged_file_is_named(copy, name):
         revtaf.load(copy)
 
 
-def test_another_format_is_refused_with_both_versions(copy):
-    """A model of a later format names the version that wrote it."""
-    manifest = json.loads((copy / "model.json").read_text()) | {"format": 99, "revtaf": "9.9"}
+@pytest.mark.parametrize("written", [1, 99])
+def test_another_format_is_refused_with_both_versions(copy, written):
+    """A model of an earlier or a later format names the version that wrote it, and what to do."""
+    manifest = json.loads((copy / "model.json").read_text()) | {"format": written, "revtaf": "9.9"}
     (copy / "model.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"format 99 \(revtaf 9.9\).*reads format 1"):
+    with pytest.raises(UserError, match=rf"format {written} \(revtaf 9.9\).*reads format 2; train it anew"):
         revtaf.load(copy)
 
 

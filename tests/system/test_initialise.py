@@ -39,14 +39,15 @@ def bert_state(old_names=True) -> dict:
     """A BertForPreTraining checkpoint: 2 layers of 16, 9 words, with the names of the hosted bert-base-uncased."""
     config = BertConfig(vocab_size=9, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     state = pretraining_state(config, old_names)
-    state["bert.embeddings.token_type_embeddings.weight"].fill_(0.5)
+    del state["cls.predictions.decoder.bias"]  # as hosted: the head has one bias, under its own name
+    state["cls.predictions.bias"].copy_(torch.arange(9))
     return state
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
 def test_bert_goes_into_the_decoder(vocabulary, suffix):
-    """Self-attention, feed-forward and words are BERT's; prompt tokens and cross-attention keep their start;
-    the first token type is added to the positions."""
+    """Self-attention, feed-forward, positions, token types and words are BERT's; prompt tokens and cross-attention keep
+    their start."""
     decoder = small_decoder(vocabulary)
     before = {k: v.clone() for k, v in decoder.lm.state_dict().items()}
     state = bert_state(old_names=suffix == "safetensors")
@@ -62,17 +63,20 @@ def test_bert_goes_into_the_decoder(vocabulary, suffix):
     assert torch.equal(own[query], state[query])
     words = "bert.embeddings.word_embeddings.weight"
     assert torch.equal(own[words][:9], state[words]) and torch.equal(own[words][9:], before[words][9:])
-    places = "bert.embeddings.position_embeddings.weight"
-    torch.testing.assert_close(own[places], state[places] + 0.5)
+    for name in ("position_embeddings", "token_type_embeddings"):
+        key = f"bert.embeddings.{name}.weight"
+        assert torch.equal(own[key], state[key])
+    assert own["cls.predictions.bias"].tolist() == [*range(9), *[0] * 5]
     cross = [k for k in own if "crossattention" in k]
     assert cross and all(torch.equal(own[k], before[k]) for k in cross)
-    assert decoder.lm.get_output_embeddings().weight.data_ptr() == decoder.lm.get_input_embeddings().weight.data_ptr()
+    assert decoder.lm.get_output_embeddings().weight is decoder.lm.get_input_embeddings().weight
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda s: s.pop("bert.encoder.layer.0.attention.self.key.weight"), "lacks 1 keys"),
+        (lambda s: s.pop("bert.embeddings.token_type_embeddings.weight"), "lacks 1 keys"),
         (lambda s: s.update({"bert.encoder.layer.7.foo": torch.zeros(1)}), "unknown key"),
         (lambda s: s.update({"conv1.weight": torch.zeros(1)}), r"1 unknown keys, first \['conv1.weight'\]"),
         (lambda s: s.update({"epoch": 3}), "does not hold named tensors"),
