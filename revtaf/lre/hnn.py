@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     from geoopt.manifolds.stereographic.math import project
 
 from revtaf.lre.ball import METRICS
+from revtaf.rng import substream
 
 # Points stay within (1 - EDGE_MARGIN) of the radius. Without it float32 rounds saturated inputs onto the
 # edge, where distances are infinite. One value for every dtype: geoopt's own depends on the dtype (4e-3 or
@@ -90,10 +91,11 @@ class HNN(nn.Module):
         curvature = torch.tensor(float(curvature), dtype=torch.float64)
         self.ball = PoincareBall(c=curvature, learnable=self.learnable).float()
         sizes = zip((in_features, *widths[:-1]), widths, strict=True)
-        if metric == "hyperbolic":
-            self.layers = nn.ModuleList(HyperbolicLinear(i, o) for i, o in sizes)
-        else:
-            self.layers = nn.ModuleList(_flat_linear(i, o) for i, o in sizes)
+        make = HyperbolicLinear if metric == "hyperbolic" else _flat_linear
+        self.layers = nn.ModuleList()
+        for number, (i, o) in enumerate(sizes):
+            with substream(f"layer {number}"):
+                self.layers.append(make(i, o))
 
     @property
     def c(self) -> Tensor:
@@ -131,8 +133,9 @@ def _he_normal(out_features: int, in_features: int) -> Tensor:
 
 
 def _flat_linear(in_features: int, out_features: int) -> nn.Linear:
+    weight = _he_normal(out_features, in_features)  # drawn first: the same start as the hyperbolic layer's
     layer = nn.Linear(in_features, out_features)
     with torch.no_grad():
-        layer.weight.copy_(_he_normal(out_features, in_features))
+        layer.weight.copy_(weight)
         layer.bias.zero_()
     return layer
