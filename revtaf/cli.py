@@ -18,6 +18,7 @@ from revtaf.commands.options import (
     add_import,
     add_iu,
     add_llm,
+    add_lre_study,
     add_mimic,
     add_phantom,
     add_report,
@@ -77,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         ("llm", _llm, "ask a language model for reports (docs/llm.md)", add_llm),
     ):
         _command(commands, name, run, text, add)
+    study = commands.add_parser("study", help="ask one module many small questions; no report is written")
+    questions = study.add_subparsers(title="what", required=True, metavar="WHAT")
+    text = "what each choice of the retrieval enhancer does to the reports that are found"
+    _command(questions, "lre", _study_lre, text, add_lre_study)
     prepare = commands.add_parser("prepare", help="make a data folder from raw files")
     sources = prepare.add_subparsers(title="what", required=True, metavar="WHAT")
     for name, run, text, add in (
@@ -128,6 +133,13 @@ def _ablate(options: argparse.Namespace) -> None:
     given = [*(item for item in options.config if "=" in item), *options.given]
     for folder in ablate([Path(item) for item in options.config if "=" not in item], given):
         print(f"tables: {folder}")
+
+
+def _study_lre(options: argparse.Namespace) -> None:
+    from revtaf.commands import study
+
+    folder = study.lre(options.settings, options.out, options.split, options.seeds, options.steps)
+    print((folder / "table.md").read_text(encoding="utf-8"))
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -32,6 +32,15 @@ def add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a document is stale")
 
 
+def add_lre_study(study: argparse.ArgumentParser) -> None:
+    """A configuration, and arguments of `revtaf.system.lre_study.study`."""
+    add_configured(study)
+    study.add_argument("--out", required=True, type=Path, help="folder for table.md, summary.json and the rows")
+    study.add_argument("--split", help="whose images ask; the validation split by default, val+test for both")
+    study.add_argument("--seeds", type=positive, default=30)
+    study.add_argument("--steps", type=positive, help="updates of each training; lre.steps by default, or 2000")
+
+
 def add_audit(audit: argparse.ArgumentParser) -> None:
     """A configuration, and how `revtaf.audit.audit.audit` compares images."""
     add_configured(audit)
