@@ -20,7 +20,7 @@ ROUNDING = 1e-9  # a figure this little below what is needed reaches it
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ControlOutcome:
     """A control, judged. effect: mean over seeds of the row, or of the difference of the rows; interval over patients,
     None where there is none."""
 
@@ -42,7 +42,7 @@ class Outcome:
         return PASSED if sure and self.effect >= self.least - ROUNDING else FAILED
 
 
-def judge(content: Content) -> list[Outcome]:
+def judge(content: Content) -> list[ControlOutcome]:
     """Every control of a summary."""
     return [_outcome(content, control) for control in content.get("controls", ())]
 
@@ -99,7 +99,7 @@ def _view(content: Content, control: Mapping[str, Any]) -> Mapping[str, Any]:
     return content if control["view"] == "scores" else content[control["view"]]
 
 
-def _outcome(content: Content, control: Mapping[str, Any]) -> Outcome:
+def _outcome(content: Content, control: Mapping[str, Any]) -> ControlOutcome:
     view, metric, names = _view(content, control), control["metric"], control["rows"]
     labels = [view["rows"][name]["label"] if name in view["rows"] else name for name in names]
     effect, interval = None, None
@@ -113,12 +113,12 @@ def _outcome(content: Content, control: Mapping[str, Any]) -> Outcome:
             effect = sign * found["difference"]
             interval = sorted((sign * found["low"], sign * found["high"])) if found["low"] is not None else None
     interval = tuple(interval) if interval and None not in interval else None
-    return Outcome(
+    return ControlOutcome(
         control["name"], ", against ".join(labels), metric, effect, interval, control["least"], len(names) == 2
     )
 
 
-def _effect(found: Outcome, content: Content) -> str:
+def _effect(found: ControlOutcome, content: Content) -> str:
     if found.effect is None:
         return "n/a"
     shown = signed if found.difference else without_zero
@@ -129,5 +129,5 @@ def _effect(found: Outcome, content: Content) -> str:
     )
 
 
-def _needed(found: Outcome) -> str:
+def _needed(found: ControlOutcome) -> str:
     return f"{signed(found.least) if found.difference else without_zero(found.least)} or more"

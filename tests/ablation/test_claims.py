@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from test_controls import summary
+from test_grid_controls import summary
 from tiny import ROOT
 
 from revtaf.ablation import collect as collect_module
