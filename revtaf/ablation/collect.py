@@ -209,8 +209,7 @@ def _references(first: Scored) -> dict[str, Any]:
     always = floors.clinical_floors(first.statuses)[floors.ALWAYS_NO_FINDING]
     found = clinical.compute(first.statuses, always)
     return {
-        "no_finding_share": found["no_finding_share_references"],
-        "example_f1_ceiling": found["example_f1_ceiling"],
+        **found["references"],
         "distinct": len(set(map(PROTOCOL.reference, first.samples.references))),
         "always no finding": {key: found[key] for key in ("example_f1", "micro_f1", "macro_f1", *SAID) if key in found},
     }

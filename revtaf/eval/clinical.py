@@ -99,8 +99,8 @@ def compute(reference_statuses, predicted_statuses, uncertain: Uncertain = "nega
     """Scores of S reports as plain numbers; inputs and averages as in `metrics`.
 
     Returns {example,micro,macro,macro_supported,micro5,macro5}_{precision,recall,f1}, head_f1, tail_f1,
-    micro_{precision,recall,f1}_positive; no_finding_share and no_finding_share_references: how often "no finding" is
-    said; example_f1_ceiling: the share of references with a positive category, above which example_f1 cannot be;
+    micro_{precision,recall,f1}_positive; no_finding_share, how often "no finding" is said; `references`: its
+    no_finding_share, and example_f1_ceiling, the share with a positive category, above which example_f1 cannot be;
     `per_class`: category -> precision, recall, f1, support (positive references), predicted (positive hypotheses);
     `zero_support`: the categories that no reference has; `confusion`: category -> 4x4 counts, rows the reference's
     and columns the hypothesis' status in the order of STATUSES; `per_class_confusion`: category -> tp, fp, fn, tn.
@@ -109,8 +109,10 @@ def compute(reference_statuses, predicted_statuses, uncertain: Uncertain = "nega
     named = metrics(reference_statuses, predicted_statuses, uncertain)
     result: dict = {name: metric.corpus for name, metric in named.items() if "/" not in name}
 
-    result["no_finding_share_references"] = float(reference[:, NO_FINDING].mean())
-    result["example_f1_ceiling"] = float(reference.any(1).mean())
+    result["references"] = {
+        "no_finding_share": float(reference[:, NO_FINDING].mean()),
+        "example_f1_ceiling": float(reference.any(1).mean()),
+    }
     both, found, support = (reference & predicted).sum(0), predicted.sum(0), reference.sum(0)  # (14,) each
     precision, recall, f1 = _scores(both, found, support)
     result["per_class"] = {

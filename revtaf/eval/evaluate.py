@@ -70,12 +70,13 @@ class Evaluation(Evaluated):
     def said(self) -> list[str]:
         """Sentences below every table: does the system say more than "no finding"?"""
         own, lengths = self.model["clinical"], self.lengths
+        references = own["references"]
         sentences = [
             f'"No finding" is said in {own["no_finding_share"]:.1%} of the texts and in '
-            f"{own['no_finding_share_references']:.1%} of the references.",
+            f"{references['no_finding_share']:.1%} of the references.",
             f"{lengths['distinct_hypotheses']} different texts, {lengths['distinct_references']} different references.",
             "A report whose reference has no positive category scores 0 in CE-F1 whatever it says: at most "
-            f"{own['example_f1_ceiling']:.3f} can be reached. micro-F1-positive is over the 13 findings without "
+            f"{references['example_f1_ceiling']:.3f} can be reached. micro-F1-positive is over the 13 findings without "
             '"no finding".',
         ]
         if always := self.rows.get(floor_rows.ALWAYS_NO_FINDING):
