@@ -259,6 +259,12 @@ class Settings(RunSettings):
                 f"(data.test_split={self.data.test_split}); take classifier.calibration=holdout, another "
                 "data.test_split, or generation.statuses=argmax"
             )
+        kept = self.train.schedule == "staged" and self.trunk.holdout > 0
+        if self.generation.statuses == "calibrated" and fitted_on == "holdout" and not kept:
+            raise ValueError(
+                "generation.statuses=calibrated with classifier.calibration=holdout needs patients kept apart: "
+                "train.schedule=staged and trunk.holdout above 0; or take classifier.calibration=validation"
+            )
         for key, needs, there in (
             ("local", "fvtaf.enabled=true", self.fvtaf.enabled),
             ("memory", "classifier.memory=true", self.classifier.memory),
