@@ -97,8 +97,9 @@ def test_a_control_that_reaches_nothing_is_refused(tiny_config, overrides, says)
 
 def test_a_control_says_so_everywhere_and_writes_for_nobody(tiny_config, tmp_path):
     """Name of the results, row, page, notes; opened again it reads the answer as in training, and refuses images."""
-    own = ["train.epochs=1", "eval.resamples=0", "eval.samples=0", "controls.scores=report", f"run={tmp_path / 'run'}"]
-    settings = load_settings(tiny_config, own)
+    own = ["controls.scores=report", "eval.resamples=0", "eval.samples=0", f"run={tmp_path / 'run'}"]
+    short = ["train.epochs=1", "generation.beams=1", "generation.max_new_tokens=6"]
+    settings = load_settings(tiny_config, [*own, *short])
     train(settings)
     folder = run_test(settings)
     assert folder.name == "phantom-test-control"
