@@ -205,6 +205,9 @@ class REVTAF(nn.Module):
         """Images (B, 3, H, W) and texts -> logits of the statuses, and what the decoder attends to: fused features, the
         patches beside the retrieved sentences, or the patches alone."""
         vision, logits = self.diagnose(images, prompts.memory)
+        if self.training and self.settings.encoder.dropout:  # a feature is left out of all patches of a sample
+            patches = F.dropout1d(vision.patches.mT, self.settings.encoder.dropout).mT
+            vision = vision._replace(patches=patches)
         if self.fvtaf is not None:
             mask = prompts.retrieved_mask if self.settings.fvtaf.mask_sentences else None
             fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local, prompts.presence)

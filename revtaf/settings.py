@@ -36,6 +36,7 @@ class EncoderSettings(Section):
     resize: int = Field(256, ge=64)
     augment: Literal["paper", "strong"] = "paper"  # crop and rotation; strong: shift, zoom, brightness, contrast too
     rotation: float = Field(5.0, ge=0)  # degrees at most, training only
+    dropout: float = Field(0.0, ge=0, lt=1)  # of the features that fusion and decoder see, in training
     blind: bool = False  # a control: every image is the same mean grey, and what is left is the language
 
     @field_validator("inputs", mode="before")
@@ -264,6 +265,11 @@ class Settings(RunSettings):
             raise ValueError(
                 "generation.statuses=calibrated with classifier.calibration=holdout needs patients kept apart: "
                 "train.schedule=staged and trunk.holdout above 0; or take classifier.calibration=validation"
+            )
+        if self.controls.scores == "report" and fvtaf.text_mass == "presence":
+            raise ValueError(
+                "controls.scores=report puts statuses in the place of the entities' scores, which fvtaf.text_mass=presence "
+                "reads as masses; take fvtaf.text_mass=uniform"
             )
         for key, needs, there in (
             ("local", "fvtaf.enabled=true", self.fvtaf.enabled),

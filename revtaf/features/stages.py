@@ -310,6 +310,7 @@ def _half(vectors: np.ndarray) -> np.ndarray:
 
 
 def array_hash(array: np.ndarray) -> str:
+    """SHA-256 of an array's bytes, in hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 

@@ -65,7 +65,7 @@ def fit_trunk(session: Session) -> Trunk:
     data = settings.training_data
     producer = {
         "version": VERSION,
-        "encoder": settings.encoder.model_dump(mode="json"),
+        "encoder": settings.encoder.model_dump(mode="json", exclude={"dropout"}),
         "classifier": settings.classifier.model_dump(mode="json"),
         "trunk": settings.trunk.model_dump(mode="json"),
         "start": digest([array_hash(value.cpu().numpy()) for value in model.encoder.state_dict().values()]),

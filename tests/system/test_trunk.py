@@ -56,7 +56,13 @@ def test_training_leaves_the_trunk_as_it_was_fitted(tiny_config, staged, tmp_pat
 def test_runs_that_differ_behind_the_trunk_share_it(tiny_config, staged, monkeypatch):
     """No row of a grid fits it again; another seed, or another classifier, is another trunk."""
     monkeypatch.setattr(trunks, "_fit", lambda *_: pytest.fail("fitted again"))
-    for change in ("lre.enabled=false", "fvtaf.enabled=false", "decoder.layers=1", "loss.beta=0"):
+    for change in (
+        "lre.enabled=false",
+        "fvtaf.enabled=false",
+        "decoder.layers=1",
+        "loss.beta=0",
+        "encoder.dropout=0.2",
+    ):
         assert make_session(tiny_config, *STAGED, change).trunk.mark == staged.trunk.mark
     for change in ("seed=1", "classifier.memory=false", "encoder.augment=strong", "trunk.lr=1e-3"):
         with pytest.raises(pytest.fail.Exception):
