@@ -268,8 +268,8 @@ class Settings(RunSettings):
             )
         if self.controls.scores == "report" and fvtaf.text_mass == "presence":
             raise ValueError(
-                "controls.scores=report puts statuses in the place of the entities' scores, which fvtaf.text_mass=presence "
-                "reads as masses; take fvtaf.text_mass=uniform"
+                "controls.scores=report puts statuses in the place of the entities' scores, which "
+                "fvtaf.text_mass=presence reads as masses; take fvtaf.text_mass=uniform"
             )
         for key, needs, there in (
             ("local", "fvtaf.enabled=true", self.fvtaf.enabled),
