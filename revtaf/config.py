@@ -66,6 +66,12 @@ class KnowledgeSettings(Section):
     min_mentions: int = Field(10, ge=1)  # an entity mentioned present less often is scored by its frequency
     report_labels: bool = True  # take the statuses from the annotation; False labels every report anew
 
+    @field_validator("scorer_precision", mode="before")
+    @classmethod
+    def _yaml_no(cls, value: object) -> object:
+        """YAML reads a bare `no` as false."""
+        return "no" if value is False else value
+
 
 class TrainSettings(Section):
     """Optimiser, schedule, validation (docs/method.md section 7).

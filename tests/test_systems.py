@@ -24,7 +24,7 @@ from revtaf.settings import Settings
 
 TOYS = Path(__file__).parent / "toys"
 OF_THE_ENGINE = (
-    *("errors", "files", "locks", "config", "config_file", "systems", "check_line"),
+    *("errors", "rng", "precision", "files", "locks", "config", "config_file", "systems", "check_line"),
     *("data", "pretrained", "knowledge", "eval", "engine"),
 )
 

@@ -181,6 +181,7 @@ def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path)
         with atomic_write(state_file) as partial:
             state = {"weights": parts.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs}
             torch.save(state, partial)
+    optimizer.zero_grad()  # also frees the gradients
     load_strictly(parts, read_tensors(best_file, "trunk"), best_file, "trunk", f"delete {folder}")
     seed_everything(settings.seed, session.accelerator.process_index)
     return epochs

@@ -62,7 +62,8 @@ def test_another_backbone_scores_and_is_read_back(tmp_path):
     pytest.importorskip("timm")
     torch.manual_seed(0)
     flags = np.ones(75, bool)
-    scorer = EntityScorer([EntityNet("efficientnet_lite0").eval()], 64, np.zeros(75), flags, np.full(75, 0.5))
+    nets = [EntityNet("efficientnet_lite0").eval()]
+    scorer = EntityScorer(nets, FoldMaps.identity(1), 64, np.zeros(75), flags, np.full(75, 0.5))
     scorer.save(tmp_path)
     images = np.random.default_rng(0).integers(0, 255, (3, 64, 64), dtype=np.uint8)
     again = EntityScorer.load(tmp_path).score(images, CPU).probability
@@ -181,12 +182,14 @@ def test_reference_rows_are_the_reports_sentences(session):
     assert int(mask[0].sum()) == len(expected) and not mask[1].any()
     every = DistinctTexts(knowledge.studies, session.settings.data).sentences
     encoder = TfidfEncoder(64).fit(every, triplet_texts(), session.settings.seed)
-    np.testing.assert_allclose(text[0][mask[0]], encoder.encode(expected), atol=1e-3)  # stored as float16
+    found, encoded = text[0][mask[0]], encoder.encode(expected)
+    scale = np.sqrt((encoded**2).mean(1, keepdims=True))
+    np.testing.assert_allclose(found, encoded / scale, atol=8e-3)  # stored as float16, given at unit RMS
     assert (text[~mask] == 0).all()
 
 
 def test_a_report_in_the_memory_is_the_mean_of_its_sentences(session):
-    """The classifier's memory of a training row, and zero for a report without a word."""
+    """The classifier's memory of a training row, at unit RMS, and zero for a report without a word."""
     texts, bank = session.knowledge.texts, session.bank
     rows = torch.tensor([[3, 5], [4, 3]])
     found = bank.memory(rows)
@@ -195,7 +198,8 @@ def test_a_report_in_the_memory_is_the_mean_of_its_sentences(session):
             report = texts.report_ids[rows[i, j]]
             own = texts.sentence_ids[texts.offsets[report] : texts.offsets[report + 1]]
             expected = texts.sentences[own].astype(np.float64).mean(0)
-            np.testing.assert_allclose(found[i, j].cpu(), expected, atol=1e-3)  # float16
+            scale = np.sqrt((expected**2).mean())
+            np.testing.assert_allclose(found[i, j].cpu(), expected / scale, atol=2e-2)  # float16
     wordless = replace(texts, offsets=np.zeros_like(texts.offsets))
     assert not PromptBank(wordless, 20, CPU).memory(rows).any()
 

@@ -51,5 +51,7 @@ def test_nothing_in_the_package_is_loaded_loosely():
     for path in Path(revtaf.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "load_state_dict":
+                if ast.unparse(node.func.value) == "optimizer":  # which has no other way
+                    continue
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert given.get("strict") == "True", (path, node.lineno)
