@@ -40,9 +40,12 @@ if TYPE_CHECKING:
     from revtaf.system.session import Session
 
 log = logging.getLogger("revtaf")
-VERSION = 1  # raised whenever the same inputs would give another trunk
+VERSION = 2  # raised whenever the same inputs would give another trunk
 WEIGHTS, LOG = "trunk.safetensors", "trunk.json"
 LEAST_POSITIVES = 5  # of a category whose AUC on the kept patients counts
+# The latest epoch within this of the best AUC is taken: with some hundred kept images the rest is chance, and the last
+# epochs have the small learning rates.
+TOLERANCE = 0.01
 
 
 @dataclass
@@ -96,7 +99,7 @@ def fit_trunk(session: Session) -> Trunk:
     model.to(session.device)
     parts.requires_grad_(False)
     epochs = read_json(folder / LOG, "trunk")
-    best = max(epochs, key=lambda epoch: epoch["chosen"])
+    best = chosen_epoch(epochs)
     held = int(arrays["held"].sum())
     note = f"encoder and classifier trained first, epoch {best['epoch']} of {len(epochs)}, then frozen"
     if held:
@@ -112,6 +115,12 @@ def held_out(patients: list[str], share: float, seed: int) -> np.ndarray:
     if len(set(patients)) < folds:
         raise UserError(f"trunk.holdout is {share}, but there are only {len(set(patients))} patients; set it to 0")
     return assign_folds(patients, folds, key_of(seed, "trunk", "holdout") % 2**32) == 0
+
+
+def chosen_epoch(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The latest of those whose "auc" is within TOLERANCE of the best."""
+    enough = max(epoch["auc"] for epoch in epochs) - TOLERANCE
+    return next(epoch for epoch in reversed(epochs) if epoch["auc"] >= enough)
 
 
 class _Rows:
@@ -167,15 +176,15 @@ def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path)
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        record = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "auc": 0.0, "categories": 0, "chosen": epoch}
+        record = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "auc": 0.0, "categories": 0}
         if len(kept):
             probabilities = torch.from_numpy(_seen(session, plain, kept.tolist(), patches=False)["probabilities"])
             model.classifier.update_prior(probabilities[:, POSITIVE], truth)
             auc, count = _mean_auc(probabilities[:, POSITIVE].numpy(), truth.numpy() == POSITIVE)
-            record |= {"auc": auc, "categories": count, "chosen": auc}
+            record |= {"auc": auc, "categories": count}
         epochs.append(record)
         log.info("encoder and classifier, epoch %d: %s", epoch + 1, {k: round(v, 4) for k, v in record.items()})
-        if record["chosen"] == max(e["chosen"] for e in epochs):
+        if chosen_epoch(epochs) is record:
             with atomic_write(best_file) as partial:
                 save_file({k: v.cpu().contiguous() for k, v in parts.state_dict().items()}, partial)
         with atomic_write(state_file) as partial:

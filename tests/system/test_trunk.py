@@ -111,6 +111,14 @@ def test_the_share_of_kept_patients(tiny_config):
         held_out(["a", "b"], 0.1, 0)
 
 
+def test_the_latest_epoch_that_is_as_good_as_the_best_is_taken():
+    """A hundredth of AUC is chance; what falls behind by more is overfitting."""
+    epochs = [{"epoch": i + 1, "auc": auc} for i, auc in enumerate((0.70, 0.781, 0.776, 0.76))]
+    assert trunks.chosen_epoch(epochs)["epoch"] == 3
+    assert trunks.chosen_epoch(epochs[:2])["epoch"] == 2
+    assert trunks.chosen_epoch([{"epoch": 1, "auc": 0.0}, {"epoch": 2, "auc": 0.0}])["epoch"] == 2  # nobody was kept
+
+
 def test_an_interrupted_fit_goes_on_to_the_same_trunk(tiny_config, staged, monkeypatch, tmp_path):
     """Stopped after its first epoch and called again, it ends with the same bytes."""
     moved = tmp_path / "features"
