@@ -183,7 +183,7 @@ def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path)
             auc, count = _mean_auc(probabilities[:, POSITIVE].numpy(), truth.numpy() == POSITIVE)
             record |= {"auc": auc, "categories": count}
         epochs.append(record)
-        log.info("encoder and classifier, epoch %d: %s", epoch + 1, {k: round(v, 4) for k, v in record.items()})
+        log.info("encoder and classifier, epoch %d: loss %.4f, AUC %.4f", epoch + 1, record["loss"], record["auc"])
         if chosen_epoch(epochs) is record:
             with atomic_write(best_file) as partial:
                 save_file({k: v.cpu().contiguous() for k, v in parts.state_dict().items()}, partial)
