@@ -94,7 +94,11 @@ def test_they_are_never_fitted_on_the_reported_split():
     content = {"generation": {"statuses": "calibrated"}, "data": {"test_split": "val"}}
     with pytest.raises(UserError, match=r"the split that its thresholds were fitted on.*calibration=holdout"):
         parse_settings(content, "here")
-    parse_settings(content | {"classifier": {"calibration": "holdout"}}, "here")
+    kept = content | {"classifier": {"calibration": "holdout"}}
+    parse_settings(kept | {"train": {"schedule": "staged"}}, "here")
+    for nobody in ({"train": {"schedule": "joint"}}, {"train": {"schedule": "staged"}, "trunk": {"holdout": 0}}):
+        with pytest.raises(UserError, match=r"kept apart.*train.schedule=staged"):
+            parse_settings(kept | nobody, "here")
     assert parse_settings(content | {"data": {}}, "here").variant == "-calibrated"
     earlier = parse_settings({"generation": {"statuses": "predicted"}}, "here")
     assert earlier.generation.statuses == "argmax" and earlier.variant == ""
