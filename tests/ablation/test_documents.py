@@ -63,7 +63,7 @@ def test_a_block_is_printed_and_the_rest_is_left_alone(copied):
     assert main(command) == 0
     text = (copied / "README.md").read_text()
     assert text.startswith("before\n<!-- report") and text.endswith("<!-- end of report -->\nafter\n")
-    assert "(c) + LRE + FVTAF" in text and "\nold\n" not in text
+    assert "nearest training report (oracle)" in text and "\nold\n" not in text
     assert main([*command, "--check"]) == 0 and main(command) == 0
     assert (copied / "README.md").read_text() == text
 
@@ -74,7 +74,7 @@ def test_a_changed_number_makes_the_document_stale(copied):
     main(command)
     for path in ("README.md", "tables/phantom/table1/table.md"):
         text = (copied / path).read_text()
-        (copied / path).write_text(text.replace("baseline", "basis"))
+        (copied / path).write_text(text.replace("medoid", "medium"))
         assert main([*command, "--check"]) == 1, path
         (copied / path).write_text(text)
     summary = copied / "tables/phantom/table1/summary.json"
