@@ -62,17 +62,16 @@ class Trunk:
 def fit_trunk(session: Session) -> Trunk:
     """Fit the trunk, or find it, and put its weights into the model, frozen. UserError where the set is too large."""
     settings, knowledge, model = session.settings, session.knowledge, session.plain_model
-    train = session.train_set()
+    data, train = settings.training_data, knowledge.train
     _check_size(len(train), model, settings.encoder.image_size)
-    store = FeatureStore(Path(settings.training_data.features))
-    data = settings.training_data
+    store = FeatureStore(Path(data.features))
     producer = {
         "version": VERSION,
         "encoder": settings.encoder.model_dump(mode="json", exclude={"dropout"}),
         "classifier": settings.classifier.model_dump(mode="json"),
         "trunk": settings.trunk.model_dump(mode="json"),
         "start": digest([array_hash(value.cpu().numpy()) for value in model.encoder.state_dict().values()]),
-        "features": [knowledge.fingerprint, array_hash(train.features.statuses), array_hash(train.features.memory)],
+        "features": [knowledge.fingerprint, array_hash(train.statuses), array_hash(train.memory)],
         "images": image_names(knowledge.studies, data),
         "seed": settings.seed,
         "precision": "bf16" if _halves(session) else "no",
@@ -80,10 +79,10 @@ def fit_trunk(session: Session) -> Trunk:
 
     def build(parts: Path, _: Shard) -> tuple[Arrays, Save]:
         parts.mkdir(parents=True, exist_ok=True)
-        held = held_out(train.features.patients, settings.trunk.holdout, settings.seed)
-        epochs = _fit(session, train, held, parts)
+        held = held_out(train.patients, settings.trunk.holdout, settings.seed)
+        plain = session.dataset(knowledge.studies, train, data)
+        epochs = _fit(session, plain, held, parts)
         work = Blocks(parts / "patches", len(train), "image features")
-        plain = session.dataset(knowledge.studies, knowledge.train, data)
         work.compute(lambda rows: _seen(session, plain, range(len(train))[rows]), WHOLE)
 
         def save(folder: Path) -> None:
@@ -137,12 +136,13 @@ class _Rows:
         return self.base[(epoch, int(self.rows[row]))]
 
 
-def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path) -> list[dict[str, Any]]:
-    """Train from the last finished epoch in `folder` on; the model then has the best epoch's weights."""
+def _fit(session: Session, plain: ReportDataset, held: np.ndarray, folder: Path) -> list[dict[str, Any]]:
+    """Train from the last finished epoch in `folder` on; the model then has the best epoch's weights. plain: the
+    training set as it is written for; held (N,) bool: what is kept apart."""
     settings, model, device = session.settings, session.plain_model.to(session.device), session.device
     options, parts = settings.trunk, _parts(session.plain_model)
     rows, kept = np.flatnonzero(~held), np.flatnonzero(held)
-    subset = _Rows(train, rows)
+    subset = _Rows(session.train_set(), rows)
     batches = EpochBatches(len(rows), min(options.batch_size, len(rows)), key_of(settings.seed, "trunk"))
     total = options.epochs * batches.count
     rates = TrainSettings(lr=options.lr, warmup_steps=total, min_lr=0, warmup_lr=0, weight_decay=options.weight_decay)
@@ -155,8 +155,7 @@ def _fit(session: Session, train: ReportDataset, held: np.ndarray, folder: Path)
         load_strictly(parts, state["weights"], state_file, "trunk", f"delete {folder}")
         optimizer.load_state_dict(state["optimizer"])
         epochs = state["epochs"]
-    plain = session.dataset(train.studies, train.features, settings.training_data)
-    truth = torch.from_numpy(train.features.statuses[kept].astype(np.int64))
+    truth = torch.from_numpy(plain.features.statuses[kept].astype(np.int64))
     while len(epochs) < options.epochs:
         epoch = len(epochs)
         torch.manual_seed(key_of(settings.seed, "trunk", epoch))  # of dropout: an interrupted fit goes on the same
