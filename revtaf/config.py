@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"]
 # How grey levels become a network's input, see `revtaf.data.images.normalise`.
-InputKind = Literal["imagenet", "lite", "image"]
+InputKind = Literal["imagenet", "clip", "lite", "image"]
 
 
 class Section(BaseModel):

@@ -49,6 +49,7 @@ class Study:
     study_id: str = ""
     indication: str = ""
     findings_boxes: tuple[Box, ...] = field(default=())
+    impression: str = ""  # where the file has it, and it is no part of `report`
 
     @property
     def patient(self) -> str:
@@ -155,6 +156,7 @@ def _study(path: Path, split: str, index: int, entry: object, seen: dict[str, st
         study_id=str(_typed(where, entry, "study_id", (str, int), "")),
         indication=_typed(where, entry, "indication", (str,), ""),
         findings_boxes=_boxes(where, entry.get("findings_boxes")),
+        impression=_typed(where, entry, "impression", (str,), ""),
     )
 
 

@@ -24,6 +24,8 @@ from revtaf.errors import UserError
 STRONG_SHIFT, STRONG_ZOOM, STRONG_LIGHT = 0.05, 0.1, 0.2  # of the side; of the size; of brightness, and of contrast
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -103,13 +105,15 @@ def normalise(grey: Tensor, inputs: InputKind) -> Tensor:
     """Grey levels 0 to 255 (..., H, W) -> what networks see, float32 (..., 3, H, W), three channels of the same image.
 
     imagenet: with the mean and deviation of ImageNet's colours, as torchvision's weights were trained.
+    clip: with those of CLIP's training images, likewise.
     lite: (x - 127) / 128, as EfficientNet-Lite's were.
     image: each image with its own mean and deviation, as the entity scorer's are: exposure is no finding. The deviation
     counts as 1 at least, so that a uniform image stays uniform.
     """
     x = grey.float()
-    if inputs == "imagenet":
-        return F.normalize(x.div(255.0).unsqueeze(-3).expand(*x.shape[:-2], 3, -1, -1), IMAGENET_MEAN, IMAGENET_STD)
+    if inputs in ("imagenet", "clip"):
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if inputs == "imagenet" else (CLIP_MEAN, CLIP_STD)
+        return F.normalize(x.div(255.0).unsqueeze(-3).expand(*x.shape[:-2], 3, -1, -1), mean, std)
     if inputs == "lite":
         x = (x - 127.0) / 128.0
     else:

@@ -55,7 +55,7 @@ def metrics(
                 result[name] = Metric(name, counts.T.astype(float), share)
     if positive is not None and truth is not None:
         there = truth[:, : positive.shape[1]] == POSITIVE
-        cells = [_components(positive[:, k], there[:, k]) for k in _ranked(there)]
+        cells = [auc_components(positive[:, k], there[:, k]) for k in _ranked(there)]
         if cells:
             result["auc"] = Metric("auc", np.concatenate(cells, axis=1), mean_auc)
     return result
@@ -86,7 +86,7 @@ def details(
 
 
 def mean_auc(sums: np.ndarray) -> np.ndarray:
-    """Sums (..., 4 C) of `_components` of C categories -> the mean of their AUCs (...).
+    """Sums (..., 4 C) of `auc_components` of C categories -> the mean of their AUCs (...).
 
     An AUC is no function of sums. It is the mean of the positives' halves (how many of the others each is above) plus
     that of the others' halves, and in a resample each half is reckoned against the whole set: the first-order term, as
@@ -100,7 +100,7 @@ def mean_auc(sums: np.ndarray) -> np.ndarray:
     return np.where(there, value, 0).sum(-1) / np.maximum(there.sum(-1), 1)
 
 
-def _components(positive: np.ndarray, there: np.ndarray) -> np.ndarray:
+def auc_components(positive: np.ndarray, there: np.ndarray) -> np.ndarray:
     """(N, 4): the half of a positive sample, 1 for it, the half of another one, 1 for it. Halves are a sample's share
     of right pairs, ties a half, minus half of the AUC."""
     from scipy.stats import rankdata

@@ -87,13 +87,15 @@ def evaluate_rankings(
         "studies": rankings.studies,
         "signature": signature,
     }
+    with np.errstate(invalid="ignore"):  # a query that a metric leaves out has no value of its own
+        per_sample = {key: m.per_sample for key, m in rows[name].items()}
     result = RankingEvaluation(
         name=name,
         rows={row: {KIND: {key: m.corpus for key, m in metrics.items()}} for row, metrics in rows.items()},
         columns={headings[key]: (KIND, key) for key in names},
         signature=signature,
         ids=list(rankings.ids),
-        per_sample={key: m.per_sample for key, m in rows[name].items()},
+        per_sample=per_sample,
         kept=Kept(rows, kept.RANKINGS, about=about),
         notes=notes,
         lower=lower,

@@ -49,11 +49,11 @@ class ClipPair:
 
         Nothing is downloaded and no code of the file is run. Raises UserError.
         """
-        open_clip = _import_open_clip()
+        open_clip = import_open_clip()
         weights = Path(weights)
-        config = _model_config(open_clip, model_name)
-        state = _read_state(weights)
-        model = _build(open_clip, model_name)
+        config = model_config(open_clip, model_name)
+        state = read_state(weights)
+        model = build(open_clip, model_name)
         remedy = f"{model_name} must be the very architecture that was trained"
         load_strictly(model, state, weights, "CLIP", remedy)
         name = f"clip-{model_name.lower()}-{sha256(weights)[:8]}"
@@ -100,7 +100,8 @@ def _batches(count: int, title: str | None) -> Iterator[slice]:
         yield slice(start, start + BATCH)
 
 
-def _import_open_clip() -> Any:
+def import_open_clip() -> Any:
+    """The package. UserError where it is not installed."""
     try:
         import open_clip
     except ImportError as error:
@@ -108,7 +109,7 @@ def _import_open_clip() -> Any:
     return open_clip
 
 
-def _model_config(open_clip: Any, model_name: str) -> dict:
+def model_config(open_clip: Any, model_name: str) -> dict:
     """Its architecture. Refused are models of which open_clip would download a part: their text towers or tokenizers
     live on the Hugging Face Hub, their weights' file alone is not enough."""
     config = open_clip.get_model_config(model_name) if ":" not in model_name else None
@@ -120,17 +121,25 @@ def _model_config(open_clip: Any, model_name: str) -> dict:
     return config
 
 
-def _build(open_clip: Any, model_name: str) -> torch.nn.Module:
-    """On random weights. open_clip warns that none were loaded; they are, strictly, right after."""
+def build(open_clip: Any, model_name: str, apart: bool = False) -> torch.nn.Module:
+    """On random weights; apart: with its text encoder as a module of its own. open_clip warns that no weights were
+    loaded; whoever wants some loads them strictly, right after."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        return open_clip.create_model(model_name, pretrained=None, precision="fp32", device="cpu", pretrained_hf=False)
+        return open_clip.create_model(
+            model_name,
+            pretrained=None,
+            precision="fp32",
+            device="cpu",
+            pretrained_hf=False,
+            **({"force_custom_text": True} if apart else {}),
+        )
     finally:
         logging.disable(level)
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
     """open_clip's training checkpoint, or a bare state dict."""
     if _is_torchscript(path):
         raise UserError(

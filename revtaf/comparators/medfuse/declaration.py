@@ -1,0 +1,137 @@
+"""MedFuse-CLIP as the engine finds it: the object that the entry point `medfuse` of the group `revtaf.systems` names.
+
+Model code is imported where it is used, so that settings are read without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from revtaf.check_line import CheckLine
+from revtaf.comparators.medfuse.settings import MedFuseSettings
+from revtaf.engine.system import Declaration
+from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest, Package
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from revtaf.comparators.medfuse.system import MedFuse
+
+INSTALL = "pip install 'revtaf[medfuse]'"
+_CLIP = OnRequest(
+    "open_clip's weights of that model, such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K on the Hugging Face Hub; or set "
+    "space.weights=null",
+    "the model's own",
+)
+_CLINICAL = ("emilyalsentzer/Bio_ClinicalBERT", "about 440 MB, MIT; trained on MIMIC-III notes")
+_CHEXBERT = OnRequest("the link at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)", "that repository's")
+log = logging.getLogger("revtaf")
+
+
+class MedFuseSystem(Declaration):
+    """See `revtaf.engine.system.Declaration`."""
+
+    settings = MedFuseSettings
+    title = "MedFuse-CLIP"
+
+    def needed(self, settings: MedFuseSettings, training: bool | None = None) -> Iterator[Needed]:
+        """The starting weights and, for hard negatives, the text encoder that compares them."""
+        from revtaf.pretrained import efficientnet
+        from revtaf.pretrained.backbone import imagenet_file
+        from revtaf.pretrained.bert_folder import absent_files
+
+        space, image, knowledge = settings.space, settings.image, settings.knowledge
+        if knowledge.labeler == "chexbert":
+            yield _file("CheXbert", "labels the reports", knowledge.chexbert, "our phrase rules", _CHEXBERT)
+        if training is False:
+            return
+        if space.weights is not None:
+            yield _file(f"weights of {space.name}", "the encoders' start", space.weights, "random weights", _CLIP)
+        if image.weights == "imagenet":
+            path, lite = imagenet_file(image.tower), image.tower == efficientnet.NAME
+            package = Package(efficientnet.INSTALL, "17 MB, Apache-2.0; ImageNet's terms")
+            yield Needed(
+                f"ImageNet weights of {image.tower}",
+                "the image encoder's start",
+                str(path or Path("checkpoints")),
+                () if path else ("in checkpoints/, or where its package keeps them",),
+                "random weights",
+                package if lite else Imagenet(image.tower),
+                None,
+            )
+        elif image.weights is not None:
+            own = OnRequest("a file of yours: correct image.weights")
+            yield _file("image.weights", "the image encoder's start", Path(image.weights), "", own)
+        if settings.negatives.hard and knowledge.text == "bio_clinicalbert":
+            folder = knowledge.bio_clinicalbert
+            yield Needed(
+                "Bio_ClinicalBERT",
+                "weighs hard negatives",
+                str(folder),
+                tuple(str(folder / name) for name in absent_files(folder)),
+                "TF-IDF and SVD",
+                HubBert(_CLINICAL[0], folder, _CLINICAL[1]),
+                None,
+            )
+
+    def requirements(self, settings: MedFuseSettings) -> Iterator[CheckLine]:
+        """The packages."""
+        if find_spec("open_clip") is None:
+            yield CheckLine("error", "system=medfuse needs open_clip", INSTALL)
+        if settings.image.tower == "efficientnet_lite0" and settings.space.name is None and find_spec("timm") is None:
+            yield CheckLine("error", "image.tower=efficientnet_lite0 needs timm", "pip install 'revtaf[pretrained]'")
+
+    def start(self, settings: MedFuseSettings, accelerator: Accelerator) -> MedFuse:
+        """The encoders as configured, the vocabulary and the hard negatives of the training set."""
+        from revtaf.comparators.medfuse.system import MedFuse
+        from revtaf.comparators.medfuse.text import TextTokens
+        from revtaf.comparators.medfuse.towers import initialise
+        from revtaf.engine.runtime import seed_everything
+
+        system = MedFuse(settings, accelerator, None, None)
+        studies, texts = system.training
+        system.tokens = TextTokens.fit(settings.text, texts)
+        self._build(system)
+        negatives = system.hard
+        encoder = "Bio_ClinicalBERT" if system.components.clinical_bert else "TF-IDF and SVD"
+        said = f"{negatives}, compared by {encoder}" if settings.negatives.hard else "not asked for"
+        system.notes |= {
+            "encoders": initialise(system.model, settings),
+            "training pairs": f"{len(studies):,}; {system.truncation(texts)}",
+            "hard negatives": said,
+        }
+        for what, note in system.notes.items():
+            log.info("%s: %s", what, note)
+        if settings.negatives.hard and not (negatives.rows >= 0).any():
+            log.warning("negatives.hard=true changes nothing here: %s", negatives)
+        seed_everything(settings.seed, accelerator.process_index)
+        return system
+
+    def open(self, folder: Path, settings: MedFuseSettings, accelerator: Accelerator) -> MedFuse:
+        """From a model's folder, its weights not yet loaded."""
+        from revtaf.comparators.medfuse.system import MedFuse
+        from revtaf.comparators.medfuse.text import TextTokens
+        from revtaf.engine.checkpoint import META
+        from revtaf.files import read_json
+
+        system = MedFuse(settings, accelerator, TextTokens.open(folder, settings.text), None)
+        self._build(system)
+        system.notes = dict(read_json(folder / META, "model")["sources"])
+        return system
+
+    @staticmethod
+    def _build(system: MedFuse) -> None:
+        from revtaf.comparators.medfuse.towers import make_encoder
+
+        system.model = make_encoder(system.settings, system.tokens)
+
+
+def _file(what: str, purpose: str, path: Path, stand_in: str, source: OnRequest) -> Needed:
+    return Needed(what, purpose, str(path), () if path.is_file() else (str(path),), stand_in, source, None)
+
+
+SYSTEM = MedFuseSystem()

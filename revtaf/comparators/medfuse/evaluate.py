@@ -1,0 +1,306 @@
+"""MedFuse-CLIP on a split: images asked for reports and reports for images, and rows that learn nothing beside it.
+
+Right is the query's own report, and for a report all its images (`revtaf.eval.ranks`). Useful is another patient's
+report that states the same findings (`revtaf.eval.retrieval`, the scale of REVTAF's own retriever); here the query's
+patient is out of the gallery.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from revtaf.comparators.medfuse import zero_shot
+from revtaf.config import DataSettings
+from revtaf.data.annotations import Study
+from revtaf.eval import ranks as ranking
+from revtaf.eval import retrieval
+from revtaf.eval.metric import Metric
+from revtaf.eval.rankings import Rankings
+from revtaf.features import stages
+from revtaf.features.arrays import fingerprint
+from revtaf.features.store import FeatureStore, Missing
+from revtaf.knowledge.mentions import PRESENT, entity_mentions
+from revtaf.labels import ENTITIES
+from revtaf.pages.parts import number
+from revtaf.pages.section import PageSection
+from revtaf.rng import generator
+
+if TYPE_CHECKING:
+    from revtaf.comparators.medfuse.system import MedFuse
+
+OWN = "MedFuse-CLIP"
+RANDOM, ENTITY_ROW = "random order", "entity scores"
+TFIDF, DUPLICATES, LABELS = (
+    f"{name} (oracle: reads the report)" for name in ("TF-IDF of the report", "its exact text", "its statuses")
+)
+LABELLED = {
+    "distance@1": "status distance, first",
+    "nearest@1": "a nearest one, first",
+    f"nDCG@{retrieval.DEPTH}": f"nDCG@{retrieval.DEPTH}",
+    "head_f1": "head F1, first",
+    "tail_f1": "tail F1, first",
+}
+DIRECTIONS = {"i2t": "image → report", "t2i": "report → image"}
+DECIMALS = 6  # of a cosine
+NAMES = {"median_rank": "median rank", "mean_rank": "mean rank", "mrr": "MRR"}
+log = logging.getLogger("revtaf")
+
+
+@dataclass
+class Gallery:
+    """A split as it is searched. Samples N, reports R: those with one text of their own (a study's, or, where equal
+    texts are one, a text's)."""
+
+    studies: Sequence[Study]
+    texts: list[str]  # (N,)
+    statuses: np.ndarray  # (N, K)
+    report: np.ndarray  # (N,) int: which report is each sample's
+    first: np.ndarray  # (R,) int: a sample of each report
+    patient: np.ndarray  # (N,) int
+
+    @classmethod
+    def of(cls, studies: Sequence[Study], texts: list[str], statuses: np.ndarray, dedupe: str) -> Gallery:
+        """dedupe: as `RankingSettings.dedupe`."""
+        keys = (
+            texts
+            if dedupe == "exact_text"
+            else [f"{s.study_id or s.id}\0{t}" for s, t in zip(studies, texts, strict=True)]
+        )
+        report, first = ranking.collapse(keys)
+        return cls(studies, texts, statuses, report, first, ranking.collapse([s.patient for s in studies])[0])
+
+    @property
+    def asked_once(self) -> np.ndarray:
+        """(N,) bool: the first sample of each report, which stands for its text as a query."""
+        asked = np.zeros(len(self.texts), dtype=bool)
+        asked[self.first] = True
+        return asked
+
+    def ranks(self, scores: Scores, ties: str) -> dict[str, np.ndarray]:
+        """Direction -> (N,) rank of the first right answer."""
+        return {
+            "i2t": ranking.first_ranks(scores.of_images, self.report, np.arange(len(self.first)), ties),
+            "t2i": ranking.first_ranks(scores.of_texts, self.report, self.report, ties),
+        }
+
+    def nearest(self, scores: Scores, database: retrieval.Database) -> np.ndarray:
+        """(N, DEPTH) rows of samples whose reports each image finds first, its own patient's left out."""
+        found = []
+        for start in range(0, len(self.texts), ranking.CHUNK):
+            part = slice(start, start + ranking.CHUNK)
+            table = np.array(scores.of_images(part), dtype=np.float64)
+            table[self.patient[part, None] == self.patient[self.first][None]] = -np.inf
+            best = np.argsort(-table, axis=1, kind="stable")[:, : retrieval.DEPTH]
+            found.append(self.first[best])
+        return np.concatenate(found)
+
+
+@dataclass
+class Scores:
+    """What compares images and reports: rows of queries against a whole gallery."""
+
+    of_images: ranking.Scores  # (q, R)
+    of_texts: ranking.Scores  # (q, N)
+
+
+def products(images: np.ndarray, texts: np.ndarray, gallery: Gallery) -> Scores:
+    """Inner products of images (N, D) and the reports' texts (R, D); what differs by less than float32's error is the
+    same, so that equal texts tie."""
+    return Scores(
+        lambda part: np.round(images[part] @ texts.T, DECIMALS),
+        lambda part: np.round(texts[gallery.report[part]] @ images.T, DECIMALS),
+    )
+
+
+def in_any_order(gallery: Gallery, seed: int) -> Scores:
+    """Numbers that know nothing; those of a query are the same at every call."""
+
+    def drawn(name: str, width: int) -> ranking.Scores:
+        return lambda part: np.stack(
+            [
+                generator(seed, "random order", name, row).random(width)
+                for row in range(*part.indices(len(gallery.texts)))
+            ]
+        )
+
+    return Scores(drawn("image", len(gallery.first)), drawn("text", len(gallery.texts)))
+
+
+def entity_evidence(probability: np.ndarray, stated: np.ndarray, prior: np.ndarray, gallery: Gallery) -> Scores:
+    """log P(what the report states | image) - log P(it): probability (N, 75) of the entities in each image, stated
+    (R, 75) bool by each report, prior (75,) their rates in the training reports. Entities count as independent."""
+    p, q = np.clip(probability, 1e-3, 1 - 1e-3).astype(np.float64), np.clip(prior, 1e-3, 1 - 1e-3)
+    there, absent = np.log(p / q), np.log((1 - p) / (1 - q))
+    weights, bias = there - absent, absent.sum(1)
+    said = stated.astype(np.float64)
+    return Scores(
+        lambda part: weights[part] @ said.T + bias[part, None],
+        lambda part: said[gallery.report[part]] @ weights.T + bias,
+    )
+
+
+def evaluate(system: MedFuse) -> Rankings:
+    """Every row on the tested split."""
+    settings = system.settings
+    data, options = settings.data, settings.ranking
+    studies = system.studies(data, data.test_split)
+    texts = system.texts(studies)
+    statuses = system.statuses(studies, data)
+    gallery = Gallery.of(studies, texts, statuses, options.dedupe)
+    images = system.encode_images(studies, data)
+    reports = system.encode_texts([texts[i] for i in gallery.first])
+    compared = {OWN: products(images, reports, gallery)}
+    if (scores := entity_scores(system, gallery, studies)) is not None:
+        compared[ENTITY_ROW] = scores
+    compared[RANDOM] = in_any_order(gallery, settings.seed)
+    vectors = system.tfidf(texts)
+    compared[TFIDF] = products(vectors, vectors[gallery.first], gallery)
+
+    rows: dict[str, dict[str, Metric]] = {name: {} for name in compared}
+    found = {name: gallery.ranks(scores, options.ties) for name, scores in compared.items()}
+    for direction in DIRECTIONS:
+        counted = gallery.asked_once if direction == "t2i" else np.ones(len(texts), dtype=bool)
+        for name, metrics in ranking.retrieval_metrics(
+            {name: r[direction] for name, r in found.items()}, direction, counted
+        ).items():
+            rows[name] |= metrics
+    rows[DUPLICATES] = _duplicates(gallery)
+    for name, metrics in _useful(gallery, compared).items():
+        rows.setdefault(name, {}).update(metrics)
+    zero = zero_shot.scores(images, system.encode_texts)
+    for template, values in zero.items():
+        if (metric := zero_shot.auroc(f"auroc_{template}", values, statuses)) is not None:
+            rows[OWN][metric.name] = metric
+    about = _about(system, gallery)
+    return Rankings(
+        ids=[study.id for study in studies],
+        rows=rows,
+        ranked=f"image-report,{len(texts)}x{len(gallery.first)},ties:{options.ties},dedupe:{options.dedupe}",
+        subjects=[study.subject_id for study in studies],
+        studies=[study.study_id for study in studies],
+        headings=_headings(),
+        notes=tuple(about.values()),
+        sections=[_zero_shot_section(zero, statuses)],
+        facts={"gallery": about["gallery"], "texts": about["texts"]},
+    )
+
+
+def validation(system: MedFuse, studies: Sequence[Study], data: DataSettings) -> dict[str, Any]:
+    """ "score": recall at 10, the mean of both directions; "tie": the mean reciprocal rank likewise."""
+    texts = system.texts(studies)
+    gallery = Gallery.of(studies, texts, np.zeros((len(studies), 1)), system.settings.ranking.dedupe)
+    images = system.encode_images(studies, data)
+    reports = system.encode_texts([texts[i] for i in gallery.first])
+    found = gallery.ranks(products(images, reports, gallery), system.settings.ranking.ties)
+    found["t2i"] = found["t2i"][gallery.asked_once]
+    recalls = {f"{direction}_recall_at_10": float((r <= 10).mean()) for direction, r in found.items()}
+    score, tie = np.mean(list(recalls.values())), np.mean([(1 / r).mean() for r in found.values()])
+    return {"score": float(score), "tie": float(tie), **recalls, "mrr": float(tie)}
+
+
+def entity_scores(system: MedFuse, gallery: Gallery, studies: Sequence[Study]) -> Scores | None:
+    """What REVTAF's entity scores alone find, where its features of these images were made before with the same
+    `knowledge` settings, splits and seed; None where they are not there. None are made."""
+    settings, components = system.settings, system.components
+    data, train = settings.data, settings.training_data
+    try:
+        known = system.studies(train, "train")
+        store = FeatureStore(Path(train.features), make=False)
+        if components.medklip:
+            identity = components.identity["entities"]
+        else:
+            stages.fitted_scores(store, known, train, components, settings.seed)
+            identity = ["fitted", fingerprint(store.used["entities"])]
+        device = system.accelerator.device
+        own = FeatureStore(Path(data.features), make=False)
+        found = stages.model_scores(own, studies, data, lambda: None, identity, device)["scores"]
+    except Missing:
+        log.info("no entity scores of these images in %s: their row is left out", data.features)
+        return None
+    prior = (entity_mentions([study.report for study in known]).presence == PRESENT).mean(0)
+    stated = entity_mentions([gallery.studies[i].report for i in gallery.first]).presence == PRESENT
+    assert found.shape[1] == len(ENTITIES)
+    return entity_evidence(found.astype(np.float64), stated, prior, gallery)
+
+
+def _duplicates(gallery: Gallery) -> dict[str, Metric]:
+    """What knowing the report's very text is worth: it does not tell copies apart."""
+    codes = ranking.collapse(gallery.texts)[0]
+    sizes = np.bincount(codes[gallery.first])[codes]
+    rows: dict[str, Metric] = {}
+    for direction, counted in (("i2t", np.ones(len(sizes), dtype=bool)), ("t2i", gallery.asked_once)):
+        for name, metric in ranking.expected_of_duplicates(sizes).items():
+            key = f"{direction}_{name}"
+            rows[key] = replace(metric, name=key, statistics=metric.statistics * counted[:, None])
+    return rows
+
+
+def _useful(gallery: Gallery, compared: Mapping[str, Scores]) -> dict[str, dict[str, Metric]]:
+    """Row -> metrics of the reports of others that are found; nothing where a query has too few others to see."""
+    patients = gallery.patient[gallery.first]
+    most = max(int((patients == p).sum()) for p in set(gallery.patient.tolist()))
+    if len(gallery.first) - most < retrieval.DEPTH:
+        log.info("fewer than %d reports of other patients: nothing is said of useful ones", retrieval.DEPTH)
+        return {}
+    known = gallery.statuses[gallery.first]
+    database = retrieval.Database(known, gallery.statuses, patients, gallery.patient)
+    by_status = Scores(lambda part: -(gallery.statuses[part, None] != known[None]).sum(-1), lambda part: None)
+    place = np.zeros(len(gallery.texts), np.int64)
+    place[gallery.first] = np.arange(len(gallery.first))
+    found = {}
+    for name, scores in {**compared, LABELS: by_status}.items():
+        judged = database.judge(place[gallery.nearest(scores, database)])
+        metrics = retrieval.metrics(judged, gallery.statuses)
+        found[name] = {key: metrics[key] for key in LABELLED}
+    return found
+
+
+def _headings() -> dict[str, str]:
+    headings = {}
+    for direction, arrow in DIRECTIONS.items():
+        headings |= {f"{direction}_recall_at_{k}": f"R@{k} {arrow}" for k in ranking.AT}
+        headings |= {f"{direction}_{key}": f"{name} {arrow}" for key, name in NAMES.items()}
+    return headings | LABELLED | {f"auroc_{t}": f"zero-shot AUROC, {t}" for t in zero_shot.TEMPLATES}
+
+
+def _about(system: MedFuse, gallery: Gallery) -> dict[str, str]:
+    options = system.settings.ranking
+    distinct = len(set(gallery.texts))
+    equal = {"none": "equal texts of two studies are two", "exact_text": "equal texts are one"}[options.dedupe]
+    tie = {"half": "half a place", "pessimistic": "a whole place"}[options.ties]
+    chance = 10 / len(gallery.first)
+    sizes = f"{len(gallery.texts):,} images, {len(gallery.first):,} reports, {distinct:,} distinct texts"
+    return {
+        "gallery": f"Gallery: {sizes}; {equal}.",
+        "ties": f"An equal score of a wrong answer counts {tie}. R@10 by chance, image to report: {chance:.3f}.",
+        "texts": system.truncation(gallery.texts),
+        "useful": (
+            "Status distance, nDCG, head and tail F1 are of the first reports of other patients in the same gallery; "
+            "zero-shot AUROC is the mean over "
+            f"{len(zero_shot.defined(gallery.statuses))} of 14 categories, uncertain statuses left out."
+        ),
+    }
+
+
+def _zero_shot_section(values: Mapping[str, np.ndarray], statuses: np.ndarray) -> PageSection:
+    head = ["", "positive", *zero_shot.TEMPLATES]
+    lines = [
+        Markup("<tr>{}</tr>").format(
+            Markup("").join(
+                Markup("<td>{}</td>").format(number(cell) if isinstance(cell, float) else cell) for cell in line
+            )
+        )
+        for line in zero_shot.table(dict(values), statuses)
+    ]
+    headings = Markup("").join(Markup("<th>{}</th>").format(cell) for cell in head)
+    return PageSection(
+        "Zero-shot AUROC by category and template",
+        Markup("<table><tr>{}</tr>{}</table>").format(headings, Markup("").join(lines)),
+    )

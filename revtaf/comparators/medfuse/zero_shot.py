@@ -1,0 +1,99 @@
+"""Zero-shot classification (section III-C): how near is an image to the words for a finding?
+
+The paper gives no wording. Templates, each read as one score of an image and a category:
+
+    name      cosine with "{disease}"
+    sentence  cosine with "a chest x-ray showing {disease}"
+    pair      cosine with "{disease}" minus that with "no {disease}" (CheXzero's pair: a softmax of the two ranks alike)
+    phrases   the same for the phrases by which the CheXpert labeler finds the category, on average
+
+"No finding" has no sensible "no ..." and gets words of its own. Uncertain statuses are left out; a category that is
+everywhere, or nowhere, has no AUROC, is left out of the mean, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from revtaf.eval.classified import auc_components, mean_auc
+from revtaf.eval.metric import Metric
+from revtaf.knowledge.scope import load_phrases
+from revtaf.labels import CHEXPERT_CATEGORIES, NO_FINDING, POSITIVE, UNCERTAIN
+
+TEMPLATES = ("name", "sentence", "pair", "phrases")
+_NORMAL = (("no acute cardiopulmonary abnormality",), ("acute cardiopulmonary abnormality",))
+# The labeler's lists of these name the anatomy, and its patterns decide; so they have phrases of their own here.
+_OWN_PHRASES = {
+    "enlarged cardiomediastinum": ("enlarged cardiomediastinum", "mediastinal widening", "widened mediastinum"),
+    "cardiomegaly": ("cardiomegaly", "enlarged heart", "cardiac enlargement"),
+}
+
+Prompts = tuple[tuple[str, ...], tuple[str, ...]]  # for a finding, and against it
+
+
+def prompts(template: str, category: int) -> Prompts:
+    """The texts of a template for one of CheXpert's 14 categories."""
+    name = CHEXPERT_CATEGORIES[category]
+    if template == "name":
+        return (name,), ()
+    if template == "sentence":
+        return (f"a chest x-ray showing {name}",), ()
+    if category == NO_FINDING:
+        return _NORMAL
+    found = (name,) if template == "pair" else _phrases(name)
+    return found, tuple(f"no {phrase}" for phrase in found)
+
+
+def scores(images: np.ndarray, embed: Callable[[Sequence[str]], np.ndarray]) -> dict[str, np.ndarray]:
+    """Template -> (N, 14), of images (N, D) of length 1. embed: texts -> (n, D) of length 1."""
+    asked = {t: [prompts(t, c) for c in range(len(CHEXPERT_CATEGORIES))] for t in TEMPLATES}
+    texts = list(dict.fromkeys(text for each in asked.values() for pair in each for side in pair for text in side))
+    vectors = dict(zip(texts, embed(texts), strict=True))
+
+    def side(of: tuple[str, ...]) -> np.ndarray:
+        return images @ np.mean([vectors[text] for text in of], axis=0) if of else np.zeros(len(images), np.float32)
+
+    return {t: np.stack([side(found) - side(against) for found, against in each], 1) for t, each in asked.items()}
+
+
+def auroc(name: str, values: np.ndarray, statuses: np.ndarray) -> Metric | None:
+    """The mean AUROC over the categories that have one, of values (N, 14) and statuses (N, 14 or 18); None where none
+    has. Intervals and tests: `revtaf.eval.classified.mean_auc`."""
+    cells = []
+    for category in defined(statuses):
+        known = statuses[:, category] != UNCERTAIN
+        cell = np.zeros((len(values), 4))
+        cell[known] = auc_components(values[known, category], statuses[known, category] == POSITIVE)
+        cells.append(cell)
+    return Metric(name, np.concatenate(cells, axis=1), mean_auc) if cells else None
+
+
+def defined(statuses: np.ndarray) -> list[int]:
+    """The categories that are positive of some samples and blank or negative of others."""
+    found = []
+    for category in range(len(CHEXPERT_CATEGORIES)):
+        there = statuses[:, category] == POSITIVE
+        if there.any() and (~there & (statuses[:, category] != UNCERTAIN)).any():
+            found.append(category)
+    return found
+
+
+def table(values: dict[str, np.ndarray], statuses: np.ndarray) -> list[list[str | int | float]]:
+    """By category with an AUROC: its name, how many samples have it, and the AUROC of each template."""
+    lines: list[list[str | int | float]] = []
+    for category in defined(statuses):
+        only = np.full_like(statuses[:, : len(CHEXPERT_CATEGORIES)], UNCERTAIN)
+        only[:, category] = statuses[:, category]
+        areas = [auroc(t, values[t], only).corpus for t in TEMPLATES]
+        count = int((statuses[:, category] == POSITIVE).sum())
+        lines.append([CHEXPERT_CATEGORIES[category], count, *areas])
+    return lines
+
+
+def _phrases(category: str) -> tuple[str, ...]:
+    if category in _OWN_PHRASES:
+        return _OWN_PHRASES[category]
+    listed = load_phrases(f"chexpert/mention/{category.replace(' ', '_')}.txt")
+    return tuple(dict.fromkeys(phrase.strip("_").replace("_", " ").replace("-", " ") for phrase in listed))
