@@ -41,15 +41,15 @@ TFIDF, DUPLICATES, LABELS = (
     f"{name} (oracle: reads the report)" for name in ("TF-IDF of the report", "its exact text", "its statuses")
 )
 LABELLED = {
-    "distance@1": "status distance, first",
-    "nearest@1": "a nearest one, first",
+    "distance@1": "distance@1",
+    "nearest@1": "nearest@1",
     f"nDCG@{retrieval.DEPTH}": f"nDCG@{retrieval.DEPTH}",
-    "head_f1": "head F1, first",
-    "tail_f1": "tail F1, first",
+    "head_f1": "head F1@1",
+    "tail_f1": "tail F1@1",
 }
-DIRECTIONS = {"i2t": "image → report", "t2i": "report → image"}
+DIRECTIONS = {"i2t": "i→r", "t2i": "r→i"}  # images asked for reports, reports for images
 DECIMALS = 6  # of a cosine
-NAMES = {"median_rank": "median rank", "mean_rank": "mean rank", "mrr": "MRR"}
+NAMES = {"median_rank": "MedR", "mean_rank": "mean rank", "mrr": "MRR"}
 log = logging.getLogger("revtaf")
 
 
@@ -267,7 +267,7 @@ def _headings() -> dict[str, str]:
     for direction, arrow in DIRECTIONS.items():
         headings |= {f"{direction}_recall_at_{k}": f"R@{k} {arrow}" for k in ranking.AT}
         headings |= {f"{direction}_{key}": f"{name} {arrow}" for key, name in NAMES.items()}
-    return headings | LABELLED | {f"auroc_{t}": f"zero-shot AUROC, {t}" for t in zero_shot.TEMPLATES}
+    return headings | LABELLED | {f"auroc_{t}": f"AUROC {t}" for t in zero_shot.TEMPLATES}
 
 
 def _about(system: MedFuse, gallery: Gallery) -> dict[str, str]:
@@ -275,16 +275,16 @@ def _about(system: MedFuse, gallery: Gallery) -> dict[str, str]:
     distinct = len(set(gallery.texts))
     equal = {"none": "equal texts of two studies are two", "exact_text": "equal texts are one"}[options.dedupe]
     tie = {"half": "half a place", "pessimistic": "a whole place"}[options.ties]
-    chance = 10 / len(gallery.first)
+    chance = min(1, 10 / len(gallery.first))
     sizes = f"{len(gallery.texts):,} images, {len(gallery.first):,} reports, {distinct:,} distinct texts"
     return {
         "gallery": f"Gallery: {sizes}; {equal}.",
-        "ties": f"An equal score of a wrong answer counts {tie}. R@10 by chance, image to report: {chance:.3f}.",
+        "ties": f"i→r: images asked for reports. An equal score counts {tie}; R@10 by chance is {chance:.3f}.",
         "texts": system.truncation(gallery.texts),
         "useful": (
-            "Status distance, nDCG, head and tail F1 are of the first reports of other patients in the same gallery; "
-            "zero-shot AUROC is the mean over "
-            f"{len(zero_shot.defined(gallery.statuses))} of 14 categories, uncertain statuses left out."
+            "distance@1 (of statuses), nearest@1, nDCG, head and tail F1 are of the first reports of other patients "
+            f"in the same gallery. Zero-shot AUROC: mean of {len(zero_shot.defined(gallery.statuses))} of 14 "
+            "categories, by template, uncertain statuses left out."
         ),
     }
 

@@ -65,13 +65,16 @@ class SpaceSettings(Section):
 
     name: a model of open_clip, whose sizes then count, not those of `image` and `text`; null: open_clip's classes in
     the sizes given there. weights: a local file that fits it exactly; null for random ones. width: of the space.
-    temperature: at the start; it is learned.
+    temperature: at the start; it is learned. centred: each number of either encoder's output is standardised over the
+    batch before vectors get length 1 (BatchNorm without parameters), with name=null only: random encoders see all
+    images alike, and few training pairs are not enough to unlearn it.
     """
 
     name: str | None = "ViT-B-32"
     weights: Path | None = Path("checkpoints/clip/open_clip_model.safetensors")
     width: int = Field(512, ge=2)
     temperature: float = Field(0.07, gt=0.01)
+    centred: bool = False
 
 
 class NegativeSettings(Section):
@@ -147,6 +150,8 @@ class MedFuseSettings(RunSettings):
         if image.size > image.resize:
             raise ValueError(f"image.size {image.size} exceeds image.resize {image.resize}")
         if space.name is not None:
+            if space.centred:
+                raise ValueError("space.centred=true is for encoders of one's own: set space.name=null")
             if text.tokens != "clip":
                 raise ValueError(
                     f"space.name={space.name} reads CLIP's tokens: set text.tokens=clip, or space.name=null"

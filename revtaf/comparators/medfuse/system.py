@@ -166,7 +166,7 @@ class MedFuse(System):
         from revtaf.comparators.medfuse.evaluate import validation
 
         found = validation(self, self.validation_studies, self.settings.training_data)
-        return found | {"temperature": float((-self.plain.log_scale).exp())}
+        return found | {"temperature": (-self.plain.log_scale.detach()).exp().item()}
 
     # The folder
 

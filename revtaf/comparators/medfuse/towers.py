@@ -35,18 +35,20 @@ class DualEncoder(nn.Module):
     """`visual` and `text` end in the same width. whole: texts are padded to the whole context, as CLIP's text encoder
     was trained; else to the longest of a batch, and padding changes nothing."""
 
-    def __init__(self, visual: nn.Module, text: nn.Module, temperature: float, whole: bool):
+    def __init__(self, visual: nn.Module, text: nn.Module, temperature: float, whole: bool, centred: int = 0):
+        """centred: the width of the space, where both encoders' outputs are standardised; else 0."""
         super().__init__()
         self.visual, self.text, self.whole = visual, text, whole
+        self.of_images, self.of_texts = (_standard(centred) for _ in range(2))
         self.log_scale = nn.Parameter(torch.tensor(1 / temperature).log())
 
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, D) of length 1."""
-        return F.normalize(self.visual(images).float(), dim=-1)
+        return F.normalize(self.of_images(self.visual(images).float()), dim=-1)
 
     def encode_texts(self, tokens: Tensor) -> Tensor:
         """(M, T) -> (M, D) of length 1."""
-        return F.normalize(self.text(tokens).float(), dim=-1)
+        return F.normalize(self.of_texts(self.text(tokens).float()), dim=-1)
 
     def forward(self, images: Tensor, tokens: Tensor) -> Encoded:
         """images (B, 3, S, S), tokens (M, T)."""
@@ -105,7 +107,7 @@ def make_encoder(settings: MedFuseSettings, tokens: TextTokens) -> DualEncoder:
             eos_id=tokens.end,
             pool_type="eos",
         )
-    return DualEncoder(visual, encoder, space.temperature, whole=False)
+    return DualEncoder(visual, encoder, space.temperature, whole=False, centred=space.centred * space.width)
 
 
 def initialise(encoder: DualEncoder, settings: MedFuseSettings) -> str:
@@ -130,6 +132,10 @@ def initialise(encoder: DualEncoder, settings: MedFuseSettings) -> str:
         return f"{image.tower} from random weights: ImageNet weights not found (see checkpoints/README.md)"
     load_imagenet(encoder.visual.backbone, path)
     return f"{image.tower} from {getattr(path, 'name', path)}, text transformer from random weights"
+
+
+def _standard(width: int) -> nn.Module:
+    return nn.BatchNorm1d(width, affine=False) if width else nn.Identity()
 
 
 def _image_tower(settings: MedFuseSettings) -> nn.Module:
