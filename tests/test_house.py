@@ -17,7 +17,7 @@ FLOORS = (
     {"features", "encoder", "classifier", "decoder"},
     {"model", "engine", "eval", "sources"},
     {"pages", "llm"},
-    {"system", "audit"},
+    {"system", "comparators", "audit"},
     {"check"},
     {"commands"},
     {"ablation"},

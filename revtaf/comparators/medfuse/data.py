@@ -58,7 +58,7 @@ class PairBatch:
         return len(self.rows)
 
 
-class ImageReader:
+class StudyImages:
     """Studies' images as the image encoder sees them; from their files, or from `packed` (N, R, R) uint8."""
 
     def __init__(self, settings: ImageTowerSettings, images: Path, packed: np.ndarray | None = None):
@@ -92,7 +92,7 @@ class PairDataset(Dataset):
         self,
         studies: Sequence[Study],
         texts: Sequence[str],
-        reader: ImageReader,
+        reader: StudyImages,
         tokens: SentenceTokens,
         hard: HardNegatives,
         encoder: DualEncoder,

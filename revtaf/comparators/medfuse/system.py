@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from revtaf.comparators.medfuse.data import ImageReader, PairBatch, PairDataset, split_by_patient
+from revtaf.comparators.medfuse.data import StudyImages, PairBatch, PairDataset, split_by_patient
 from revtaf.comparators.medfuse.negatives import HardNegatives, hard_negatives, no_negatives
 from revtaf.comparators.medfuse.objective import contrast, margin_loss
 from revtaf.comparators.medfuse.settings import MedFuseSettings
@@ -195,7 +195,7 @@ class MedFuse(System):
 
     def embed_images(self, images: Sequence[Path]) -> np.ndarray:
         """(N,) images -> (N, D) float32 of length 1, in one space with `embed_texts`."""
-        reader = ImageReader(self.settings.image, Path())
+        reader = StudyImages(self.settings.image, Path())
         return self._encode_images(lambda row: reader.plain(read_image(images[row])), len(images))
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -236,12 +236,12 @@ class MedFuse(System):
         finally:
             self.plain.train(training)
 
-    def _reader(self, studies: Sequence[Study], data: DataSettings) -> ImageReader:
+    def _reader(self, studies: Sequence[Study], data: DataSettings) -> StudyImages:
         packed = None
         if data.packed:
             with self.accelerator.main_process_first():
                 packed = packed_images(studies, data, self.settings.image.resize)
-        return ImageReader(self.settings.image, data.images, packed)
+        return StudyImages(self.settings.image, data.images, packed)
 
 
 def _parts(rows: np.ndarray):
