@@ -46,7 +46,7 @@ class TextTowerSettings(Section):
 
     sections: the annotation's `report`, and before or behind it its `impression`, where it has one of its own. tokens:
     CLIP's, or a vocabulary fitted on the training texts. context: tokens at most, both ends included. augment: in
-    training, sentences in any order, each left out with probability `drop` (one at least stays).
+    training, a text stays whole with probability `whole`; else some of its sentences, one to all, in any order.
     """
 
     sections: Literal["report", "report+impression", "impression+report"] = "report+impression"
@@ -57,7 +57,7 @@ class TextTowerSettings(Section):
     width: int = Field(512, ge=8)
     heads: int = Field(8, ge=1)
     augment: Literal["none", "sentences"] = "none"
-    drop: float = Field(0.3, ge=0, lt=1)
+    whole: float = Field(0.5, ge=0, lt=1)
 
 
 class SpaceSettings(Section):
@@ -131,7 +131,7 @@ class MedFuseSettings(RunSettings):
     architecture: ClassVar[tuple[str, ...]] = ("image", "text", "space")
     beginnings: ClassVar[tuple[str, ...]] = (
         *("space.weights", "space.temperature", "image.weights", "image.augment", "image.rotation", "image.dropout"),
-        *("text.augment", "text.drop"),
+        *("text.augment", "text.whole"),
     )
 
     system: str = "medfuse"

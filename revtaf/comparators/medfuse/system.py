@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from revtaf.comparators.medfuse.data import StudyImages, PairBatch, PairDataset, split_by_patient
+from revtaf.comparators.medfuse.data import PairBatch, PairDataset, StudyImages, split_by_patient
 from revtaf.comparators.medfuse.negatives import HardNegatives, hard_negatives, no_negatives
 from revtaf.comparators.medfuse.objective import contrast, margin_loss
 from revtaf.comparators.medfuse.settings import MedFuseSettings

@@ -81,7 +81,7 @@ class SentenceTokens:
     `TextTowerSettings.augment` says; the draw depends on its generator alone."""
 
     def __init__(self, tokens: TextTokens, texts: Sequence[str], settings: TextTowerSettings):
-        self.tokens, self.drop = tokens, settings.drop
+        self.tokens, self.whole = tokens, settings.whole
         self.varied = settings.augment == "sentences"
         split = [readable_sentences(text) or [text] if self.varied else [text] for text in texts]
         pieces = iter(tokens.pieces([sentence for sentences in split for sentence in sentences]))
@@ -90,8 +90,7 @@ class SentenceTokens:
     def text(self, row: int, draw: np.random.Generator) -> list[int]:
         """Ids of the text of a row, with start and end."""
         sentences = self.sentences[row]
-        if self.varied and len(sentences) > 1:
-            order = draw.permutation(len(sentences))
-            kept = [i for i in order if draw.random() >= self.drop] or [order[0]]
+        if self.varied and draw.random() >= self.whole:
+            kept = draw.permutation(len(sentences))[: draw.integers(1, len(sentences) + 1)]
             sentences = [sentences[i] for i in kept]
         return self.tokens.ended([piece for ids in sentences for piece in ids])
