@@ -128,7 +128,12 @@ class MedFuseSettings(RunSettings):
     """A run of MedFuse-CLIP."""
 
     free: ClassVar[tuple[str, ...]] = (*RunSettings.free, "ranking.")
-    architecture: ClassVar[tuple[str, ...]] = ("image", "text", "space")
+    architecture: ClassVar[tuple[str, ...]] = (
+        "pairs",
+        "image",
+        "text",
+        "space",
+    )  # another split would test on training
     beginnings: ClassVar[tuple[str, ...]] = (
         *("space.weights", "space.temperature", "image.weights", "image.augment", "image.rotation", "image.dropout"),
         *("text.augment", "text.whole"),

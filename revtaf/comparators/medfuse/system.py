@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +37,7 @@ from revtaf.knowledge.components import Components
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import CHEXPERT_CATEGORIES
 
+log = logging.getLogger("revtaf")
 AT_ONCE = 64  # images or texts that are encoded together
 TFIDF_WIDTH = 512
 
@@ -200,7 +202,10 @@ class MedFuse(System):
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """(N,) texts -> (N, D) float32 of length 1, in one space with `embed_images`."""
-        return self.encode_texts([" ".join(text.split()) for text in texts])
+        texts = [" ".join(text.split()) for text in texts]
+        if texts and self.tokens.truncated(texts):
+            log.warning("%s", self.truncation(texts))
+        return self.encode_texts(texts)
 
     def encode_images(self, studies: Sequence[Study], data: DataSettings) -> np.ndarray:
         """(N, D) of length 1 of the studies' images."""
