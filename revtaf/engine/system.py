@@ -19,6 +19,7 @@ from revtaf.config import RunSettings
 from revtaf.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from accelerate import Accelerator
 
@@ -133,6 +134,14 @@ class System(Protocol):
     def write(self, images: Sequence[Path]) -> list[dict[str, Any]]:
         """One record for each image, `prediction` among its entries; of images that no data set knows."""
         raise UserError(f"system '{self.settings.system}' writes no reports of single images")
+
+    def embed_images(self, images: Sequence[Path]) -> np.ndarray:
+        """Image files as points of one space with texts: (N, D) float32 of unit length."""
+        raise UserError(f"system '{self.settings.system}' makes no embeddings")
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts as points of one space with images: (N, D) float32 of unit length."""
+        raise UserError(f"system '{self.settings.system}' makes no embeddings")
 
     def analyse(self, folder: Path) -> list[Path]:
         """Further analyses of the tested split into `folder`; the files written."""
