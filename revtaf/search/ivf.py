@@ -1,7 +1,7 @@
 """The engine beyond exact search: FAISS's inverted lists over float16 vectors (extra `faiss`).
 
 Each shard has lists of its own over the same centroids, so that rows are added without touching others. Only `nprobe`
-of the lists are looked at; what is found there is scored again from the stored vectors in float64, as exact search does.
+of the lists are looked at; what they hold is scored again from the stored vectors in float64, as in exact search.
 How many lists is decided by measuring: queries that are kept with the index are answered both ways.
 """
 
