@@ -14,8 +14,8 @@ import torch
 
 from revtaf.errors import UserError
 
-ROWS_AT_ONCE = 16384  # of a piece: 32 MB in float32 at width 512
-QUERIES_AT_ONCE = 512  # 32 MB of scores
+ROWS_AT_ONCE = 8192  # of a piece: 16 MB in float32 at width 512; smaller ones cost merging, larger ones the cache
+QUERIES_AT_ONCE = 512  # 16 MB of scores
 DOUBLES_AT_ONCE = 8192  # rows held at once in float64
 _LOWEST = np.finfo(np.float32).min  # above the -inf of rows that are left out
 
