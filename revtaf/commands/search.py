@@ -13,7 +13,7 @@ from revtaf.engine.runtime import write_jsonl
 from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.files import atomic_write
-from revtaf.search.answers import Answer, answers_of, as_json, as_text, match_sentences, match_words
+from revtaf.search.answers import SearchAnswer, answers_of, as_json, as_text, match_sentences, match_words
 from revtaf.search.index import IMAGES, REPORTS, SearchIndex
 from revtaf.search.page import render
 
@@ -38,7 +38,7 @@ class SearchRequest:
     device: str = "auto"
 
 
-def search(request: SearchRequest) -> list[Answer]:
+def search(request: SearchRequest) -> list[SearchAnswer]:
     """Check everything, then encode, find, print and write. Raises UserError before a model is opened, where it can."""
     _check_queries(request)
     index = SearchIndex.open(request.index, request.verify)

@@ -1,7 +1,8 @@
 """What was found, in words: one answer for each query, as text, as JSON, and as what a page shows.
 
 What matches differs by query: words that a text shares with a report, or, of an image, the sentence of the report whose
-own embedding is nearest to it.
+own embedding is nearest to it. "No effusion" shares a word with "effusion": what a report says otherwise than the text
+is listed too, as the rule labeler reads both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from revtaf.data.text import readable, readable_sentences
+from revtaf.knowledge.rules import RuleLabeler
+from revtaf.labels import CATEGORIES, NEGATIVE, POSITIVE, STATUSES
 from revtaf.pages.cards import content_words
 from revtaf.search.index import IMAGES, REPORTS, Found, SearchIndex
 
@@ -26,8 +29,8 @@ _WIDTH = 100  # of a line on the terminal
 class Hit:
     """A row that was found. images: paths below `root`; report: its text, of an image that of its study.
 
-    words: those that a text query and the report share; sentence: of the report, the nearest to an image query, and its
-    cosine.
+    words: those that a text query and the report share; contradicts: categories that one affirms and the other denies;
+    sentence: of the report, the nearest to an image query, and its cosine.
     """
 
     rank: int
@@ -41,12 +44,13 @@ class Hit:
     root: str
     report: str
     words: list[str] = field(default_factory=list)
+    contradicts: list[str] = field(default_factory=list)
     sentence: str = ""
     sentence_score: float | None = None
 
 
 @dataclass
-class Answer:
+class SearchAnswer:
     """A query ({"image": path} or {"text": text}), what was searched and how, and the hits, best first."""
 
     query: dict[str, str]
@@ -60,10 +64,10 @@ class Answer:
 
 def answers_of(
     index: SearchIndex, of: str, queries: Sequence[dict[str, str]], found: Found, excluded: Sequence[str]
-) -> list[Answer]:
+) -> list[SearchAnswer]:
     """The rows that were found, with what the index knows of them."""
     return [
-        Answer(
+        SearchAnswer(
             query,
             of,
             found.engine,
@@ -86,17 +90,23 @@ def _hit(index: SearchIndex, of: str, rank: int, score: float, row: int) -> Hit:
     return Hit(rank=rank, score=score, row=row, images=images, root=root, report=report, **same)
 
 
-def match_words(answers: Sequence[Answer]) -> None:
-    """Fill `words` of every hit, in the order of the report; frequent words without meaning do not count."""
+def match_words(answers: Sequence[SearchAnswer]) -> None:
+    """Fill `words` of every hit, in the order of the report (frequent words without meaning do not count), and
+    `contradicts`."""
+    labeler = RuleLabeler()
     for answer in answers:
         asked = content_words(answer.query["text"])
-        for hit in answer.hits:
+        statuses = labeler.label([answer.query["text"], *(hit.report for hit in answer.hits)])
+        opposite = {POSITIVE: NEGATIVE, NEGATIVE: POSITIVE}
+        for hit, found in zip(answer.hits, statuses[1:], strict=True):
+            pairs = zip(CATEGORIES, statuses[0].tolist(), found.tolist(), strict=True)
+            hit.contradicts = [f"{name} is {STATUSES[b]} here" for name, a, b in pairs if opposite.get(a) == b]
             words = dict.fromkeys(re.findall(r"[\w-]+", hit.report.lower()))
             hit.words = [word for word in words if word in asked]
 
 
 def match_sentences(
-    answers: Sequence[Answer], queries: np.ndarray, embed: Callable[[list[str]], np.ndarray], at_once: int = 64
+    answers: Sequence[SearchAnswer], queries: np.ndarray, embed: Callable[[list[str]], np.ndarray], at_once: int = 64
 ) -> None:
     """Fill `sentence` and its score of every hit: queries (Q, W) and `embed` of texts are vectors of the index."""
     parts = {hit.report: readable_sentences(hit.report) for answer in answers for hit in answer.hits}
@@ -113,7 +123,7 @@ def match_sentences(
                 hit.sentence, hit.sentence_score = sentences[int(scores.argmax())], float(scores.max())
 
 
-def as_json(answer: Answer) -> dict[str, Any]:
+def as_json(answer: SearchAnswer) -> dict[str, Any]:
     """A line of JSON; scores with six decimals."""
     content = asdict(answer)
     for hit in content["hits"]:
@@ -123,7 +133,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
     return content
 
 
-def as_text(answers: Sequence[Answer]) -> str:
+def as_text(answers: Sequence[SearchAnswer]) -> str:
     """For the terminal."""
     lines = []
     for answer in answers:
@@ -155,4 +165,5 @@ def matching(hit: Hit) -> str:
     """What matches, in one line; "" where nothing does."""
     if hit.sentence:
         return f"nearest sentence {hit.sentence_score:+.3f}: {hit.sentence}"
-    return f"shared words: {', '.join(hit.words)}" if hit.words else ""
+    shared = [f"shared words: {', '.join(hit.words)}"] if hit.words else []
+    return "; ".join([*shared, *(f"but {name}" for name in hit.contradicts[:1]), *hit.contradicts[1:]])

@@ -16,7 +16,7 @@ from revtaf.errors import UserError
 from revtaf.pages.cards import Piece, joined
 from revtaf.pages.environment import fill
 from revtaf.pages.images import pixel_data
-from revtaf.search.answers import NOTICE, Answer, Hit, matching, origin, title
+from revtaf.search.answers import NOTICE, Hit, SearchAnswer, matching, origin, title
 from revtaf.search.index import SearchIndex
 
 SIDE = 192  # pixels of a thumbnail's longer side
@@ -46,7 +46,7 @@ class ShownAnswer(NamedTuple):
     hits: list[ShownHit]
 
 
-def render(answers: Sequence[Answer], index: SearchIndex, image_root: Path | None = None) -> str:
+def render(answers: Sequence[SearchAnswer], index: SearchIndex, image_root: Path | None = None) -> str:
     """The whole page. image_root: where the index's images are now, if not where they were."""
     model = index.manifest["model"]
     facts = [
@@ -60,7 +60,7 @@ def render(answers: Sequence[Answer], index: SearchIndex, image_root: Path | Non
     return fill("search.html", title="Search", answers=shown, facts=facts, notice=NOTICE)
 
 
-def _answer(answer: Answer, image_root: Path | None) -> ShownAnswer:
+def _answer(answer: SearchAnswer, image_root: Path | None) -> ShownAnswer:
     image, text = answer.query.get("image"), answer.query.get("text", "")
     common = {word for hit in answer.hits for word in hit.words}
     return ShownAnswer(

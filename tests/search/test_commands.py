@@ -36,7 +36,14 @@ def models(phantom, tmp_path_factory):
                     "images": str(phantom / "images"),
                     "features": str(folder / "features"),
                 },
-                "train": {"epochs": 1, "batch_size": 16, "workers": 0, "clip_value": None, "warmup_steps": 1},
+                "train": {
+                    "epochs": 1,
+                    "batch_size": 16,
+                    "workers": 0,
+                    "clip_value": None,
+                    "warmup_steps": 1,
+                    "precision": "no",
+                },
             }
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
             assert main(["train", "--config", str(folder / f"{name}.yaml")]) == 0
@@ -120,6 +127,18 @@ def test_shared_words_are_those_of_both_texts(call, tmp_path):
         assert set(hit["words"]) == set(re.findall(r"[\w-]+", hit["report"].lower())) & {"heart", "normal", "size"}
         assert hit["images"] and not hit["sentence"]
     assert "<mark>heart</mark>" in page.read_text().lower()
+
+
+def test_what_a_report_denies_is_not_passed_off_as_a_match(call, tmp_path):
+    """ "No pleural effusion" shares two words with the query; every output says that it says the opposite."""
+    call.index()
+    page, lines = tmp_path / "page.html", tmp_path / "lines.jsonl"
+    options = ["-k", 40, "--page", page, "--jsonl", lines]
+    printed = call("search", "--index", call.place, "--text", "There is a pleural effusion.", *options)
+    hits = json.loads(lines.read_text())["hits"]
+    denying = [hit for hit in hits if re.search(r"no (focal consolidation, )?pleural effusion", hit["report"].lower())]
+    assert denying and all("pleural effusion is negative here" in hit["contradicts"] for hit in denying)
+    assert all("but pleural effusion is negative here" in text for text in (printed, page.read_text()))
 
 
 def test_patients_are_excluded(call, train, tmp_path):
