@@ -58,12 +58,18 @@ def test_rows_that_are_skipped_never_come():
 
 
 def test_scores_that_differ_by_less_than_float32_sees_are_ordered():
-    """Rows whose scores differ by 1e-9 come in the order of float64."""
-    queries = np.array([[0.6, 0.8]], np.float32)
-    base = np.array([0.6, 0.8], np.float32)
-    vectors = np.stack([base, np.nextafter(base, np.float32(0)), base, np.nextafter(base, np.float32(1))])
-    _, row = exact.nearest([vectors], queries, 4)
-    assert row.tolist() == [[3, 0, 2, 1]]
+    """Rows in all directions, equally far from a query up to rounding: float64's order all the same."""
+    queries, other = unit(1, 256, 8), unit(600, 256, 9).astype(np.float64)
+    query = queries / np.linalg.norm(queries.astype(np.float64))
+    other -= (other @ query.T) * query
+    vectors = 0.5 * query + 0.75**0.5 * other / np.linalg.norm(other, axis=1, keepdims=True)
+    vectors = vectors.astype(np.float32)
+    expected = scan(vectors, queries, 5)
+    single = vectors @ queries[0]
+    assert (single[expected[1][0]] < np.sort(single)[-5]).any()  # float32 alone would lose some
+    score, row = exact.nearest(cut(vectors, 250), queries, 5)
+    np.testing.assert_array_equal(row, expected[1])
+    np.testing.assert_array_equal(score, expected[0])
 
 
 def test_more_neighbours_than_rows_are_refused():
