@@ -1,7 +1,7 @@
 """REVTAF: the rooms wired as in the paper's Figure 1.
 
     image --encoder--> F_v, pooled --classifier (+ reference memory)--> statuses (the decoder's prompt)
-    entity scores (or an image embedding) --HNN--> hyperbolic embedding --rank loss / retrieval--> GRP, sentences of a past report
+    entity scores --HNN--> hyperbolic embedding --rank loss / retrieval--> GRP, sentences of a past report
     entity triplets --> LRP
     F_v, GRP, LRP --FVTAF--> fused features, attention maps (FCC loss) --decoder--> report
 

@@ -85,9 +85,10 @@ def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     labels: dict[str, str] = {}
     shared: dict[tuple[str, str], list] = {}
     shown_once = _first(grid, files)
-    # Rows that learn nothing are the same for every model that has them, and shown of one.
-    having = [row for row, _ in files]
-    owner = {name: row for row in (*reversed(having), shown_once) for name in _judged(files, row)}
+    owner: dict[str, str] = {}  # of a row that learns nothing, which is the same for every model that has it
+    for row, seed in sorted(files, key=lambda run: run[0] != shown_once):
+        for name in files[row, seed]["rows"]:
+            owner.setdefault(name, row)
     for (row, seed), content in files.items():
         truth = np.array([list(map(int, line)) for line in content["statuses"]])
         own = grid.row(row).label
@@ -106,6 +107,8 @@ def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     order = [key for key in ("random", *sorted(k for k in parts if k.startswith((SCORES, EMBEDDINGS)))) if key in parts]
     order += [key for key in parts if key not in order and key != ORACLE_ROW] + [k for k in (ORACLE_ROW,) if k in parts]
     rows = {key: make_row(labels[key], parts[key], JUDGED) for key in order}
+    raw = f"{EMBEDDINGS}, cosine"
+    against_raw = [(row.name, raw) for row in grid.rows] + [(f"{SCORES}, cosine", raw)]
     balls = [
         {"row": grid.row(row).label, "seed": seed, **content["ball"]}
         for (row, seed), content in files.items()
@@ -121,13 +124,8 @@ def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
             }
             for (own, pair), values in shared.items()
         ],
-        **plain(rows, compare_rows(grid, rows, codes, JUDGED)),
+        **plain(rows, compare_rows(grid, rows, codes, JUDGED, against_raw)),
     }
-
-
-def _judged(files: Mapping[tuple[str, int], dict], row: str) -> set[str]:
-    """What was judged for every seed of a grid's row."""
-    return set.intersection(*(set(content["rows"]) for (name, _), content in files.items() if name == row))
 
 
 def _first(grid: Grid, files: Mapping[tuple[str, int], dict]) -> str:

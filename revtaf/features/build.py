@@ -123,10 +123,10 @@ def prepare_knowledge(
     if options.imported:
         return _imported(studies, components, options.imported, remembered)
     patients, seed = [s.patient for s in studies], settings.seed
-    expert = {}
+    used: dict[str, str] = {}
     if settings.reads_medfuse:
         components.study_encoder.check_unseen(data, annotations)
-        expert = {"MedFuse-CLIP": components.study_encoder.source}
+        used["MedFuse-CLIP"] = components.study_encoder.source
     waiting: list[str] = []
 
     def attempt(stage: Callable, *arguments):
@@ -155,6 +155,7 @@ def prepare_knowledge(
     memory = _memory(store, queries, scores["scores"], patients, scores["scores"], texts, patients, size, device)
     texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
     given = stages.given_statuses(studies, options)
+    used["training statuses"] = f"from the {'annotation' if given else 'report labeler'}"
 
     def encoder() -> TextEncoder:
         if components.clinical_bert:
@@ -172,9 +173,7 @@ def prepare_knowledge(
         remembered=remembered,
         key=store.key,
         fingerprint=store.fingerprint,
-        notes=components.notes
-        | expert
-        | {"training statuses": f"from the {'annotation' if given else 'report labeler'}"},
+        notes=components.notes | used,
         find_encoder=encoder,
     )
     return knowledge.under(settings)
@@ -273,7 +272,7 @@ def _memory(
     size: int,
     device: torch.device,
 ) -> np.ndarray:
-    """The classifier's memory (N, K_m) of images, by the pair of encoders whose `pair_queries` are given, else by entity scores."""
+    """The classifier's memory (N, K_m) of images, by the pair of encoders of `pair_queries`, else by entity scores."""
     queries, metric = (scores, "euclidean") if pair_queries is None else (pair_queries, "cosine")
     space = _memory_space(pair_queries, train_scores, texts, train_patients)
     return stages.memory_rows(store, queries, patients, *space, train_patients, metric, size, device)

@@ -274,10 +274,11 @@ def medfuse_images(
     """MedFuse-CLIP's vectors (N, V) float16 of the images."""
 
     def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        def vectors_of(rows: slice) -> Arrays:
+            return {"vectors": _half(components.study_encoder.encode_images(studies[rows], data))}
+
         work = Blocks(parts, len(studies), "MedFuse-CLIP, images")
-        work.compute(
-            lambda rows: {"vectors": _half(components.study_encoder.encode_images(studies[rows], data))}, shard
-        )
+        work.compute(vectors_of, shard)
         return work.read(), None
 
     producer = {"version": VERSION, "model": components.study_encoder.identity, "images": image_names(studies, data)}
