@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from revtaf.check_line import CheckLine
+from revtaf.errors import UserError
 from revtaf.pretrained import efficientnet
 from revtaf.pretrained.backbone import imagenet_file
 from revtaf.pretrained.bert_folder import absent_files, bert_folder, find_weights
@@ -70,6 +71,11 @@ def requirements(settings: Settings) -> Iterator[CheckLine]:
         yield CheckLine("error", "knowledge.memory=clip needs open_clip", "pip install 'revtaf[clip]'")
     if settings.reads_medfuse and find_spec("open_clip") is None:
         yield CheckLine("error", "knowledge.medfuse needs open_clip", "pip install 'revtaf[medfuse]'")
+    elif settings.reads_medfuse and s.medfuse.is_dir():
+        try:
+            _layouts().medfuse(s)
+        except UserError as error:
+            yield CheckLine("error", str(error), str(_MEDFUSE))
 
 
 def _knowledge(settings: Settings) -> Iterator[Needed]:

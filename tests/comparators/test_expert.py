@@ -11,6 +11,7 @@ import yaml
 from tiny import make_session, training_batch
 
 import revtaf
+from revtaf.check import inspect
 from revtaf.commands.train import train
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import clean_reports, load_annotations
@@ -149,6 +150,10 @@ def test_what_is_no_finished_run_of_it_is_refused(tiny_config, dual, tmp_path):
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"system": "revtaf"}))
     with pytest.raises(UserError, match="a model of system 'revtaf', not 'medfuse'"):
         encoder(other)
+    for folder, said in ((tmp_path / "nowhere", "MedFuse-CLIP not found"), (other, "a model of system 'revtaf'")):
+        settings = load_settings(tiny_config, [f"knowledge.medfuse={folder}", "lre.features=medfuse"])
+        (line,) = [line for line in inspect(settings, training=True) if line.level == "error"]
+        assert said in str(line) and "medfuse_phantom.yaml" in str(line)
 
 
 def test_a_model_that_saw_the_held_out_studies_is_refused(tiny_config, dual, study, phantom, tmp_path):
