@@ -175,7 +175,7 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         references=_references(first) if written else {},
         metrics=names.columns,
         lower=tuple(name for name in names.columns if any(_is_lower(row, name) for row in rows.values())),
-        headings={key: text for s in scored.values() for key, text in s.headings.items() if key in names.columns},
+        headings={key: text for s in scored.values() for key, text in s.headings.items() if key in names.kept},
     )
 
 

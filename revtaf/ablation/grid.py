@@ -22,9 +22,9 @@ reaches `least`; `view: retrieval` takes rows and metric from that view. No clai
 without it (`revtaf.ablation.claims`).
 
 `set` changes training, `test` only how a trained model is tested, `take` names another row of the test's own table (the
-rows without an image, the retrieved report; of a system that ranks, what its declaration says stands beside it). The data set is chosen on the command line: `data=phantom` takes
-`data/phantom.yaml` beside the grid as the base of every row. Rows that come to the same training settings share one
-run, within a grid and between grids.
+rows without an image, the retrieved report; of a system that ranks, what its declaration says stands beside it). The
+data set is chosen on the command line: `data=phantom` takes `data/phantom.yaml` beside the grid as the base of every
+row. Rows that come to the same training settings share one run, within a grid and between grids.
 """
 
 from __future__ import annotations

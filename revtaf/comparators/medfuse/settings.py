@@ -177,7 +177,7 @@ class MedFuseSettings(RunSettings):
             raise ValueError("image.weights is for a backbone (image.tower) with space.name=null")
         if self.space.name is None and (self.ranking.dimensions or 0) > self.space.width:
             raise ValueError(
-                f"ranking.dimensions {self.ranking.dimensions} exceeds space.width {self.space.width}, of which it keeps a part"
+                f"ranking.dimensions {self.ranking.dimensions} exceeds space.width {self.space.width}: it keeps a part"
             )
         if self.objective.margin_weight and not self.negatives.hard:
             raise ValueError(
