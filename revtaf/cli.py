@@ -16,6 +16,7 @@ from revtaf.commands.options import (
     add_configured,
     add_features,
     add_import,
+    add_index,
     add_iu,
     add_llm,
     add_lre_study,
@@ -23,6 +24,7 @@ from revtaf.commands.options import (
     add_phantom,
     add_report,
     add_score,
+    add_search,
 )
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
@@ -75,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("audit", _audit, "look for leaks between the splits; exit code 1 where there is one", add_audit),
         ("score", _score, "score any system's predictions: no model, no GPU", add_score),
+        (
+            "index",
+            _index,
+            "make a data set searchable by a model that embeds images and texts (docs/search.md)",
+            add_index,
+        ),
+        ("search", _search, "find reports by image, images by text, images by image", add_search),
         ("llm", _llm, "ask a language model for reports (docs/llm.md)", add_llm),
     ):
         _command(commands, name, run, text, add)
@@ -175,6 +184,18 @@ def _score(options: argparse.Namespace) -> None:
     given = _arguments(options)
     sources = {name: given.pop(name) for name in (*ADVANCED, "bertscore_idf")}
     score(ScoreRequest(**given, sources=AdvancedSources(**sources)))
+
+
+def _index(options: argparse.Namespace) -> None:
+    from revtaf.commands.index import IndexRequest, index
+
+    index(IndexRequest(**_arguments(options)))
+
+
+def _search(options: argparse.Namespace) -> None:
+    from revtaf.commands.search import SearchRequest, search
+
+    search(SearchRequest(**_arguments(options)))
 
 
 def _llm(options: argparse.Namespace) -> None:

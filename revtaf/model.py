@@ -208,6 +208,9 @@ class REVTAF(nn.Module):
         if self.training and self.settings.encoder.dropout:  # a feature is left out of all patches of a sample
             patches = F.dropout1d(vision.patches.mT, self.settings.encoder.dropout).mT
             vision = vision._replace(patches=patches)
+        if self.training and self.settings.decoder.image_dropout:  # what fusion and decoder see, not the classifier
+            shown = torch.rand(len(logits), 1, 1, device=logits.device) >= self.settings.decoder.image_dropout
+            vision = vision._replace(patches=vision.patches * shown)
         if self.fvtaf is not None:
             mask = prompts.retrieved_mask if self.settings.fvtaf.mask_sentences else None
             fusion = self.fvtaf(vision.patches, prompts.retrieved, mask, prompts.local, prompts.presence)

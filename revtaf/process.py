@@ -18,6 +18,6 @@ def configure(offline: bool = True) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a request of its own, whatever hub is configured
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
-    for noisy in ("transformers", "httpx", "httpx2"):
+    for noisy in ("transformers", "httpx", "httpx2", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint

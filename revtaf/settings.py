@@ -128,6 +128,7 @@ class DecoderSettings(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     max_tokens: int = Field(150, ge=8)  # of a training report, end token included
     prompt_dropout: float = Field(0.0, ge=0, lt=1)  # share of the training samples whose prompt says nothing
+    image_dropout: float = Field(0.0, ge=0, lt=1)  # share of those whose image it does not see: text and prompt alone
 
 
 class GenerationSettings(Section):

@@ -17,6 +17,7 @@ FLOORS = (
     {"features", "encoder", "classifier", "decoder"},
     {"model", "engine", "eval", "sources"},
     {"pages", "llm"},
+    {"search"},
     {"system", "comparators", "audit"},
     {"check"},
     {"commands"},

@@ -295,6 +295,25 @@ def test_a_blind_model_is_the_same_for_all_images(tiny_config, blind, training):
     assert not torch.allclose(seen[0], other[0], atol=1e-6) and not torch.allclose(seen[1], other[1], atol=1e-6)
 
 
+def test_the_image_is_left_out_for_the_decoder_alone(tiny_config):
+    """`decoder.image_dropout`: of a sample without its image the decoder's features are those of an empty one, in
+    training only; the statuses are decided by what is there."""
+    session = make_session(tiny_config, "decoder.image_dropout=0.5")
+    batch, rows = training_batch(session)
+    prompts = session.prompts(batch, rows)
+
+    def decoder_inputs(images, training):
+        torch.manual_seed(0)
+        return session.model.train(training).features(images, prompts)
+
+    seen, other = decoder_inputs(batch.images, True), decoder_inputs(batch.images + 1, True)
+    same = (seen.decoder == other.decoder).flatten(1).all(1)
+    assert 0 < same.sum() < len(same)
+    assert (seen.logits != other.logits).flatten(1).any(1).all()
+    seen, other = decoder_inputs(batch.images, False), decoder_inputs(batch.images + 1, False)
+    assert (seen.decoder != other.decoder).flatten(1).any(1).all()
+
+
 def test_a_blind_model_writes_one_report(blind):
     """Six images, one text and one set of statuses, through features of the usual shape."""
     batch, rows = training_batch(blind)

@@ -43,6 +43,7 @@ def test_the_wheel_is_the_package_alone(wheel):
 # What is imported under another name than it is installed by.
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "faiss": "faiss-cpu",
     "open_clip": "open-clip-torch",
     "ot": "pot",
     "sklearn": "scikit-learn",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from revtaf.data.annotations import SPLITS
 from revtaf.data.text import SECTIONS
 
 
@@ -115,6 +116,41 @@ def add_llm(llm: argparse.ArgumentParser) -> None:
     add("--retries", type=int, default=5)
     add("--max-tokens", type=positive, default=512)
     add("--agreement-allows", action="store_true", help="your word that the data agreement permits this endpoint")
+
+
+def add_index(index: argparse.ArgumentParser) -> None:
+    """What `revtaf.commands.index.IndexRequest` holds."""
+    add = index.add_argument
+    add("--checkpoint", required=True, type=Path, help="a model that embeds images and texts: its run or its folder")
+    add("--data", required=True, type=Path, metavar="ANNOTATION", help="annotation.json")
+    add("--out", required=True, type=Path, metavar="INDEX", help="folder of the index; an earlier one is replaced")
+    add("--images", type=Path, help="folder of the images; `images` beside the annotation by default")
+    add("--split", nargs="+", choices=SPLITS, default=["train"], help="which splits are indexed")
+    add("--add", action="store_true", help="add to the index that is there, with its engine and projection")
+    add("--engine", choices=("exact", "faiss"), help="exact by default; faiss needs the extra `faiss`")
+    add("--svd", type=positive, metavar="WIDTH", help="store fewer dimensions, by an SVD of the training vectors: 256")
+    add("--svd-centred", action="store_true", default=None, help="take their mean off first; it reorders neighbours")
+    add("--shard-rows", type=positive, help="rows of one file of vectors; 131072 by default")
+    add("--recall", type=float, help="what faiss must find of the exact 10 nearest; .95 by default")
+    add("--nlist", type=positive, help="lists of faiss; by the number of rows by default")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def add_search(search: argparse.ArgumentParser) -> None:
+    """What `revtaf.commands.search.SearchRequest` holds."""
+    add = search.add_argument
+    add("images", nargs="*", type=Path, metavar="IMAGE", help="image files that are asked about")
+    add("--index", required=True, type=Path, help="folder that `revtaf index` made")
+    add("--text", action="append", default=[], help="a sentence or a report that is asked about; may be repeated")
+    add("-k", type=positive, default=10, help="how many hits")
+    add("--of", choices=("reports", "images"), help="what is found; reports for an image, images for a text by default")
+    add("--checkpoint", type=Path, help="the model that made the index, where it has been moved")
+    add("--exclude-patient", nargs="+", default=[], metavar="ID", help="leave out all rows of these patients")
+    add("--jsonl", type=Path, help="also write one JSON line for each query")
+    add("--page", type=Path, help="also write one HTML file, with thumbnails and the words that match")
+    add("--image-root", type=Path, help="where the index's images lie, if they have been moved (for --page)")
+    add("--verify", action="store_true", help="read the whole index first and compare its SHA-256")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
 def add_iu(iu: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import META, SETTINGS, WEIGHTS, check_identity, load_weights
 from revtaf.engine.system import System
 from revtaf.errors import UserError
-from revtaf.files import read_json, sha256, write_json
+from revtaf.files import digest, read_json, sha256, write_json
 
 MANIFEST = "model.json"
 FORMAT = 2  # 1: a report decoder of another layout
@@ -70,6 +70,17 @@ def find_model(folder: str | Path) -> Path:
             "that began it finishes it, and `revtaf test` does for its best epoch so far"
         )
     raise UserError(f"{folder} is no model: it has neither {MANIFEST} nor {BEST / MANIFEST}")
+
+
+def model_identity(folder: Path) -> dict[str, str]:
+    """Which model a folder is: its `system`, and a `digest` that changes with any of its files, or of the external
+    weights that it needs, and not with the place."""
+    content = read_json(folder / MANIFEST, "model")
+    try:
+        made_of = digest(content["files"], content.get("external", {}))
+        return {"system": content["system"], "digest": made_of}
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{folder / MANIFEST} is damaged; copy the folder again") from None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -106,6 +106,7 @@ def environment(settings: RunSettings) -> dict:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name() if cuda and settings.device != "cpu" else "CPU",
+        "precision": choose_precision(settings.train.precision, not cuda or settings.device == "cpu"),
         "seed": settings.seed,
         "command": " ".join(["revtaf", *sys.argv[1:]]),
     }

@@ -136,11 +136,11 @@ class System(Protocol):
         raise UserError(f"system '{self.settings.system}' writes no reports of single images")
 
     def embed_images(self, images: Sequence[Path]) -> np.ndarray:
-        """(N,) images -> (N, D) float32 of length 1, in one space with `embed_texts`."""
+        """Image files as points of one space with texts: (N, D) float32 of unit length."""
         raise UserError(f"system '{self.settings.system}' makes no embeddings")
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """(N,) texts -> (N, D) float32 of length 1, in one space with `embed_images`."""
+        """Texts as points of one space with images: (N, D) float32 of unit length."""
         raise UserError(f"system '{self.settings.system}' makes no embeddings")
 
     def analyse(self, folder: Path) -> list[Path]:

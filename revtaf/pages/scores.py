@@ -138,21 +138,22 @@ def _verdict(evaluation: Evaluated, kinds: Mapping[str, str], columns: Columns) 
     blind = [name for name, kind in kinds.items() if kind == "blind"]
     if not blind:
         return ""
-    certain, above, not_above = [], [], []
+    certain, above, untested, not_above = [], [], [], []
     for heading, (kind, key) in columns.items():
         value = evaluation.model[kind].get(key)
         others = [v for name in blind if _known(v := evaluation.rows[name][kind].get(key))]
         if not _known(value) or not others:
             continue
         tests = [c[key].p_holm for name in blind if key in (c := evaluation.comparisons.get(name, {}))]
-        significant = bool(tests) and all(p < SIGNIFICANT for p in tests)
-        (not_above if value <= max(others) else certain if significant else above).append(heading)
+        found = untested if not tests else certain if all(p < SIGNIFICANT for p in tests) else above
+        (not_above if value <= max(others) else found).append(heading)
     parts = []
     if certain:
         parts.append(f"above every row without an image on {', '.join(certain)} (each tested row at p < {SIGNIFICANT})")
     if above:
-        chance = ", where the difference to one of them may be chance" if evaluation.comparisons else ""
-        parts.append(f"above them on {', '.join(above)}{chance}")
+        parts.append(f"above them on {', '.join(above)}, where the difference to one of them may be chance")
+    if untested:
+        parts.append(f"above them on {', '.join(untested)}, which is not tested")
     if not_above:
         parts.append(f"not above them on {', '.join(not_above)}")
     return f"Here {evaluation.name} is {'; '.join(parts)}." if parts else "Here no metric can be compared."

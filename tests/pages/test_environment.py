@@ -13,6 +13,7 @@ from revtaf.pages import page
 from revtaf.pages.cards import Card, Piece
 from revtaf.pages.environment import environment, fill
 from revtaf.pages.section import PageSection
+from revtaf.search.page import ShownAnswer, ShownHit
 
 EVIL = "\"'><script>alert(1 & 2)</script>{{ title }}"
 KEPT = ("", "same", "shared", "model", "missing", "from", "to", "mean", "n")  # branches and keys of the templates
@@ -22,6 +23,13 @@ EXAMPLES = {
     "where": EVIL,
     "columns": STYLE,
     "examples": [Example(EVIL, EVIL, {"": [Piece(EVIL)], EVIL: [Piece(EVIL, STYLE), Piece(EVIL)]})],
+}
+HITS = [ShownHit(1, 0.5, EVIL, EVIL, source, [Piece(EVIL, "same"), Piece(EVIL)], EVIL) for source in ("", EVIL)]
+SEARCH = {
+    "title": EVIL,
+    "notice": EVIL,
+    "facts": [(EVIL, EVIL)],
+    "answers": [ShownAnswer(asked, EVIL, [Piece(EVIL, "shared")], EVIL, EVIL, EVIL, HITS) for asked in ("", EVIL)],
 }
 
 
@@ -59,7 +67,8 @@ def test_every_template_escapes_every_value(values):
     """All templates are filled with hostile text in every place; a new one that is not filled here fails."""
     environment.cache_clear()
     evil = {k: hostile(v) for k, v in values.items()}
-    pages = [fill(name, **evil) for name in ("report.html", "rankings.html")] + [fill("examples.html", **EXAMPLES)]
+    pages = [fill(name, **evil) for name in ("report.html", "rankings.html")]
+    pages += [fill("examples.html", **EXAMPLES), fill("search.html", **SEARCH)]
     loaded = {name for _, name in environment().cache.keys()}
     assert loaded == set(environment().list_templates())
     for text in pages:
@@ -79,7 +88,7 @@ def test_no_template_turns_escaping_off():
 
 def test_a_value_that_is_missing_is_an_error(values):
     """Each value of a page is used, and none has a silent default."""
-    for template, given in (("report.html", values), ("examples.html", EXAMPLES)):
+    for template, given in (("report.html", values), ("examples.html", EXAMPLES), ("search.html", SEARCH)):
         for name in given:
             rest = {other: value for other, value in given.items() if other != name}
             with pytest.raises(UndefinedError, match=f"'{name}' is undefined"):

@@ -198,11 +198,14 @@ def test_verdict_names_what_may_be_chance(tmp_path, evaluation):
             if key in evaluation.comparisons.get(name, {}):
                 p_holm = 0.2 if (key, name) == ("BLEU_2", floors.MEDOID) else 0.01
                 evaluation.comparisons[name][key] = replace(evaluation.comparisons[name][key], p_holm=p_holm)
+        evaluation.rows[name]["nlg"]["BLEU_4"] = 0.5 if evaluation.rows[name]["nlg"]["BLEU_4"] is not None else None
+        evaluation.comparisons.get(name, {}).pop("BLEU_4", None)
     evaluation.rows[floors.NEAREST]["nlg"]["BLEU_1"] = 0.9  # an oracle is no rival
-    evaluation.model["nlg"].update(BLEU_1=0.6, BLEU_2=0.6, BLEU_3=0.5)
+    evaluation.model["nlg"].update(BLEU_1=0.6, BLEU_2=0.6, BLEU_3=0.5, BLEU_4=0.6)
     verdict = re.search(r'class="verdict">(.*?)</p>', page_of(tmp_path, evaluation)).group(1)
     assert re.search(r"above every row without an image on [^(]*BLEU-1[^(]*\(", verdict)
     assert re.search(r"above them on [^;]*BLEU-2[^;]*may be chance", verdict)
+    assert re.search(r"above them on [^;]*BLEU-4[^;]*not tested", verdict)
     assert re.search(r"not above them on [^;]*BLEU-3", verdict)
 
 

@@ -1,0 +1,500 @@
+"""An index: two galleries, images and reports, as a folder that is searched without their files.
+
+    index.json     what made it, and the SHA-256 of every file: written last, in one step
+    files/         shards (`revtaf.search.shards`), the projection, centroids and held queries
+
+Files are never changed: a build, or an addition, writes new ones beside those that the manifest names, then replaces
+the manifest, then removes what it no longer names. Whoever is killed before leaves the earlier index whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from revtaf import __version__
+from revtaf.errors import UserError
+from revtaf.files import atomic_folder, read_json, write_json
+from revtaf.locks import alone
+from revtaf.search import ivf, projection
+from revtaf.search.exact import check_enough, nearest
+from revtaf.search.shards import LISTS, MappedShard, check_files, describe, patient_code, write_shard
+
+MANIFEST, FILES, FORMAT = "index.json", "files", 1
+IMAGES, REPORTS = KINDS = ("images", "reports")
+ENGINES = ("exact", "faiss")
+DEPTH = 10  # neighbours that recall is counted over
+HELD = 256  # queries that it is counted on
+UNIT = 1e-2  # how far an embedding's length may be from 1
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """How an index is built. svd: its width, None for that of the encoder. recall: what FAISS must reach on the held
+    queries; it decides how many lists are looked at. nlist: number of lists, None: by the number of rows."""
+
+    engine: str = "exact"
+    svd: int | None = None
+    svd_centred: bool = False
+    shard_rows: int = 131_072
+    recall: float = 0.95
+    nlist: int | None = None
+
+
+@dataclass
+class Entries:
+    """Rows of a gallery to be: vectors (n, D) float32 of unit length, and for each row a record.
+
+    Records have `id`, `study`, `patient` and `split`; those of images `image`, its path, and `report`, a row of the
+    reports beside them; those of reports `text` and `images`, paths.
+    """
+
+    vectors: np.ndarray
+    records: list[dict]
+
+
+@dataclass
+class Material:
+    """What an index is made of. model: `system`, `digest` and `folder` of the encoder. source: where rows come from.
+
+    fit: training vectors for the projection, (n, D) each; held: queries (Q, D) that are not in the index, by kind, and
+    which split they are of. Where none are given they are drawn from the rows, whose own row then does not count.
+    """
+
+    galleries: dict[str, Entries]
+    model: dict[str, str]
+    source: dict[str, Any] = field(default_factory=dict)
+    fit: Sequence[np.ndarray] = ()
+    held: dict[str, np.ndarray] | None = None
+    held_split: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """score (Q, k) float64, row (Q, k) int64; engine: how they were found, in words; recall: of FAISS, else None."""
+
+    score: np.ndarray
+    row: np.ndarray
+    engine: str
+    recall: float | None
+
+
+class Gallery:
+    """The rows of one kind."""
+
+    def __init__(self, folder: Path, kind: str, manifest: dict, width: int):
+        self.kind, self.manifest = kind, manifest
+        self.shards = [MappedShard(folder / FILES / s["name"], s["rows"], width) for s in manifest["shards"]]
+        self.starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
+        self._lists: ivf.Lists | None = None
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def vectors(self) -> list[np.ndarray]:
+        """(n, W) float16 of each shard, mapped."""
+        return [shard.vectors for shard in self.shards]
+
+    def record(self, row: int) -> dict:
+        """What a row is."""
+        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.shards[shard].record(row - int(self.starts[shard]))
+
+    def records(self) -> Iterable[dict]:
+        """What all rows are, in order."""
+        return (record for shard in self.shards for record in shard.records())
+
+    def skip(self, patients: Sequence[str]) -> list[np.ndarray] | None:
+        """For each shard the rows (n,) of these patients; None where there are none to leave out.
+
+        Raises UserError where the index does not know whose its rows are: leaving out nobody would look like safety.
+        """
+        if not patients:
+            return None
+        if nameless := self.manifest["without_patient"]:
+            raise UserError(
+                f"--exclude-patient: {nameless} of {len(self)} {self.kind} in the index name no patient; give the "
+                "annotation a subject_id for every study and build the index again"
+            )
+        codes = np.array([patient_code(patient) for patient in patients], dtype=np.uint64)
+        return [np.isin(shard.patients, codes) for shard in self.shards]
+
+    def lists(self) -> ivf.Lists:
+        """FAISS's lists of all shards; opened when first asked for."""
+        if self._lists is None:
+            indices = [ivf.open_lists(shard.folder / LISTS) for shard in self.shards]
+            self._lists = ivf.Lists(indices, self.vectors, self.manifest["ivf"]["nlist"])
+        return self._lists
+
+
+class SearchIndex:
+    """An open index. `SearchIndex.open` maps it; nothing is read before it is asked for."""
+
+    def __init__(self, folder: Path, manifest: dict):
+        self.folder, self.manifest = folder, manifest
+        self.width, self.encoder_width = manifest["width"], manifest["encoder_width"]
+        self.galleries = {kind: Gallery(folder, kind, manifest["galleries"][kind], self.width) for kind in KINDS}
+        self.projection: projection.Projection | None = None
+        if manifest["projection"]:
+            place = folder / FILES / manifest["projection"]["name"]
+            self.projection = projection.Projection.load(place / "projection.safetensors")
+
+    @classmethod
+    def open(cls, folder: str | Path, verify: bool = False) -> SearchIndex:
+        """The index in a folder. Sizes of files are compared with the manifest; `verify` reads them all and compares
+        their SHA-256. Raises UserError where it is none, damaged, or of another format."""
+        folder = Path(folder)
+        if not (folder / MANIFEST).is_file():
+            raise UserError(f"{folder} is no index: it has no {MANIFEST}; make one with `revtaf index`")
+        manifest = read_json(folder / MANIFEST, "index")
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            found = manifest.get("format") if isinstance(manifest, dict) else None
+            raise UserError(
+                f"{folder} is an index of format {found}, revtaf {__version__} reads {FORMAT}; build it again"
+            )
+        try:
+            for name, files in _named(manifest).items():
+                check_files(folder / FILES / name, files, verify)
+            return cls(folder, manifest)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{folder / MANIFEST} is damaged ({error!r}); build the index again") from None
+
+    def check_model(self, model: dict[str, str], place: str | Path) -> None:
+        """UserError where `model`, found in `place`, is not the one whose vectors these are."""
+        made = self.manifest["model"]
+        if (made["system"], made["digest"]) != (model["system"], model["digest"]):
+            raise UserError(
+                f"{self.folder} was made with another model than {place}: system {made['system']}, digest "
+                f"{made['digest']}, from {made['folder']}; the model is system {model['system']}, digest "
+                f"{model['digest']}. Their vectors cannot be compared: search with the first, or build the index again"
+            )
+
+    def queries(self, vectors: np.ndarray) -> np.ndarray:
+        """What the encoder says (Q, D) as vectors of the index (Q, W) float32. Raises UserError for another width."""
+        vectors = checked(vectors, self.encoder_width, str(self.folder))
+        return vectors if self.projection is None else self.projection.apply(vectors)
+
+    def check(self, kind: str, k: int, exclude: Sequence[str] = ()) -> None:
+        """UserError where `search` would refuse, before any query is encoded."""
+        gallery = self.galleries[kind]
+        if not len(gallery):
+            raise UserError(f"{self.folder} holds no {kind}")
+        check_enough(k, len(gallery), f"{kind} in {self.folder}")
+        if skip := gallery.skip(exclude):
+            left = len(gallery) - sum(int(mask.sum()) for mask in skip)
+            check_enough(k, left, f"{kind} in {self.folder} of other patients")
+
+    def search(
+        self, kind: str, queries: np.ndarray, k: int, exclude: Sequence[str] = (), asked: str = REPORTS
+    ) -> Found:
+        """The k nearest of a gallery to vectors of the index (see `queries`), without rows of the patients `exclude`.
+
+        asked: what the queries are, images or reports (any text); FAISS has a measured recall for each.
+        """
+        self.check(kind, k, exclude)
+        gallery = self.galleries[kind]
+        skip = gallery.skip(exclude)
+        if self.manifest["engine"] == "exact":
+            recall, score_row = None, nearest(gallery.vectors, queries, k, skip)
+        else:
+            measured = gallery.manifest["ivf"]
+            recall = measured["recall"][asked]
+            score_row = gallery.lists().nearest(queries, k, measured["nprobe"], skip)
+        if not np.isfinite(score_row[0]).all():
+            raise UserError(f"{self.folder} is damaged: scores are no numbers; find the file with --verify")
+        return Found(*score_row, self.engine(kind, asked), recall)
+
+    def engine(self, kind: str, asked: str) -> str:
+        """How a gallery is searched, in words, with FAISS's measured recall."""
+        gallery = self.galleries[kind]
+        size = f"{len(gallery):,} {kind} of width {self.width}"
+        if self.projection is not None:
+            made = self.manifest["projection"]
+            size += f" (SVD of {self.encoder_width}, {'centred' if made['centred'] else 'not centred'})"
+        if self.manifest["engine"] == "exact":
+            return f"exact search of {size}"
+        found = gallery.manifest["ivf"]
+        what = {IMAGES: "images", REPORTS: "texts"}[asked]
+        return (
+            f"FAISS search of {size}: {found['nprobe']} of {found['nlist']} lists, recall@{found['depth']} "
+            f"{found['recall'][asked]:.3f} of exact search, measured on {found['queries']} {what} ({found['held']})"
+        )
+
+    def held(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The held queries by kind, (Q, W) float32, and the row (Q,) that each has in its own gallery, or -1."""
+        place = self.folder / FILES / self.manifest["held"]["name"]
+        try:
+            arrays = {path.stem: np.load(path, allow_pickle=False) for path in place.glob("*.npy")}
+            return (
+                {kind: arrays[kind].astype(np.float32) for kind in KINDS},
+                {kind: arrays[f"{kind}-own"] for kind in KINDS},
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{place} is damaged ({error}); build the index again") from None
+
+    def recall(self, kind: str, asked: str, nprobe: int | None = None) -> float:
+        """Share of the exact `DEPTH` nearest of the held queries that FAISS finds, own rows left out."""
+        gallery, (vectors, own) = self.galleries[kind], self.held()
+        owns = own[asked] if asked == kind else np.full(len(own[asked]), -1)
+        count = min(DEPTH + 1, len(gallery))
+        exact = nearest(gallery.vectors, vectors[asked], count)[1]
+        found = gallery.lists().nearest(vectors[asked], count, nprobe or gallery.manifest["ivf"]["nprobe"])[1]
+        shares = []
+        for truth, answer, mine in zip(exact.tolist(), found.tolist(), owns.tolist(), strict=True):
+            truth, answer = ([row for row in rows if row != mine][:DEPTH] for rows in (truth, answer))
+            shares.append(len(set(truth) & set(answer)) / max(len(truth), 1))
+        return float(np.mean(shares))
+
+
+def checked(vectors: np.ndarray, width: int | None, what: str) -> np.ndarray:
+    """Embeddings as float32. Raises UserError for another width than `width`, ValueError for what is no unit vector."""
+    vectors = np.asarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or not vectors.shape[1]:
+        raise ValueError(f"expected embeddings (N, D), got {vectors.shape}")
+    if width is not None and vectors.shape[1] != width:
+        raise UserError(f"{what} takes vectors of width {width}, the model gives {vectors.shape[1]}; build it again")
+    length = np.linalg.norm(vectors, axis=1)
+    if not (np.abs(length - 1) < UNIT).all():  # also where one is no number
+        worst = int(np.argmax(np.where(np.isfinite(length), np.abs(length - 1), np.inf)))
+        raise ValueError(f"embedding {worst} has length {length[worst]:.3f}, expected 1")
+    return vectors
+
+
+def create(folder: str | Path, material: Material, options: IndexOptions = IndexOptions()) -> SearchIndex:  # noqa: B008
+    """Build an index, in the place of an earlier one if there is any. Raises UserError where `folder` holds something
+    else, or another process works on it."""
+    return _write(Path(folder), material, options, add=False)
+
+
+def extend(folder: str | Path, material: Material) -> SearchIndex:
+    """Add rows to an index with its own engine, projection and centroids; at most the last shard is written again.
+    Raises UserError where an id is there already, or the rows are of another model."""
+    return _write(Path(folder), material, None, add=True)
+
+
+def _write(folder: Path, material: Material, options: IndexOptions | None, add: bool) -> SearchIndex:
+    if folder.exists() and not (folder / MANIFEST).is_file() and _foreign(folder):
+        raise UserError(f"{folder} is not empty and no index; choose another place")
+    with alone(folder, "indexing", wait=False):
+        earlier = SearchIndex.open(folder) if add else None
+        if earlier is None:
+            old = _generation(folder)
+            options = options or IndexOptions()
+        else:
+            old = earlier.manifest["generation"]
+            options = IndexOptions(**earlier.manifest["options"])
+            earlier.check_model(material.model, "the one that is given")
+            _check_new(earlier, material)
+        _clean(folder)
+        manifest = _Writer(folder, material, options, old + 1, earlier).manifest()
+        write_json(folder / MANIFEST, manifest)  # from here on the new one counts
+        _clean(folder)
+    return SearchIndex.open(folder)
+
+
+class _Writer:
+    """One build: writes the files of generation `generation` and says what the manifest is."""
+
+    def __init__(
+        self, folder: Path, material: Material, options: IndexOptions, generation: int, earlier: SearchIndex | None
+    ):
+        self.folder, self.material, self.options = folder, material, options
+        self.generation, self.earlier = generation, earlier
+        width = earlier.encoder_width if earlier else None
+        for kind in KINDS:
+            entries = material.galleries[kind]
+            entries.vectors = checked(entries.vectors, width, str(folder))
+            width = entries.vectors.shape[1]
+        self.encoder_width = width
+
+    def manifest(self) -> dict:
+        made, kept = self._projection()
+        width = self.encoder_width if made is None else made.basis.shape[1]
+        galleries = {kind: self._gallery(kind, made) for kind in KINDS}
+        before = self.earlier.manifest["sources"] if self.earlier else []
+        manifest = {
+            "format": FORMAT,
+            "revtaf": __version__,
+            "generation": self.generation,
+            "model": self.material.model,
+            "encoder_width": self.encoder_width,
+            "width": width,
+            "engine": self.options.engine,
+            "options": self.options.__dict__,
+            "projection": kept,
+            "galleries": galleries,
+            "held": None,
+            "sources": [*before, self.material.source],
+        }
+        if self.options.engine == "faiss":
+            manifest["held"] = self._held(manifest, made)
+            self._choose_nprobe(manifest)
+        return manifest
+
+    def _projection(self) -> tuple[projection.Projection | None, dict | None]:
+        if self.earlier:
+            return self.earlier.projection, self.earlier.manifest["projection"]
+        if self.options.svd is None:
+            return None, None
+        if not sum(len(part) for part in self.material.fit):
+            raise UserError("--svd is fitted on the training split, and the annotation has none")
+        made, share = projection.fit(self.material.fit, self.options.svd, self.options.svd_centred)
+        name, files = self._folder("projection", lambda path: made.save(path / "projection.safetensors"))
+        fitted = sum(len(part) for part in self.material.fit)
+        record = {"name": name, "files": files, "centred": self.options.svd_centred, "kept": round(share, 6)}
+        return made, record | {"fitted_on": f"{fitted} vectors of the training split"}
+
+    def _gallery(self, kind: str, made: projection.Projection | None) -> dict:
+        entries = self.material.galleries[kind]
+        vectors = entries.vectors if made is None else made.apply(entries.vectors)
+        before = self.earlier.manifest["galleries"][kind] if self.earlier else None
+        vectors, records = vectors.astype(np.float16), [self._placed(record) for record in entries.records]
+        shards, start, nameless = [], 0, 0
+        if before:
+            shards, start, nameless = list(before["shards"]), before["rows"], before["without_patient"]
+        nameless += sum(not record["patient"] for record in records)
+        if shards and shards[-1]["rows"] < self.options.shard_rows and records:  # it is filled up, in a new shard
+            last = self.earlier.galleries[kind].shards[-1]
+            vectors, records = np.concatenate([last.vectors, vectors]), [*last.records(), *records]
+            start -= shards.pop()["rows"]
+        lists = self._lists(kind, vectors, before) if self.options.engine == "faiss" else None
+        for begin in range(0, len(records), self.options.shard_rows):
+            rows = slice(begin, begin + self.options.shard_rows)
+            name = f"{kind}-{self.generation:04d}-{start + begin:09d}"
+            more = None
+            if lists:
+                trained = self.folder / FILES / lists["name"] / LISTS
+                more = partial(_add_lists, trained=trained, vectors=vectors[rows])
+            files = write_shard(self.folder / FILES / name, vectors[rows], records[rows], more)
+            shards.append({"name": name, "rows": len(records[rows]), "files": files})
+        rows = sum(shard["rows"] for shard in shards)
+        return {"rows": rows, "without_patient": nameless, "shards": shards} | ({"ivf": lists} if lists else {})
+
+    def _placed(self, record: dict) -> dict:
+        """With the number of its source; an image's report as a row of the whole gallery."""
+        placed = record | {"source": len(self.earlier.manifest["sources"]) if self.earlier else 0}
+        if "report" in record and self.earlier:
+            placed["report"] += self.earlier.manifest["galleries"][REPORTS]["rows"]
+        return placed
+
+    def _lists(self, kind: str, vectors: np.ndarray, before: dict | None) -> dict:
+        if before:
+            return dict(before["ivf"])
+        if not len(vectors):
+            raise UserError(f"there are no {kind} to index")
+        nlist = self.options.nlist or ivf.default_lists(len(vectors))
+        trained = ivf.train(vectors, nlist)
+        name, files = self._folder(f"centroids-{kind}", lambda path: ivf.save_lists(path / LISTS, trained))
+        return {"name": name, "files": files, "nlist": nlist}
+
+    def _held(self, manifest: dict, made: projection.Projection | None) -> dict:
+        """Keep queries: those that are given, those of before, or some of the rows."""
+        given = self.material.held
+        if given is None and self.earlier and self.earlier.manifest["held"]["split"]:
+            return self.earlier.manifest["held"]
+        arrays: dict[str, np.ndarray] = {}
+        draw = np.random.default_rng(0)
+        index = SearchIndex(self.folder, manifest) if given is None else None
+        for kind in KINDS:
+            if given is not None:
+                vectors = checked(given[kind], self.encoder_width, str(self.folder))
+                arrays[kind] = (vectors if made is None else made.apply(vectors)).astype(np.float16)
+                arrays[f"{kind}-own"] = np.full(len(vectors), -1)
+            else:
+                gallery = index.galleries[kind]
+                rows = np.sort(draw.permutation(len(gallery))[:HELD])
+                shards = np.searchsorted(gallery.starts, rows, side="right") - 1
+                within = rows - gallery.starts[shards]
+                pairs = zip(shards, within, strict=True)
+                arrays[kind] = np.stack([gallery.shards[s].vectors[r] for s, r in pairs])
+                arrays[f"{kind}-own"] = rows
+
+        def save(path: Path) -> None:
+            for name, array in arrays.items():
+                np.save(path / f"{name}.npy", array, allow_pickle=False)
+
+        name, files = self._folder("held", save)
+        return {"name": name, "files": files, "split": self.material.held_split if given is not None else ""}
+
+    def _choose_nprobe(self, manifest: dict) -> None:
+        """The fewest lists, doubling, with which both kinds of queries reach the recall that is asked for."""
+        index = SearchIndex(self.folder, manifest)
+        split = manifest["held"]["split"]
+        for kind in KINDS:
+            entry = manifest["galleries"][kind]["ivf"]
+            nprobe = min(2, entry["nlist"])  # FAISS's own default of 1 loses most of the neighbours
+            while True:
+                recall = {asked: index.recall(kind, asked, nprobe) for asked in KINDS}
+                if min(recall.values()) >= self.options.recall or nprobe >= entry["nlist"]:
+                    break
+                nprobe = min(2 * nprobe, entry["nlist"])
+            queries = len(index.held()[0][kind])
+            held = f"split {split}, not indexed" if split else "of the index, own row left out"
+            depth = min(DEPTH, len(index.galleries[kind]))
+            entry.update(nprobe=nprobe, recall=recall, depth=depth, queries=queries, held=held)
+
+    def _folder(self, what: str, save: Any) -> tuple[str, dict]:
+        """A folder of `files/` that `save` fills; its name and what is in it."""
+        name = f"{what}-{self.generation:04d}"
+        with atomic_folder(self.folder / FILES / name) as path:
+            save(path)
+            return name, describe(path)
+
+
+def _add_lists(path: Path, trained: Path, vectors: np.ndarray) -> None:
+    ivf.write_lists(path / LISTS, trained, vectors)
+
+
+def _named(manifest: dict) -> dict[str, dict]:
+    """Folders of `files/` that a manifest names -> their files."""
+    entries = [manifest["projection"], manifest["held"]]
+    for gallery in manifest["galleries"].values():
+        entries += [*gallery["shards"], gallery.get("ivf")]
+    return {entry["name"]: entry["files"] for entry in entries if entry}
+
+
+def _generation(folder: Path) -> int:
+    """Of the index that is there, whole or not; 0 where there is none."""
+    try:
+        return int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["generation"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _clean(folder: Path) -> None:
+    """Remove what the manifest does not name, which a killed build or an earlier index left."""
+    if not (folder / FILES).is_dir():
+        return
+    named: dict | set = set()
+    if (folder / MANIFEST).is_file():
+        try:
+            named = _named(read_json(folder / MANIFEST, "index"))
+        except (UserError, KeyError, TypeError, AttributeError):  # damaged: it names nothing that could be kept
+            named = set()
+    for path in (folder / FILES).iterdir():
+        if path.name not in named:
+            shutil.rmtree(path)
+
+
+def _foreign(folder: Path) -> bool:
+    """Whether a folder without a manifest holds anything that no build of an index leaves."""
+    ours = {FILES, ".lock"}
+    return folder.is_file() or any(
+        path.name not in ours and not path.name.startswith(f".{MANIFEST}.partial-") for path in folder.iterdir()
+    )
+
+
+def _check_new(earlier: SearchIndex, material: Material) -> None:
+    """UserError where an added row is there already."""
+    known = {(record["id"], record["image"]) for record in earlier.galleries[IMAGES].records()}
+    for record in material.galleries[IMAGES].records:
+        if (record["id"], record["image"]) in known:
+            raise UserError(f"--add: {record['id']} is in {earlier.folder} already; add studies that are not")
