@@ -1,4 +1,4 @@
-"""TRRG (MICCAI 2025, arXiv 2408.12141) as two systems of the engine: aligned encoders, then a language model with clues.
+"""TRRG (MICCAI 2025, arXiv 2408.12141) as two systems of the engine: aligned encoders, a language model with clues.
 
 docs/trrg.md says what the paper says, where it contradicts itself, and what was read into it.
 """

@@ -26,8 +26,8 @@ _CLINICAL = ("emilyalsentzer/Bio_ClinicalBERT", "about 440 MB, MIT; trained on M
 _CHEXBERT = OnRequest("the link at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)", "that repository's")
 _MISTRAL = OnRequest(
     "the Hugging Face Hub, 14.5 GB: hf download mistralai/Mistral-7B-v0.1 --include '*.safetensors' '*.json' "
-    "'tokenizer.model' --local-dir checkpoints/Mistral-7B-v0.1; or a smaller causal model; or llm.folder=null, which fits "
-    "a small one on the training reports",
+    "'tokenizer.model' --local-dir checkpoints/Mistral-7B-v0.1; or a smaller causal model; or llm.folder=null, which "
+    "fits a small one on the training reports",
     "Apache-2.0",
 )
 _OWN = OnRequest("a file of yours: correct image.weights")
@@ -148,8 +148,8 @@ class TRRGStage2(Declaration):
         folder = _stage1_folder(settings.stage1)
         if folder is None:
             raise UserError(
-                f"stage1: there is no finished run of stage 1 in {settings.stage1}; train it first: python -m revtaf train "
-                "with a configuration of system: trrg_stage1, or name it with stage1=FOLDER"
+                f"stage1: there is no finished run of stage 1 in {settings.stage1}; train it first: python -m revtaf "
+                "train with a configuration of system: trrg_stage1, or name it with stage1=FOLDER"
             )
         bank = read_bank(settings.clue.bank)
         _check_count(settings, len(bank))
@@ -247,8 +247,8 @@ def _language(settings: TRRGSettings, accelerator: Accelerator):
     language = _open_language(settings, accelerator, folder)
     count = sum(p.numel() for p in language.lm.parameters())
     about = (
-        f"small Mistral ({count / 1e6:.1f} M parameters), fitted on the {len(own):,} training reports first: perplexity "
-        f"{perplexity:.2f} on the {len(others):,} of {data.validation_split}"
+        f"small Mistral ({count / 1e6:.1f} M parameters), fitted on the {len(own):,} training reports first: "
+        f"perplexity {perplexity:.2f} on the {len(others):,} of {data.validation_split}"
     )
     return language, folder, about
 

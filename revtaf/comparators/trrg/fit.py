@@ -1,8 +1,8 @@
 """A small language model of Mistral's architecture, fitted on the training reports before anything else.
 
-For machines without a large one. Text only: it never sees an image, and its perplexity on reports that it was not fitted
-on says whether it knows the language. It is kept as a feature of the training set, and found again. The epoch with the
-lowest perplexity on the validation reports is kept.
+For machines without a large one. Text only: it never sees an image, and its perplexity on reports that it was not
+fitted on says whether it knows the language. It is kept as a feature of the training set, and found again. The epoch
+with the lowest perplexity on the validation reports is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from revtaf.rng import generator, stream
 from revtaf.tokenizer import CLS, PAD, SEP, UNKNOWN, ReportTokenizer
 
 VERSION = 1  # raised whenever the same reports would give another model
-FOLDER = "language"  # within a feature's folder, or a model's
+FOLDER = "language"  # of the feature, and within a model's folder
 _WARM = 0.1  # of the updates
 _SHAPE = ("vocabulary_size", "layers", "width", "heads", "key_value_heads", "feed_forward")
 _FIT = (*_SHAPE, "epochs", "batch_size", "lr", "max_tokens")
@@ -44,22 +44,22 @@ def fitted_language(
     device: torch.device,
     halves: bool,
 ) -> tuple[Path, float]:
-    """(folder of the model and its tokenizer, perplexity of a word piece of `held_out`). reports: of the training split,
-    cleaned. halves: fit in bfloat16."""
+    """(folder of the model and its tokenizer, perplexity of a word piece of `held_out`). reports: of the training
+    split, cleaned. halves: fit in bfloat16."""
 
     def build(_: Path, shard: Shard) -> tuple[Arrays, Save]:
         language, perplexity = fit_language(settings, reports, held_out, seed, device, halves)
 
         def save(folder: Path) -> None:
-            language.lm.save_pretrained(folder / FOLDER)
-            language.tokenizer.save_pretrained(folder / FOLDER)
+            language.lm.save_pretrained(folder)
+            language.tokenizer.save_pretrained(folder)
 
         return {"perplexity": np.array([perplexity])}, save
 
     producer = {"version": VERSION, "seed": seed, "halves": halves, "reports": digest(list(reports), list(held_out))}
     producer |= {name: getattr(settings, name) for name in _FIT}
     perplexity = float(store.get(FOLDER, producer, build)["perplexity"][0])
-    return store.used[FOLDER] / FOLDER, perplexity
+    return store.used[FOLDER], perplexity
 
 
 def fit_language(
@@ -97,6 +97,7 @@ def fit_language(
         if found < best:
             best, kept = found, {name: value.detach().clone() for name, value in lm.state_dict().items()}
     lm.load_state_dict(kept, strict=True)
+    lm.zero_grad(set_to_none=True)
     lm.eval().requires_grad_(False)
     return language, best
 

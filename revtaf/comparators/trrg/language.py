@@ -1,8 +1,8 @@
-"""The language model (section 2.2): a causal model of `transformers` that reads a prefix of vectors and writes a report.
+"""The language model (section 2.2): a causal model of `transformers` reads a prefix of vectors and writes a report.
 
 From a local folder, or a small one of Mistral's architecture that is fitted on the training reports first
-(`revtaf.comparators.trrg.fit`): frozen must mean a model that knows the language, not noise. Nothing is fetched, no code
-of a folder is run, and weights are safetensors, strictly loaded.
+(`revtaf.comparators.trrg.fit`): frozen must mean a model that knows the language, not noise. Nothing is fetched, no
+code of a folder is run, and weights are safetensors, strictly loaded.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class CausalLanguage:
         self.pad = self.end if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # masked by length
         self.width = self.lm.get_input_embeddings().embedding_dim
         if self.checkpointing:
-            self.lm.gradient_checkpointing_enable({"use_reentrant": False})
+            newer = getattr(self.lm, "activation_checkpointing_enable", None)  # by age of the library
+            (newer or self.lm.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without start and end."""
@@ -207,13 +208,13 @@ def require_memory(folder: Path, config: PretrainedConfig, dtype: torch.dtype, d
     if needed > free:
         raise UserError(
             f"llm.folder: {folder} needs {needed / 1e9:.1f} GB for its weights in {str(dtype).removeprefix('torch.')}, "
-            f"{free / 1e9:.1f} GB of memory are free on {device}; take a smaller model, or null to fit one on the reports"
+            f"{free / 1e9:.1f} GB of memory are free on {device}; take a smaller model, or null to fit one on reports"
         )
 
 
 def add_adapters(language: CausalLanguage, settings: CausalLanguageSettings) -> nn.ModuleDict:
     """Put LoRA on queries and values; what trains of it, by layer, for a module to own. The rest stays frozen and
-    unowned, so that a checkpoint holds the adapters alone. UserError where peft is not installed or finds no such layer.
+    unowned, so that a checkpoint holds the adapters alone. UserError where peft is missing or finds no such layer.
     """
     try:
         from peft import LoraConfig, get_peft_model

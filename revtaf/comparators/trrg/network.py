@@ -60,7 +60,7 @@ class Prefix(NamedTuple):
 
 
 class ClueInjector(nn.Module):
-    """Owns what trains: mapper, CMCI, projection, and adapters or the whole language model where these are tuned. Frozen
+    """Owns what trains: mapper, CMCI, projection, and adapters or the language model where these are tuned. Frozen
     encoders, clue bank and language model are held beside it, in no checkpoint and no optimiser."""
 
     def __init__(self, settings: TRRGSettings, encoders: AlignedEncoders, bank: EncodedClues, language: CausalLanguage):

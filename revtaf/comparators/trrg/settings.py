@@ -1,4 +1,4 @@
-"""TRRG's settings: every key of both stages, type, bounds and default. The defaults are the paper's, where it has any."""
+"""TRRG's settings: every key of both stages, type, bounds and default; the paper's, where it has any."""
 
 from __future__ import annotations
 

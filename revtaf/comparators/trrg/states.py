@@ -40,7 +40,7 @@ def read_predicted(paths: Sequence[Path], ids: Sequence[str]) -> np.ndarray:
     if lacking := [sample for sample in ids if sample not in known]:
         names = ", ".join(map(str, paths))
         raise UserError(
-            f"prompt.predictions: {names} lack {len(lacking)} of {len(ids)} samples, first {lacking[0]}; test REVTAF on "
-            "this split, too, and name both files"
+            f"prompt.predictions: {names} lack {len(lacking)} of {len(ids)} samples, first {lacking[0]}; test REVTAF "
+            "on this split, too, and name both files"
         )
     return np.array([known[sample] for sample in ids], np.uint8)

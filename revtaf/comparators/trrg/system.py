@@ -283,7 +283,8 @@ class TRRG(System):
         """The frozen parts that no other file names: encoders, a small language model, a fitted scorer."""
         copy_stage1(self.stage1_folder, folder / ENCODERS)
         if self.language_folder is not None:
-            shutil.copytree(self.language_folder, folder / FOLDER, dirs_exist_ok=True)
+            aside = shutil.ignore_patterns("manifest.json", "*.npy")  # of the feature
+            shutil.copytree(self.language_folder, folder / FOLDER, ignore=aside, dirs_exist_ok=True)
         if self.scorer is not None:
             (folder / SCORER).mkdir(exist_ok=True)
             self.scorer.save(folder / SCORER)
