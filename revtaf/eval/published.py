@@ -19,10 +19,10 @@ from revtaf.errors import UserError, nearest
 FILE = Path(str(files("revtaf.eval") / "published.yaml"))
 AVERAGED = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "precision", "recall", "f1")
 ADVANCED = ("1/RadCliQ_v1", "RadGraph_combined", "BERTScore")
-COLUMNS = (*AVERAGED, "avg", *ADVANCED, "seconds")
-SOURCES = ("paper", "supplement")
+COLUMNS = (*AVERAGED, "CIDEr", "avg", *ADVANCED, "seconds")
+SOURCES = ("paper", "supplement", "trrg")  # of REVTAF, and the paper of another system
 PAPER_SPLITS = {"mimic_cxr": "test", "iu_xray": "train+val+test"}  # what the paper's tables are on
-_UNBOUNDED = ("1/RadCliQ_v1", "seconds")  # all others are from 0 to 1
+_UNBOUNDED = ("1/RadCliQ_v1", "CIDEr", "seconds")  # all others are from 0 to 1
 _TABLE_KEYS = ("table", "source", "dataset", "split", "protocol", "columns", "rows")
 _ROW_KEYS = ("system", "venue", "figures")
 

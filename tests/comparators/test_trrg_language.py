@@ -1,4 +1,4 @@
-"""TRRG's language model: what carries loss, what padding does, what trains; a small one that is fitted; wrong folders."""
+"""TRRG's language model: what carries loss, what padding does, what trains; a small one that is fitted; bad folders."""
 
 import json
 import math

@@ -28,6 +28,10 @@ def test_all_rows_of_the_tables_are_there():
         ("mimic_cxr", "supplement, Table 2"): 3,
         ("mimic_cxr", "supplement, Table 3"): 2,
         ("mimic_cxr", "supplement, Table 5"): 4,
+        ("mimic_cxr", "trrg, TRRG Table 1"): 2,
+        ("iu_xray", "trrg, TRRG Table 1, IU X-Ray"): 1,
+        ("mimic_cxr", "trrg, TRRG Table 2"): 4,
+        ("iu_xray", "trrg, TRRG Table 2, IU X-Ray"): 4,
     }
 
 
