@@ -1,6 +1,7 @@
 """TRRG as a system: trained, continued, tested, opened; each flag changes what it should; bad input is refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from tiny import ROOT
 from trrg_tiny import batch_of, start
@@ -80,7 +80,7 @@ def test_stage_1_is_tested_by_its_clues_and_embeds_for_a_search(stage1_run, stag
     assert "Zero-shot AUROC of the clues" in page and "pleural effusion" in page
     model = revtaf.load(stage1_run, device="cpu")
     texts = torch.from_numpy(model.embed_texts(["no effusion", "a much longer text of an effusion", "no effusion"]))
-    assert texts.shape == (3, 16) and torch.equal(texts[0], texts[2])
+    assert texts.shape == (3, 16) and torch.allclose(texts[0], texts[2], atol=1e-6)
     torch.testing.assert_close(texts.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(torch.from_numpy(model.embed_texts(["no effusion"]))[0], texts[0], atol=1e-5, rtol=1e-4)
 
@@ -303,22 +303,21 @@ def test_a_test_says_which_language_model_and_shows_the_clues(trained):
     assert "Injected clues and their weights" in page and "<meter" in page and records[0]["clues"][0]["text"] in page
 
 
-def test_a_model_s_folder_is_all_that_an_opened_one_needs(trained, trrg_config, phantom, tmp_path):
+def test_a_model_s_folder_is_all_that_an_opened_one_needs(trained, phantom, tmp_path):
     """Copied elsewhere, with stage 1 and the features out of reach: the same reports of the same images."""
-    import shutil
-
     folder = tmp_path / "model"
     shutil.copytree(Path(trained.run) / "checkpoints/best", folder)
-    content = yaml.safe_load((folder / "config.yaml").read_text())
-    assert not Path(content["stage1"], "elsewhere").exists()
-    model = revtaf.load(folder, device="cpu")
+    away = [f"{key}=/nowhere" for key in ("stage1", "data.annotation", "data.images", "data.features", "run")]
+    model = revtaf.load(folder, away, device="cpu")
     files = sorted((phantom / "images").iterdir())[:3]
     records = model.write(files)
     assert [len(r["clues"]) for r in records] == [2, 2, 2] and all(r["prediction"] for r in records)
-    again = revtaf.load(Path(trained.run), device="cpu").write(files[1:2])
-    assert again[0]["prediction"] == records[1]["prediction"] and again[0]["clues"] == records[1]["clues"]
-    names = set(load_file(folder / "model.safetensors"))
-    assert not any("lm" in name.split(".")[0] for name in names)
+    again = revtaf.load(trained.run, device="cpu").write(files[1:2])
+    assert again[0]["prediction"] == records[1]["prediction"]
+    assert [c["text"] for c in again[0]["clues"]] == [c["text"] for c in records[1]["clues"]]
+    assert {name.split(".")[0] for name in load_file(folder / "model.safetensors")} == {
+        *("mapper", "interaction", "project", "norm")
+    }
 
 
 def test_a_control_in_the_test_alone_has_a_folder_of_its_own(trained, trrg_config):

@@ -13,9 +13,9 @@ from accelerate.utils import gather_object
 from markupsafe import Markup
 from tqdm import tqdm
 
+from revtaf.comparators.trrg.data import ClueDataset
 from revtaf.comparators.trrg.interaction import alikeness
 from revtaf.comparators.trrg.settings import TRRGSettings
-from revtaf.comparators.trrg.system import ClueDataset
 from revtaf.config import ADVANCED_MODELS
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import resize_crop
