@@ -42,7 +42,7 @@ ENCODERS, SCORER, REPORTS, ABOUT = "stage1", "scorer", "reports.jsonl", "trrg.js
 
 @dataclass
 class TRRG(System):
-    """The parts of a run. stage1: of the encoders; stage1_mark: of their weights. scorer: where one chooses the clues.
+    """The parts of a run. stage1: settings of the encoders. scorer: where one chooses the clues.
     kept_reports: the training reports of an opened model."""
 
     settings: TRRGSettings
