@@ -1,4 +1,4 @@
-"""Memory and seconds of one training step of TRRG's second stage behind a frozen language model of Mistral's shape, on a
+"""Memory and seconds of a training step of TRRG's second stage behind a frozen language model of Mistral's shape, on a
 CPU; and the arithmetic for 7B on a GPU.
 
     python scripts/benchmark/language_model.py --threads 1
@@ -19,8 +19,8 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 PREFIX, REPORT = 113, 120  # places: 49 image tokens and 2 x 32 of CMCI; a report
-# Of the model's width, kept by a frozen layer for each place: queries, keys, values and their outcome 2.5, both norms in
-# float32 and half 6, gate, its activation and its partner 3 x 3.5.
+# Of the model's width, kept by a frozen layer for each place: queries, keys, values and their outcome 2.5, both norms 6
+# (float32, and half), gate, its activation and its partner 3 x 3.5.
 KEPT = 19
 SEVEN = {"parameters": 7_241_732_096, "layers": 32, "width": 4096, "words": 32_000}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from tiny import ROOT
 from trrg_tiny import batch_of, start
@@ -371,3 +372,22 @@ def test_status_prompts_stand_in_the_instruction(trrg_config):
     assert told.settings.trained_on_answers == ("prompt.statuses=truth",)
     told.model.eval()
     assert told.losses(b, 0)["lm"].isfinite() and make_accelerator(told.settings).device.type == "cpu"
+
+
+SECTIONS = {
+    "trrg_stage1": ("image", "text", "space", "objective", "clue"),
+    "trrg": ("clue", "cmci", "loss", "llm", "prompt", "vision", "generation"),
+}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_configuration_says_of_every_value_whose_it_is(name):
+    """Every key of the system's own sections, with paper or chosen behind it; the values are the defaults."""
+    path = ROOT / "configs" / f"{name}.yaml"
+    settings, content = load_settings(path), yaml.safe_load(path.read_text())
+    for section in SECTIONS[name]:
+        found, kind = getattr(settings, section), type(getattr(settings, section))
+        assert set(content[section]) == set(kind.model_fields), section
+        assert found == kind() or section == "llm", section  # its activations are made again on the paper's hardware
+    values = [line for line in path.read_text().splitlines() if line.startswith("  ") and ":" in line]
+    assert all("# paper" in line or "# chosen" in line for line in values)
