@@ -125,6 +125,21 @@ def test_a_frozen_model_has_no_gradient_but_lets_it_through(fitted):
     assert prefix.grad.abs().max() > 0 and all(p.grad is None for p in language.lm.parameters())
 
 
+def test_a_frozen_model_is_steered_by_a_prefix(fitted):
+    """The positive control of the whole idea: eight prefixes learn to make it write eight reports."""
+    language = fitted[0]
+    prefix = nn.Parameter(prefix_of(8))
+    tokens, real = reports_of(language, 8)
+    mask, optimizer = torch.ones(8, 5, dtype=torch.bool), torch.optim.Adam([prefix], lr=3e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        language.loss(prefix, mask, tokens, real).backward()
+        optimizer.step()
+    options = CausalGenerationSettings(beams=1, min_new_tokens=1, max_new_tokens=24, repetition_penalty=1.0)
+    written = [language.decode(ids.tolist()) for ids in language.generate(prefix.detach(), mask, options)]
+    assert sum(a == language.decode(b) for a, b in zip(written, ended(language, REPORTS, 40), strict=True)) >= 7
+
+
 def test_checkpointing_makes_the_layers_again_and_changes_nothing(folder):
     """Also in a frozen model, which is in evaluation; generation has its cache all the same."""
     found, calls = [], []
