@@ -46,7 +46,7 @@ class KnowledgeSettings(Section):
     labeler: Literal["rules", "chexbert"] = "rules"
     entities: Literal["scorer", "medklip"] = "scorer"
     text: Literal["tfidf", "bio_clinicalbert"] = "tfidf"
-    memory: Literal["entities", "clip"] = "entities"  # how the classifier's reports are found and embedded
+    memory: Literal["entities", "clip", "medfuse"] = "entities"  # how the classifier's reports are found and embedded
     chexbert: Path = Path("checkpoints/chexbert/chexbert.pth")
     chexbert_vocabulary: Path = Path("checkpoints/bert-base-uncased/vocab.txt")
     medklip: Path = Path("checkpoints/medklip/checkpoint_final.pth")
@@ -54,6 +54,7 @@ class KnowledgeSettings(Section):
     bio_clinicalbert: Path = Path("checkpoints/Bio_ClinicalBERT")
     clip_model: str = "ViT-B-32"  # of open_clip
     clip: Path = Path("checkpoints/clip/open_clip_model.safetensors")
+    medfuse: Path = Path("results/medfuse_clip")  # a finished run of system=medfuse, for memory and lre.features
     imported: Path | None = None  # features that `prepare import` made from others' artefacts
     text_width: int = Field(768, ge=8)
     folds: int = Field(3, ge=2)  # cross-fitting of the scores of training images, by patient

@@ -96,9 +96,16 @@ class REVTAF(nn.Module):
     """The whole network (paper Figure 1): `forward` gives the losses, `generate` the reports."""
 
     def __init__(
-        self, settings: Settings, categories: int, tokenizer: ReportTokenizer, text_width: int, memory_width: int
+        self,
+        settings: Settings,
+        categories: int,
+        tokenizer: ReportTokenizer,
+        text_width: int,
+        memory_width: int,
+        retriever_width: int = len(ENTITIES),
     ):
-        """text_width: of sentences and triplets; memory_width: of the classifier's reports."""
+        """text_width: of sentences and triplets; memory_width: of the classifier's reports; retriever_width: of what
+        an image is retrieved by (`lre.features`)."""
         super().__init__()
         lre, fvtaf, seed = settings.lre, settings.fvtaf, settings.seed
         self.settings = settings
@@ -111,7 +118,7 @@ class REVTAF(nn.Module):
         if lre.enabled:
             with stream(seed, "hnn"):
                 self.hnn = HNN(
-                    len(ENTITIES), (lre.width, lre.width), lre.curvature, lre.learnable_curvature, lre.metric
+                    retriever_width, (lre.width, lre.width), lre.curvature, lre.learnable_curvature, lre.metric
                 )
                 if lre.steps:
                     self.hnn.requires_grad_(False)  # trained before the rest, by `revtaf.lre.fit`
@@ -145,12 +152,13 @@ class REVTAF(nn.Module):
         """Whether a retrieved report enters at all."""
         return self.settings.retrieves
 
-    def embed(self, scores: Tensor) -> Tensor:
-        """Entity scores (B, 75), probabilities -> point of the retrieval space (B, lre.width).
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Entity scores (B, 75), probabilities, or image embeddings (B, D) -> point of the retrieval space
+        (B, lre.width).
 
-        Without LRE the scores themselves are the (fixed) space.
+        Without LRE they themselves are the (fixed) space.
         """
-        return scores if self.hnn is None else self.hnn(to_space(scores, self.settings.lre.score_space))
+        return inputs if self.hnn is None else self.hnn(to_space(inputs, self.settings.lre.score_space))
 
     @property
     def curvature(self) -> float:
@@ -159,20 +167,20 @@ class REVTAF(nn.Module):
 
     @property
     def metric(self) -> str:
-        """Between points of `embed`: `lre.metric`, and "euclidean" for the raw scores without LRE."""
+        """Between points of `embed`: `lre.metric`, and "euclidean" for the raw inputs without LRE."""
         return self.settings.lre.metric if self.hnn is not None else "euclidean"
 
     def forward(
         self,
         images: Tensor,
-        scores: Tensor,
+        inputs: Tensor,
         statuses: Tensor,
         tokens: Tensor,
         prompts: Prompts,
         told: Tensor | None = None,
         decide: Callable[[Tensor], Tensor] = likeliest,
     ) -> Losses:
-        """images (B, 3, H, W), scores (B, 75), statuses (B, K) long, tokens (B, T) -> the four losses.
+        """images (B, 3, H, W), the retriever's inputs (B, F), statuses (B, K) long, tokens (B, T) -> the four losses.
 
         told (B,): what the decoder's prompt says of each sample, one of `TOLD`; None for the true statuses.
         decide: as in `generate`, of the predicted ones.
@@ -182,7 +190,7 @@ class REVTAF(nn.Module):
         lm = self.decoder.loss(tokens, prompt, features.decoder, features.decoder_mask)
         disease = self.classifier.loss(features.logits, statuses)
         zero = lm.new_zeros(())
-        rank = self._rank_loss(scores, statuses) if self.hnn is not None else zero
+        rank = self._rank_loss(inputs, statuses) if self.hnn is not None else zero
         consistency = zero if features.fusion is None else self._consistency(features.fusion, prompts)
         return Losses(lm, disease, rank, consistency)
 
@@ -251,9 +259,9 @@ class REVTAF(nn.Module):
         prompt = torch.where(told == TOLD.index("predicted"), predicted, statuses)
         return torch.where(told == TOLD.index("nothing"), BLANK, prompt)
 
-    def _rank_loss(self, scores: Tensor, statuses: Tensor) -> Tensor:
+    def _rank_loss(self, inputs: Tensor, statuses: Tensor) -> Tensor:
         lre = self.settings.lre
-        points = self.embed(scores)
+        points = self.embed(inputs)
         distance = pairwise(lre.metric, points, points, self.hnn.c)
         return rank_loss(distance, statuses, ties=lre.ties, temperature=lre.temperature)
 

@@ -66,6 +66,8 @@ class ClassifierSettings(Section):
 class LRESettings(Section):
     """Learnable retrieval enhancer (docs/method.md sections 3 and 4.2). width: of both layers of the HNN.
 
+    features: what an image is retrieved by, learned or not: the 75 entity scores, or the image embedding of the dual
+    encoder in `knowledge.medfuse`.
     grp_source: whose report a training sample gets (`revtaf.lre.retrieved`), whether the space is learned or not; own
     and random are controls. grp_dropout: the share of training samples that get none. steps: 0 trains LRE with the
     rest, as the paper does; N trains it alone for N updates before the first epoch, with `lr` and `batch_size`, and
@@ -73,6 +75,7 @@ class LRESettings(Section):
     """
 
     enabled: bool = True
+    features: Literal["scores", "medfuse"] = "scores"
     metric: Literal["hyperbolic", "euclidean", "cosine"] = "hyperbolic"
     width: int = Field(512, ge=2)
     curvature: float = Field(0.01, gt=0)
@@ -267,6 +270,17 @@ class Settings(RunSettings):
                 "generation.statuses=calibrated with classifier.calibration=holdout needs patients kept apart: "
                 "train.schedule=staged and trunk.holdout above 0; or take classifier.calibration=validation"
             )
+        if self.lre.features == "medfuse":
+            if self.knowledge.imported:
+                raise ValueError(
+                    "lre.features=medfuse embeds images, knowledge.imported has none; set one of them back"
+                )
+            if self.lre.score_space != "prob":
+                raise ValueError("lre.score_space=logit is of probabilities; lre.features=medfuse gives embeddings")
+            if self.controls.scores == "report":
+                raise ValueError(
+                    "controls.scores=report replaces entity scores, which lre.features=medfuse does not ask"
+                )
         if self.controls.scores == "report" and fvtaf.text_mass == "presence":
             raise ValueError(
                 "controls.scores=report puts statuses in the place of the entities' scores, which "
@@ -307,6 +321,16 @@ class Settings(RunSettings):
     def retrieves(self) -> bool:
         """Whether a retrieved report enters the model at all."""
         return self.lre.enabled or self.fvtaf.enabled
+
+    @property
+    def retrieves_by_medfuse(self) -> bool:
+        """Whether a report is retrieved by the image embeddings of MedFuse-CLIP."""
+        return self.retrieves and self.lre.features == "medfuse"
+
+    @property
+    def reads_medfuse(self) -> bool:
+        """Whether MedFuse-CLIP is asked at all; features that were imported bring their own memory."""
+        return self.knowledge.imported is None and (self.knowledge.memory == "medfuse" or self.retrieves_by_medfuse)
 
     @property
     def trained_on_answers(self) -> tuple[str, ...]:

@@ -42,7 +42,9 @@ from revtaf.files import digest
 
 VIEWS = ("scores", "classes", "counts", "curve", "alignment", "retrieval", "advanced", "examples")
 TAKEN = (floors.RETRIEVED, floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)
-NEEDED = ("knowledge.clip", "knowledge.chexbert", "knowledge.medklip", "knowledge.bio_clinicalbert")  # files, folders
+NEEDED = tuple(  # files, folders
+    f"knowledge.{name}" for name in ("clip", "medfuse", "chexbert", "medklip", "bio_clinicalbert")
+)
 BASE = "base"  # the folder of the run that changes nothing
 LONGEST_NAME = 150  # characters of a folder's name; a longer one ends in a digest
 

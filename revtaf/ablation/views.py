@@ -20,7 +20,16 @@ from revtaf.eval import alignment, retrieval, statistics
 from revtaf.eval.metric import Metric
 from revtaf.files import read_json
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
-from revtaf.system.analyses import ALIGNMENT, MEAN_BOX, MODEL_ROW, ORACLE_ROW, RETRIEVAL, UNIFORM
+from revtaf.system.analyses import (
+    ALIGNMENT,
+    EMBEDDINGS,
+    MEAN_BOX,
+    MODEL_ROW,
+    ORACLE_ROW,
+    RETRIEVAL,
+    SCORES,
+    UNIFORM,
+)
 
 # Supplement, Table 4: positive samples among the 3,858 of the MIMIC-CXR test set, in the order of the categories.
 PAPER_SAMPLES = 3858
@@ -70,19 +79,23 @@ def _aligned(content: Mapping, row: str) -> dict[str, Metric]:
 
 
 def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
-    """Neighbours of the test images: by raw entity scores, in each row's learned space, random, oracle."""
+    """Neighbours of the test images: by raw scores or embeddings, in each row's learned space, random, oracle."""
     files, codes = _files(grid, runs, RETRIEVAL)
     parts: dict[str, dict[int, dict[str, Metric]]] = {}
     labels: dict[str, str] = {}
     shared: dict[tuple[str, str], list] = {}
     shown_once = _first(grid, files)
+    owner: dict[str, str] = {}  # of a row that learns nothing, which is the same for every model that has it
+    for row, seed in sorted(files, key=lambda run: run[0] != shown_once):
+        for name in files[row, seed]["rows"]:
+            owner.setdefault(name, row)
     for (row, seed), content in files.items():
         truth = np.array([list(map(int, line)) for line in content["statuses"]])
         own = grid.row(row).label
         for name, found in content["rows"].items():
             learned = name.startswith("learned")
-            if not learned and row != shown_once:
-                continue  # the same for every model
+            if not learned and row != owner[name]:
+                continue
             key = f"{row}: {name}" if learned else name
             if re.fullmatch(r"learned \((\w+)\), \1", name):  # searched by the distance it was learned with
                 key = row
@@ -91,9 +104,11 @@ def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
         for pair, values in content["shared neighbours"].items():
             if pair.count("learned") == 2:
                 shared.setdefault((own, pair), []).append(values)
-    order = [key for key in ("random", *sorted(k for k in parts if k.startswith("entity scores"))) if key in parts]
+    order = [key for key in ("random", *sorted(k for k in parts if k.startswith((SCORES, EMBEDDINGS)))) if key in parts]
     order += [key for key in parts if key not in order and key != ORACLE_ROW] + [k for k in (ORACLE_ROW,) if k in parts]
     rows = {key: make_row(labels[key], parts[key], JUDGED) for key in order}
+    raw = f"{EMBEDDINGS}, cosine"
+    against_raw = [(row.name, raw) for row in grid.rows] + [(f"{SCORES}, cosine", raw)]
     balls = [
         {"row": grid.row(row).label, "seed": seed, **content["ball"]}
         for (row, seed), content in files.items()
@@ -109,7 +124,7 @@ def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
             }
             for (own, pair), values in shared.items()
         ],
-        **plain(rows, compare_rows(grid, rows, codes, JUDGED)),
+        **plain(rows, compare_rows(grid, rows, codes, JUDGED, against_raw)),
     }
 
 

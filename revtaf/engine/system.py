@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from revtaf.data.blocks import Shard
     from revtaf.eval.advanced import AdvancedSources
     from revtaf.eval.rankings import Rankings
-    from revtaf.knowledge.base import Labeler
+    from revtaf.knowledge.base import Labeler, StudyEncoder
     from revtaf.pretrained.needed import Needed
 
 
@@ -57,6 +57,11 @@ class Declaration(Protocol):
     def prepare_features(self, settings: RunSettings, device: torch.device, shard: Shard) -> None:
         """One part, or all, of what `start` and a test would make before they begin."""
         raise UserError(f"system '{settings.system}' has no features to prepare")
+
+    def study_encoder(self, folder: Path, device: torch.device) -> StudyEncoder:
+        """A finished run of this system as an expert of another one's. UserError where the folder is none; nothing is
+        loaded before it encodes."""
+        raise UserError(f"{folder}: '{self.title}' is no expert of other systems")
 
 
 class TrainSet(Protocol):

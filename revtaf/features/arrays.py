@@ -8,7 +8,7 @@ The manifest names what made the folder, and the SHA-256 of every file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ Record = TypeVar("Record", "Features", "TextTables")
 
 @dataclass
 class Features:
-    """One split. N samples, K categories, 75 entities."""
+    """One split. N samples, K categories, 75 entities, D numbers of an image embedding."""
 
     ids: list[str]
     patients: list[str]
@@ -33,6 +33,12 @@ class Features:
     scores: np.ndarray  # (N, 75) float16, P(present)
     codes: np.ndarray  # (N, 75) uint8, row within the entity's own part of the triplet table
     memory: np.ndarray  # (N, K_m) int32, rows of the training split
+    image_vectors: np.ndarray | None = None  # (N, D) float16, where images are retrieved by them (lre.features)
+
+    @property
+    def retriever_inputs(self) -> np.ndarray:
+        """(N, F) float16, what an image is retrieved by: the entity scores, or the embeddings where there are any."""
+        return self.scores if self.image_vectors is None else self.image_vectors
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,7 +64,7 @@ class TextTables:
 
 def save_arrays(folder: str | Path, record: Features | TextTables, producer: dict) -> None:
     """Write a record; `producer` says what made it."""
-    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    values = {f.name: value for f in fields(record) if (value := getattr(record, f.name)) is not None}
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     write_store(folder, arrays, producer, {name: value for name, value in values.items() if name not in arrays})
 
@@ -69,7 +75,7 @@ def load_arrays(folder: str | Path, kind: type[Record]) -> Record:
     values = {}
     for f in fields(kind):
         value = arrays.get(f.name, lists.get(f.name))
-        if value is None:
+        if value is None and f.default is MISSING:
             raise UserError(f"{Path(folder) / MANIFEST}: '{f.name}' is missing; {REMEDY}")
         values[f.name] = value
     return kind(**values)

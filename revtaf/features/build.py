@@ -116,12 +116,17 @@ def prepare_knowledge(
     """
     store = store or FeatureStore(Path(settings.training_data.features), shard)
     data, options = settings.training_data, settings.knowledge
-    studies = select(load_annotations(data.annotation), "train", data)
+    annotations = load_annotations(data.annotation)
+    studies = select(annotations, "train", data)
     components = Components(options, device)
     remembered = Path(data.features) / "labels.sqlite"
     if options.imported:
         return _imported(studies, components, options.imported, remembered)
     patients, seed = [s.patient for s in studies], settings.seed
+    used: dict[str, str] = {}
+    if settings.reads_medfuse:
+        components.study_encoder.check_unseen(data, annotations)
+        used["MedFuse-CLIP"] = components.study_encoder.source
     waiting: list[str] = []
 
     def attempt(stage: Callable, *arguments):
@@ -138,9 +143,10 @@ def prepare_knowledge(
     else:
         scores = attempt(stages.fitted_scores, data, components, seed)
     tables = attempt(stages.text_tables, data, components, seed)
-    by_clip = options.memory == "clip"
-    reports = attempt(stages.clip_reports, data, components) if by_clip else np.zeros((0, 0), dtype=np.float16)
-    queries = attempt(stages.clip_images, data, components) if by_clip else None
+    pair = stages.PAIRS.get(options.memory)
+    reports = attempt(pair[0], data, components) if pair else np.zeros((0, 0), dtype=np.float16)
+    queries = attempt(pair[1], data, components) if pair else None
+    vectors = attempt(stages.medfuse_images, data, components) if settings.retrieves_by_medfuse else None
     if waiting:
         raise Waiting("; ".join(waiting))
 
@@ -149,6 +155,7 @@ def prepare_knowledge(
     memory = _memory(store, queries, scores["scores"], patients, scores["scores"], texts, patients, size, device)
     texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
     given = stages.given_statuses(studies, options)
+    used["training statuses"] = f"from the {'annotation' if given else 'report labeler'}"
 
     def encoder() -> TextEncoder:
         if components.clinical_bert:
@@ -159,14 +166,14 @@ def prepare_knowledge(
         components=components,
         scorer=None if components.medklip else EntityScorer.load(store.used["entities"]),
         scorer_mark=fingerprint(store.used["entities"]),
-        train=Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory),
+        train=Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory, vectors),
         texts=texts,
         triplets=triplet_texts(),
         studies=studies,
         remembered=remembered,
         key=store.key,
         fingerprint=store.fingerprint,
-        notes=components.notes | {"training statuses": f"from the {'annotation' if given else 'report labeler'}"},
+        notes=components.notes | used,
         find_encoder=encoder,
     )
     return knowledge.under(settings)
@@ -191,11 +198,14 @@ def split_features(
 ) -> tuple[Features, list[Study]]:
     """Features of a validation or test split, by components that never saw it; found where they were made before."""
     store = store or FeatureStore(Path(data.features))
-    studies = select(load_annotations(data.annotation), split, data)
+    annotations = load_annotations(data.annotation)
+    studies = select(annotations, split, data)
     if folder := settings.knowledge.imported:
         if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
             raise Missing(f"{folder} has no {split}")
         return imported.load_split(folder, split, studies), studies
+    if settings.reads_medfuse:
+        knowledge.components.study_encoder.check_unseen(data, annotations)
     count = knowledge.train.statuses.shape[1]
     statuses = stages.report_statuses(store, studies, knowledge.components, lambda: knowledge.labeler, count)
     features = _seen(knowledge, settings, data, studies, statuses, device, store)
@@ -224,7 +234,8 @@ def image_features(
     with tempfile.TemporaryDirectory(prefix="revtaf-") as place:
         data = settings.data.model_copy(update={"images": Path(place), "features": Path(place), "packed": False})
         features = _seen(knowledge, settings, data, studies, statuses, device, FeatureStore(Path(place)))
-        arrays = {name: np.array(getattr(features, name)) for name in ("scores", "codes", "memory")}  # off the disk
+        made = {name: getattr(features, name) for name in ("scores", "codes", "memory", "image_vectors")}
+        arrays = {name: np.array(array) for name, array in made.items() if array is not None}  # off the disk
     return replace(features, **arrays), studies, data
 
 
@@ -242,16 +253,17 @@ def _seen(
     patients = [s.patient for s in studies]
     identity = components.identity["entities"] if components.medklip else ["fitted", knowledge.scorer_mark]
     scores = stages.model_scores(store, studies, data, lambda: knowledge.entities, identity, device)
-    by_clip = settings.knowledge.memory == "clip"
-    queries = stages.clip_images(store, studies, data, components) if by_clip else None
+    pair = stages.PAIRS.get(settings.knowledge.memory)
+    queries = pair[1](store, studies, data, components) if pair else None
+    vectors = stages.medfuse_images(store, studies, data, components) if settings.retrieves_by_medfuse else None
     k = train.memory.shape[1]
     memory = _memory(store, queries, scores["scores"], patients, train.scores, texts, train.patients, k, device)
-    return Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory)
+    return Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory, vectors)
 
 
 def _memory(
     store: FeatureStore,
-    clip_queries: np.ndarray | None,
+    pair_queries: np.ndarray | None,
     scores: np.ndarray,
     patients: list[str],
     train_scores: np.ndarray,
@@ -260,18 +272,18 @@ def _memory(
     size: int,
     device: torch.device,
 ) -> np.ndarray:
-    """The classifier's memory (N, K_m) of images, by CLIP where `clip_queries` are given, else by entity scores."""
-    queries, metric = (scores, "euclidean") if clip_queries is None else (clip_queries, "cosine")
-    space = _memory_space(clip_queries, train_scores, texts, train_patients)
+    """The classifier's memory (N, K_m) of images, by the pair of encoders of `pair_queries`, else by entity scores."""
+    queries, metric = (scores, "euclidean") if pair_queries is None else (pair_queries, "cosine")
+    space = _memory_space(pair_queries, train_scores, texts, train_patients)
     return stages.memory_rows(store, queries, patients, *space, train_patients, metric, size, device)
 
 
-def _memory_space(clip_queries, train_scores: np.ndarray, texts: TextTables, patients: list[str]):
+def _memory_space(pair_queries, train_scores: np.ndarray, texts: TextTables, patients: list[str]):
     """What the memory is searched in: vectors (M, D), and the training rows (M,) that they stand for.
 
-    Of CLIP's reports, one of a kind for each patient, however many images show it.
+    Of a pair's reports, one of a kind for each patient, however many images show it.
     """
-    if clip_queries is None:
+    if pair_queries is None:
         return train_scores, np.arange(len(train_scores), dtype=np.int32)
     first: dict[tuple[str, int], int] = {}
     for row, pair in enumerate(zip(patients, texts.report_ids.tolist(), strict=True)):

@@ -2,7 +2,8 @@
 
     reports --labeler--> statuses --> nearest training study by labels
     images --entity model--> entity scores, local prompts --> the classifier's memory
-    reports --text encoder--> tables of sentences and triplets       (images, reports --CLIP--> memory, if so chosen)
+    reports --text encoder--> tables of sentences and triplets
+    images, reports --CLIP or MedFuse-CLIP--> memory, images --MedFuse-CLIP--> the retriever's input, if so chosen
 
 The digests name exactly what a stage depends on. Nothing here knows a split: what is fitted, the entity scorer and the
 text tables, is asked for with the training studies.
@@ -247,6 +248,45 @@ def clip_images(
 
     producer = {"version": VERSION, "model": components.identity["clip"], "images": image_names(studies, data)}
     return store.get("clip-images", producer, build)["vectors"]
+
+
+def medfuse_reports(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components
+) -> np.ndarray:
+    """MedFuse-CLIP's vectors (R, V) float16 of the distinct training reports, in the order of `DistinctTexts`; each as
+    the first study that has it says it, because that encoder reads reports as they are written."""
+    first = np.unique(DistinctTexts(studies, data).report_ids, return_index=True)[1]
+    chosen = [studies[row] for row in first]
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        work = Blocks(parts, len(chosen), "MedFuse-CLIP, reports")
+        work.compute(lambda rows: {"vectors": _half(components.study_encoder.encode_reports(chosen[rows]))}, shard)
+        return work.read(), None
+
+    producer = {"version": VERSION, "model": components.study_encoder.identity}
+    producer |= {"texts": digest([(s.report, s.impression) for s in chosen])}
+    return store.get("medfuse-reports", producer, build)["vectors"]
+
+
+def medfuse_images(
+    store: FeatureStore, studies: Sequence[Study], data: DataSettings, components: Components
+) -> np.ndarray:
+    """MedFuse-CLIP's vectors (N, V) float16 of the images."""
+
+    def build(parts: Path, shard: Shard) -> tuple[Arrays, None]:
+        def vectors_of(rows: slice) -> Arrays:
+            return {"vectors": _half(components.study_encoder.encode_images(studies[rows], data))}
+
+        work = Blocks(parts, len(studies), "MedFuse-CLIP, images")
+        work.compute(vectors_of, shard)
+        return work.read(), None
+
+    producer = {"version": VERSION, "model": components.study_encoder.identity, "images": image_names(studies, data)}
+    return store.get("medfuse-images", producer, build)["vectors"]
+
+
+# By `knowledge.memory`: what embeds the training reports, and the images that ask for them.
+PAIRS = {"clip": (clip_reports, clip_images), "medfuse": (medfuse_reports, medfuse_images)}
 
 
 def memory_rows(

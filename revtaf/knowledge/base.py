@@ -1,12 +1,13 @@
 """What the model needs to know about an image and a report, whoever supplies it.
 
-Four interfaces. The components fitted on the training set implement them (entity scorer, TF-IDF text encoder, rule
-labeler), and so do MedKLIP, Bio_ClinicalBERT, CheXbert and CLIP.
+Interfaces. The components fitted on the training set implement them (entity scorer, TF-IDF text encoder, rule
+labeler), and so do MedKLIP, Bio_ClinicalBERT, CheXbert, CLIP, and a trained dual encoder that is a system of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ from PIL import Image
 
 if TYPE_CHECKING:  # scoring texts needs no torch, and its import takes seconds
     import torch
+
+    from revtaf.config import DataSettings
+    from revtaf.data.annotations import Annotations, Study
 
 
 class EntityScores(NamedTuple):
@@ -55,6 +59,29 @@ class ImageTextPair(ImageReader, Protocol):
 
     def encode_texts(self, texts: Sequence[str], device: torch.device, progress: bool = False) -> np.ndarray:
         """(N,) texts -> (N, width) float32 of length 1."""
+        ...
+
+
+class StudyEncoder(Protocol):
+    """Images and reports in one space, by a model that another system trained, and read as that system reads them.
+
+    identity changes with the model. source: which one, and what it was trained on. files say which model it is.
+    """
+
+    identity: str
+    source: str
+    files: list[Path]
+
+    def check_unseen(self, data: DataSettings, annotations: Annotations) -> None:
+        """UserError where it was trained on studies of the validation or test split."""
+        ...
+
+    def encode_images(self, studies: Sequence[Study], data: DataSettings) -> np.ndarray:
+        """The images of (N,) studies -> (N, D) float32 of length 1."""
+        ...
+
+    def encode_reports(self, studies: Sequence[Study]) -> np.ndarray:
+        """The reports of (N,) studies -> (N, D) float32 of length 1."""
         ...
 
 

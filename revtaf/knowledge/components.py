@@ -15,15 +15,17 @@ from typing import Any
 
 import torch
 
+from revtaf import systems
 from revtaf.config import KnowledgeSettings
 from revtaf.errors import UserError
 from revtaf.files import sha256
-from revtaf.knowledge.base import EntityModel, ImageTextPair, Labeler, TextEncoder
+from revtaf.knowledge.base import EntityModel, ImageTextPair, Labeler, StudyEncoder, TextEncoder
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.knowledge.rules import RuleLabeler
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.pretrained.bert_folder import bert_files, find_weights
 
+MEDFUSE = "medfuse"  # the system of `knowledge.medfuse`
 EXPLANATIONS = Path(__file__).parent / "phrases" / "explanations.yaml"
 
 
@@ -113,7 +115,8 @@ class Components:
                 s.text == "bio_clinicalbert",
                 s.bio_clinicalbert,
             ),
-            "classifier memory": f"nearest by {s.clip_model}" if s.memory == "clip" else "nearest by entity scores",
+            "classifier memory": "nearest by "
+            + {"entities": "entity scores", "clip": s.clip_model, "medfuse": "MedFuse-CLIP"}[s.memory],
         }
 
     @cached_property
@@ -150,6 +153,25 @@ class Components:
         from revtaf.knowledge.clip import ClipPair
 
         return ClipPair.load(self.settings.clip_model, self.settings.clip, self.device)
+
+    @cached_property
+    def study_encoder(self) -> StudyEncoder:
+        """MedFuse-CLIP, where a setting asks for it. UserError where `knowledge.medfuse` is no finished run of it."""
+        try:
+            return systems.find(MEDFUSE).study_encoder(self.settings.medfuse, self.device)
+        except UserError as error:
+            raise UserError(
+                f"knowledge.medfuse: {error}; name a finished run of system={MEDFUSE} with knowledge.medfuse=FOLDER "
+                "(docs/medfuse.md)"
+            ) from None
+
+    @property
+    def medfuse_files(self) -> list[Path]:
+        """What says which model `knowledge.medfuse` is; empty where it is not there."""
+        try:
+            return self.study_encoder.files
+        except UserError:
+            return []
 
 
 def _digests(*paths: Path) -> list[str]:

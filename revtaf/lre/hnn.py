@@ -105,7 +105,7 @@ class HNN(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         """scores (B, in_features) -> points (B, widths[-1]), see above. ValueError for another width."""
         if scores.shape[-1] != self.in_features:
-            raise ValueError(f"expected {self.in_features} entity scores, got {scores.shape[-1]}")
+            raise ValueError(f"expected {self.in_features} numbers of each image, got {scores.shape[-1]}")
         dtype = torch.promote_types(self.layers[0].weight.dtype, torch.float32)
         # geoopt's functions are TorchScript, whose optimiser rewrites them after the first call: their gradients
         # would change in the last bits, and a resumed run would differ from an uninterrupted one.

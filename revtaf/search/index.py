@@ -86,7 +86,7 @@ class Found:
     recall: float | None
 
 
-class Gallery:
+class IndexedGallery:
     """The rows of one kind."""
 
     def __init__(self, folder: Path, kind: str, manifest: dict, width: int):
@@ -141,7 +141,7 @@ class SearchIndex:
     def __init__(self, folder: Path, manifest: dict):
         self.folder, self.manifest = folder, manifest
         self.width, self.encoder_width = manifest["width"], manifest["encoder_width"]
-        self.galleries = {kind: Gallery(folder, kind, manifest["galleries"][kind], self.width) for kind in KINDS}
+        self.galleries = {kind: IndexedGallery(folder, kind, manifest["galleries"][kind], self.width) for kind in KINDS}
         self.projection: projection.Projection | None = None
         if manifest["projection"]:
             place = folder / FILES / manifest["projection"]["name"]

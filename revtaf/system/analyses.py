@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 ALIGNMENT, RETRIEVAL, BALL = "alignment.json", "retrieval.json", "ball.png"
 VERSION = 3  # of these files; a grid makes those of another version anew
 MODEL_ROW, UNIFORM, MEAN_BOX = "model", "uniform map", "mean box of the training set"
+SCORES, EMBEDDINGS = "entity scores", "MedFuse-CLIP"  # of rows that learn nothing
 ORACLE_ROW = "nearest by true statuses (oracle)"
 log = logging.getLogger("revtaf")
 
@@ -206,7 +207,8 @@ def _stated_findings(session: Session, rows: list[int]) -> dict[int, dict[str, l
 
 @torch.no_grad()
 def judge_retrieval(session: Session) -> tuple[dict, np.ndarray | None]:
-    """The first neighbours of every test image under each distance, in the learned space and by raw entity scores.
+    """The first neighbours of every test image under each distance, in the learned space, by raw entity scores and,
+    where images are retrieved by MedFuse-CLIP, by its raw embeddings.
 
     Returns the record and the training points (N, D) where the space is hyperbolic.
     """
@@ -215,8 +217,11 @@ def judge_retrieval(session: Session) -> tuple[dict, np.ndarray | None]:
     train, asked = session.knowledge.train, dataset.features
     scores = [torch.from_numpy(f.scores.astype(np.float32)).to(session.device) for f in (train, asked)]
     spaces: dict[str, tuple[Tensor, Tensor, str]] = {
-        f"entity scores, {metric}": (*scores, metric) for metric in ("euclidean", "cosine")
+        f"{SCORES}, {metric}": (*scores, metric) for metric in ("euclidean", "cosine")
     }
+    if asked.image_vectors is not None:
+        raw = [torch.from_numpy(f.image_vectors.astype(np.float32)).to(session.device) for f in (train, asked)]
+        spaces |= {f"{EMBEDDINGS}, {metric}": (*raw, metric) for metric in ("euclidean", "cosine")}
     learned = None
     if model.hnn is not None:
         learned = (embed_all(model, train, session.device), embed_all(model, asked, session.device))

@@ -32,6 +32,7 @@ class Batch:
     scores: Tensor  # (B, 75) float32
     codes: Tensor  # (B, 75) long
     memory: Tensor  # (B, K_m) long
+    retriever_inputs: Tensor  # (B, F) float32, what an image is retrieved by: the scores, or an embedding
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with every tensor on the device, called by accelerate, too."""
@@ -117,6 +118,7 @@ class ReportDataset(Dataset):
             scores=torch.from_numpy(f.scores[rows].astype(np.float32)),
             codes=torch.from_numpy(f.codes[rows].astype(np.int64)),
             memory=torch.from_numpy(f.memory[rows].astype(np.int64)),
+            retriever_inputs=torch.from_numpy(f.retriever_inputs[rows].astype(np.float32)),
         )
 
 

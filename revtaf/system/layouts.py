@@ -17,6 +17,7 @@ from revtaf.decoder import Decoder
 from revtaf.knowledge.chexbert import CheXbertLabeler
 from revtaf.knowledge.clinical_bert import ClinicalBertEncoder
 from revtaf.knowledge.clip import ClipPair
+from revtaf.knowledge.components import Components
 from revtaf.knowledge.medklip import MedKLIP, make_books
 from revtaf.knowledge.medklip_net import BOOK_WIDTH
 from revtaf.knowledge.rules import RuleLabeler
@@ -50,6 +51,11 @@ def clinical_bert(settings: KnowledgeSettings) -> None:
 def clip(settings: KnowledgeSettings) -> None:
     """The open_clip model that `knowledge.clip_model` names."""
     ClipPair.load(settings.clip_model, settings.clip, torch.device("cpu"))
+
+
+def medfuse(settings: KnowledgeSettings) -> None:
+    """A finished run of that system."""
+    _ = Components(settings, torch.device("cpu")).study_encoder
 
 
 def imagenet(backbone: str, path: Path) -> None:

@@ -50,8 +50,8 @@ log = logging.getLogger("revtaf")
 
 @dataclass(frozen=True)
 class Variant:
-    """One choice of LRE's settings. features: scores; positions, the scores and the entity's likeliest position;
-    statuses, the true ones (the control)."""
+    """One choice of LRE's settings. features: scores, or the embeddings of `lre.features`; positions, the scores and
+    the entity's likeliest position; statuses, the true ones (the control)."""
 
     name: str
     label: str
@@ -69,6 +69,10 @@ def variants(settings: Settings, steps: int) -> list[Variant]:
     c = lre.curvature
     base = Variant(REFERENCE, f"hyperbolic, c = {c:g}", "hyperbolic", c, lre.width, lre.score_space, steps)
     space = "logit" if lre.score_space == "prob" else "prob"
+    of_scores = [
+        replace(base, name=space, label={"logit": "logits", "prob": "probabilities"}[space], score_space=space),
+        replace(base, name="positions", label="scores and positions", features="positions"),
+    ]
     return [
         replace(base, name=CONTROL, label="control: true statuses as scores", features="statuses", score_space="prob"),
         base,
@@ -76,8 +80,7 @@ def variants(settings: Settings, steps: int) -> list[Variant]:
         *(replace(base, name=name, label=name, metric=name) for name in ("euclidean", "cosine")),
         *(replace(base, name=f"c{v:g}", label=f"c = {v:g}", curvature=v) for v in CURVATURES if v != c),
         *(replace(base, name=f"width{w}", label=f"width {w}", width=w) for w in WIDTHS if w != lre.width),
-        replace(base, name=space, label={"logit": "logits", "prob": "probabilities"}[space], score_space=space),
-        replace(base, name="positions", label="scores and positions", features="positions"),
+        *(of_scores if lre.features == "scores" else ()),
     ]
 
 
@@ -105,8 +108,8 @@ class LREStudy:
         if variant.features == "statuses":
             pair = [_one_hot(known, self.train.scores.shape[1]) for known in (self.known, self.truth)]
         else:
-            scores = (torch.from_numpy(f.scores.astype(np.float32)) for f in (self.train, self.asked))
-            pair = [to_space(values, variant.score_space) for values in scores]
+            given = (torch.from_numpy(f.retriever_inputs.astype(np.float32)) for f in (self.train, self.asked))
+            pair = [to_space(values, variant.score_space) for values in given]
         if variant.features == "positions":
             codes = [torch.from_numpy(f.codes.astype(np.int64)) for f in (self.train, self.asked)]
             kinds = int(max(c.max() for c in codes)) + 1
@@ -157,12 +160,12 @@ class LREStudy:
         }
 
     def without_learning(self) -> dict[str, dict[str, Any]]:
-        """Rows that have no seed: raw scores, chance, and the best that there is."""
-        raw = [torch.from_numpy(f.scores.astype(np.float32)) for f in (self.train, self.asked)]
-        rows = {}
+        """Rows that have no seed: raw scores (or embeddings), chance, and the best that there is."""
+        raw = [torch.from_numpy(f.retriever_inputs.astype(np.float32)) for f in (self.train, self.asked)]
+        what, rows = {"scores": "raw scores", "medfuse": "raw embeddings"}[self.settings.lre.features], {}
         for metric in ("euclidean", "cosine"):
             index = RetrievalIndex(raw[0], 1.0, groups=self.train.patients, metric=metric)
-            rows[f"raw scores, {metric}"] = index.search(raw[1], retrieval.DEPTH, self.asked.patients)[1].numpy()
+            rows[f"{what}, {metric}"] = index.search(raw[1], retrieval.DEPTH, self.asked.patients)[1].numpy()
         own = (torch.from_numpy(self.truth), self.asked.patients, torch.from_numpy(self.known), self.train.patients)
         drawn = [fixed_retrieved("random", *own, seed)[1] for seed in range(retrieval.DEPTH)]
         rows["random"] = torch.stack(drawn, 1).numpy()

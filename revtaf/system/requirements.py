@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from revtaf.check_line import CheckLine
+from revtaf.errors import UserError
 from revtaf.pretrained import efficientnet
 from revtaf.pretrained.backbone import imagenet_file
 from revtaf.pretrained.bert_folder import absent_files, bert_folder, find_weights
@@ -39,6 +40,10 @@ _CLIP = OnRequest(
     "https://github.com/jhb86253817/PromptMRG links; or set knowledge.memory=entities",
     "the model's own; MIMIC-CXR's data use agreement where it was trained on it",
 )
+_MEDFUSE = OnRequest(
+    "train it first: python -m revtaf train --config configs/medfuse_clip.yaml, medfuse_phantom.yaml or "
+    "medfuse_iu_xray_cpu.yaml; or name a finished run with knowledge.medfuse=FOLDER"
+)
 
 
 def needed(settings: Settings, training: bool | None = None) -> list[Needed]:
@@ -46,7 +51,8 @@ def needed(settings: Settings, training: bool | None = None) -> list[Needed]:
 
     A trained model brings its own encoder and decoder: `test` asks for no weights of theirs.
     """
-    return [*_knowledge(settings), *(_weights(settings) if training is not False else ())]
+    weights = _weights(settings) if training is not False else ()
+    return [*_knowledge(settings), *_medfuse(settings), *weights]
 
 
 def requirements(settings: Settings) -> Iterator[CheckLine]:
@@ -63,6 +69,13 @@ def requirements(settings: Settings) -> Iterator[CheckLine]:
             yield CheckLine("ok", f"imported features: {s.imported}")
     elif s.memory == "clip" and find_spec("open_clip") is None:
         yield CheckLine("error", "knowledge.memory=clip needs open_clip", "pip install 'revtaf[clip]'")
+    if settings.reads_medfuse and find_spec("open_clip") is None:
+        yield CheckLine("error", "knowledge.medfuse needs open_clip", "pip install 'revtaf[medfuse]'")
+    elif settings.reads_medfuse and s.medfuse.is_dir():
+        try:
+            _layouts().medfuse(s)
+        except UserError as error:
+            yield CheckLine("error", str(error), str(_MEDFUSE))
 
 
 def _knowledge(settings: Settings) -> Iterator[Needed]:
@@ -103,6 +116,17 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
         )
     if own and s.memory == "clip":
         yield _file("CLIP", "finds the classifier's reports", s.clip, "", _CLIP, lambda: _layouts().clip(s))
+
+
+def _medfuse(settings: Settings) -> Iterator[Needed]:
+    """A model that this project trains itself."""
+    if settings.reads_medfuse:
+        folder, s = settings.knowledge.medfuse, settings.knowledge
+        finds = ["the classifier's reports"] * (s.memory == "medfuse")
+        finds += ["the retrieved report"] * settings.retrieves_by_medfuse
+        absent = () if folder.is_dir() else (str(folder),)
+        purpose = f"finds {' and '.join(finds)}"
+        yield Needed("MedFuse-CLIP", purpose, str(folder), absent, "", _MEDFUSE, lambda: _layouts().medfuse(s))
 
 
 def _weights(settings: Settings) -> Iterator[Needed]:

@@ -207,10 +207,10 @@ class Session:
         if net is None or not lre.steps:
             return
         train = self.knowledge.train
-        scores = torch.from_numpy(train.scores.astype(np.float32)).to(self.device)
+        inputs = torch.from_numpy(train.retriever_inputs.astype(np.float32)).to(self.device)
         losses = fit(
             [net],
-            to_space(scores, lre.score_space),
+            to_space(inputs, lre.score_space),
             torch.from_numpy(train.statuses.astype(np.int64)).to(self.device),
             seeds=[self.settings.seed],
             steps=lre.steps,
@@ -246,7 +246,8 @@ class Session:
         prompts = self.prompts(batch, retrieved)
         told = self._told(len(batch), draw)
         decide = likeliest if self.thresholds is None else self.decider(self.settings.generation)
-        return self.model(batch.images, batch.scores, batch.statuses, batch.tokens, prompts, told, decide)._asdict()
+        inputs, statuses = batch.retriever_inputs, batch.statuses
+        return self.model(batch.images, inputs, statuses, batch.tokens, prompts, told, decide)._asdict()
 
     def _told(self, count: int, draw: int) -> Tensor | None:
         """(count,): what each prompt says, drawn anew at every step, repeatably; None where all say the truth."""
@@ -297,7 +298,9 @@ class Session:
 
     def external(self) -> dict[str, list[Path]]:
         """The experts' files."""
-        return self.knowledge.components.files
+        components = self.knowledge.components
+        asked = {"knowledge.medfuse": components.medfuse_files} if self.settings.reads_medfuse else {}
+        return components.files | asked
 
     # Testing
 
@@ -350,6 +353,7 @@ def make_session(
     """A model of the configured size on its knowledge, with random weights."""
     texts = knowledge.texts
     categories = knowledge.train.statuses.shape[1]
-    model = REVTAF(settings, categories, tokenizer, texts.triplets.shape[1], texts.memory_width)
+    asked = knowledge.train.retriever_inputs.shape[1]
+    model = REVTAF(settings, categories, tokenizer, texts.triplets.shape[1], texts.memory_width, asked)
     bank = PromptBank(texts, settings.lre.max_sentences, accelerator.device)
     return Session(settings, accelerator, knowledge, tokenizer, model, bank, dict(knowledge.notes))

@@ -23,7 +23,7 @@ from revtaf.system.dataset import ReportDataset
 if TYPE_CHECKING:
     from revtaf.system.session import Session
 
-EMBED_AT_ONCE = 8192  # rows of entity scores embedded at once
+EMBED_AT_ONCE = 8192  # rows embedded at once
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Prediction:
 @torch.no_grad()
 def embed_all(model: REVTAF, features: Features, device: torch.device) -> Tensor:
     """Every sample of a split as a point of the retrieval space, (N, D) float32 on the device."""
-    scores = torch.from_numpy(features.scores.astype(np.float32))
-    parts = [model.embed(scores[i : i + EMBED_AT_ONCE].to(device)) for i in range(0, len(scores), EMBED_AT_ONCE)]
+    inputs = torch.from_numpy(features.retriever_inputs.astype(np.float32))
+    parts = [model.embed(inputs[i : i + EMBED_AT_ONCE].to(device)) for i in range(0, len(inputs), EMBED_AT_ONCE)]
     return torch.cat(parts)
 
 
@@ -99,8 +99,8 @@ def predict(
     choose, decide = query_retrieved(session, dataset, generation.retrieved, index), session.decider(generation)
     predictions: list[Prediction] = []
     for batch in tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process):
-        scores = batch.scores
-        distance, retrieved = choose.of(batch.rows, lambda scores=scores: model.embed(scores.to(session.device)))
+        inputs = batch.retriever_inputs
+        distance, retrieved = choose.of(batch.rows, lambda inputs=inputs: model.embed(inputs.to(session.device)))
         batch = batch.to(session.device)
         with accelerator.autocast():
             result = model.generate(

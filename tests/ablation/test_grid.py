@@ -146,8 +146,8 @@ def test_bad_grids_are_refused_by_file_row_and_key(make, tmp_path, changes, mess
 
 
 def test_a_nested_section_changes_what_it_names_and_nothing_else(make):
-    """`set: {fvtaf: {attention: softmax}}` is the same row as the dotted key."""
-    grid = make(rows={"a": {"set": {"fvtaf": {"attention": "softmax"}}}, "b": {"set": {"fvtaf.attention": "softmax"}}})
+    """`set: {fvtaf: {residual: plain}}` is the same row as the dotted key."""
+    grid = make(rows={"a": {"set": {"fvtaf": {"residual": "plain"}}}, "b": {"set": {"fvtaf.residual": "plain"}}})
     one, other = grid.runs("phantom", Path("r"), [])
     assert one.settings == other.settings and one.settings.fvtaf.width == 128
 

@@ -114,5 +114,5 @@ def test_a_few_steps_bring_label_neighbours_together():
 
 
 def test_wrong_width_is_named():
-    with pytest.raises(ValueError, match="expected 75 entity scores, got 74"):
+    with pytest.raises(ValueError, match="expected 75 numbers of each image, got 74"):
         HNN()(torch.zeros(2, 74))

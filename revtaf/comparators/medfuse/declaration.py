@@ -17,8 +17,10 @@ from revtaf.engine.system import Declaration
 from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest, Package
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
+    from revtaf.comparators.medfuse.expert import MedFuseExpert
     from revtaf.comparators.medfuse.system import MedFuse
 
 INSTALL = "pip install 'revtaf[medfuse]'"
@@ -122,6 +124,12 @@ class MedFuseSystem(Declaration):
         self._build(system)
         system.notes = dict(read_json(folder / META, "model")["sources"])
         return system
+
+    def study_encoder(self, folder: Path, device: torch.device) -> MedFuseExpert:
+        """For `knowledge.medfuse` of REVTAF."""
+        from revtaf.comparators.medfuse.expert import MedFuseExpert
+
+        return MedFuseExpert(folder, device)
 
     @staticmethod
     def _build(system: MedFuse) -> None:

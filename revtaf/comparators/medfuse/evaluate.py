@@ -175,6 +175,7 @@ def evaluate(system: MedFuse) -> Rankings:
     for name, metrics in _useful(gallery, compared).items():
         rows.setdefault(name, {}).update(metrics)
     zero = zero_shot.scores(images, system.encode_texts)
+    areas = zero_shot.table(zero, statuses)
     for template, values in zero.items():
         if (metric := zero_shot.auroc(f"auroc_{template}", values, statuses)) is not None:
             rows[OWN][metric.name] = metric
@@ -187,8 +188,16 @@ def evaluate(system: MedFuse) -> Rankings:
         studies=[study.study_id for study in studies],
         headings=_headings(),
         notes=tuple(about.values()),
-        sections=[_zero_shot_section(zero, statuses)],
-        facts={"gallery": about["gallery"], "texts": about["texts"]},
+        sections=[_zero_shot_section(areas)],
+        facts={
+            "gallery": about["gallery"],
+            "texts": about["texts"],
+            "zero-shot AUROC": "; ".join(
+                f"{name}: {', '.join(f'{t} {number(a)}' for t, a in zip(zero_shot.TEMPLATES, rest, strict=True))}"
+                for name, count, *rest in areas
+                if count == ""
+            ),
+        },
     )
 
 
@@ -289,7 +298,7 @@ def _about(system: MedFuse, gallery: Gallery) -> dict[str, str]:
     }
 
 
-def _zero_shot_section(values: Mapping[str, np.ndarray], statuses: np.ndarray) -> PageSection:
+def _zero_shot_section(areas: list[list[str | int | float]]) -> PageSection:
     head = ["", "positive", *zero_shot.TEMPLATES]
     lines = [
         Markup("<tr>{}</tr>").format(
@@ -297,7 +306,7 @@ def _zero_shot_section(values: Mapping[str, np.ndarray], statuses: np.ndarray) -
                 Markup("<td>{}</td>").format(number(cell) if isinstance(cell, float) else cell) for cell in line
             )
         )
-        for line in zero_shot.table(dict(values), statuses)
+        for line in areas
     ]
     headings = Markup("").join(Markup("<th>{}</th>").format(cell) for cell in head)
     return PageSection(

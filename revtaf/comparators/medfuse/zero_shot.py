@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from revtaf.eval.classified import auc_components, mean_auc
+from revtaf.eval.classified import ENOUGH, RULE, auc_components, mean_auc
 from revtaf.eval.metric import Metric
 from revtaf.knowledge.scope import load_phrases
 from revtaf.labels import CHEXPERT_CATEGORIES, NO_FINDING, POSITIVE, UNCERTAIN
@@ -58,11 +58,11 @@ def scores(images: np.ndarray, embed: Callable[[Sequence[str]], np.ndarray]) -> 
     return {t: np.stack([side(found) - side(against) for found, against in each], 1) for t, each in asked.items()}
 
 
-def auroc(name: str, values: np.ndarray, statuses: np.ndarray) -> Metric | None:
-    """The mean AUROC over the categories that have one, of values (N, 14) and statuses (N, 14 or 18); None where none
-    has. Intervals and tests: `revtaf.eval.classified.mean_auc`."""
+def auroc(name: str, values: np.ndarray, statuses: np.ndarray, least: int = 1) -> Metric | None:
+    """The mean AUROC over the categories that have one and at least `least` positives, of values (N, 14) and statuses
+    (N, 14 or 18); None where none has. Intervals and tests: `revtaf.eval.classified.mean_auc`."""
     cells = []
-    for category in defined(statuses):
+    for category in defined(statuses, least):
         known = statuses[:, category] != UNCERTAIN
         cell = np.zeros((len(values), 4))
         cell[known] = auc_components(values[known, category], statuses[known, category] == POSITIVE)
@@ -70,18 +70,19 @@ def auroc(name: str, values: np.ndarray, statuses: np.ndarray) -> Metric | None:
     return Metric(name, np.concatenate(cells, axis=1), mean_auc) if cells else None
 
 
-def defined(statuses: np.ndarray) -> list[int]:
-    """The categories that are positive of some samples and blank or negative of others."""
+def defined(statuses: np.ndarray, least: int = 1) -> list[int]:
+    """The categories that are positive of at least `least` samples and blank or negative of others."""
     found = []
     for category in range(len(CHEXPERT_CATEGORIES)):
         there = statuses[:, category] == POSITIVE
-        if there.any() and (~there & (statuses[:, category] != UNCERTAIN)).any():
+        if there.sum() >= least and (~there & (statuses[:, category] != UNCERTAIN)).any():
             found.append(category)
     return found
 
 
 def table(values: dict[str, np.ndarray], statuses: np.ndarray) -> list[list[str | int | float]]:
-    """By category with an AUROC: its name, how many samples have it, and the AUROC of each template."""
+    """By category with an AUROC: its name, how many samples have it, and the AUROC of each template; at last the means
+    over all of them and over those of `revtaf.eval.classified.RULE`, by which a classifier's is the mean."""
     lines: list[list[str | int | float]] = []
     for category in defined(statuses):
         only = np.full_like(statuses[:, : len(CHEXPERT_CATEGORIES)], UNCERTAIN)
@@ -89,6 +90,10 @@ def table(values: dict[str, np.ndarray], statuses: np.ndarray) -> list[list[str 
         areas = [auroc(t, values[t], only).corpus for t in TEMPLATES]
         count = int((statuses[:, category] == POSITIVE).sum())
         lines.append([CHEXPERT_CATEGORIES[category], count, *areas])
+    for what, least in (("mean", 1), (f"mean of {RULE}", ENOUGH)):
+        if found := defined(statuses, least):
+            means = [auroc(t, values[t], statuses, least).corpus for t in TEMPLATES]
+            lines.append([f"{what} ({len(found)})", "", *means])
     return lines
 
 
