@@ -28,7 +28,7 @@ SECOND = {
     "cmci": {"queries": 3, "heads": 2, "feed_forward": 2},
     "llm": {"folder": None, "vocabulary_size": 400, "layers": 2, "width": 32, "heads": 4, "feed_forward": 48}
     | {"epochs": 2, "max_tokens": 60},
-    "prompt": {"template": "<image><statuses>"},
+    "prompt": {"template": "<image><statuses>[DEC]"},
     "generation": {"beams": 2, "min_new_tokens": 4, "max_new_tokens": 12, "batch_size": 8}
     | {"repetition_penalty": 1.0, "length_penalty": 1.0},
     "train": TRAIN | {"validation_samples": 4},

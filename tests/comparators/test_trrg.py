@@ -173,9 +173,9 @@ def test_the_four_rows_of_table_2_are_flags(trrg_config, system):
         row.model.eval()
         prefixes[name] = row.model.prefix(batch_of(row))
     words = int(system.model.bank.mask.shape[1])
-    assert prefixes["base"].values.shape[1] == 1 + patches and prefixes["base"].chosen is None
-    assert prefixes["dci"].values.shape[1] == 1 + patches + 2 * words
-    assert prefixes["cmci"].values.shape[1] == prefixes["dal"].values.shape[1] == 1 + patches + 2 * 3
+    assert prefixes["base"].values.shape[1] == 2 + patches and prefixes["base"].chosen is None
+    assert prefixes["dci"].values.shape[1] == 2 + patches + 2 * words
+    assert prefixes["cmci"].values.shape[1] == prefixes["dal"].values.shape[1] == 2 + patches + 2 * 3
     assert prefixes["dci"].mask.sum(1).max() < prefixes["dci"].mask.shape[1]  # clues of fewer words are masked
     first = rows["base"].model.state_dict()
     for row in rows.values():
@@ -367,7 +367,7 @@ def test_status_prompts_stand_in_the_instruction(trrg_config):
     plain = start(trrg_config)
     told = start(trrg_config, "prompt.statuses=truth")
     a, b = batch_of(plain), batch_of(told)
-    assert a.after.shape[1] == 0 and b.after_real.any(1).all()
+    assert a.after.shape[1] == 1 and (b.after_real.sum(1) > 1).all()  # [DEC]
     assert "positive" in told.model.language.decode(b.after[0][b.after_real[0]].tolist())
     assert told.settings.trained_on_answers == ("prompt.statuses=truth",)
     told.model.eval()

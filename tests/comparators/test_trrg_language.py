@@ -3,13 +3,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from revtaf.comparators.trrg import language as module
-from revtaf.comparators.trrg.fit import ended, fit_language, padded, perplexity
+from revtaf.comparators.trrg.fit import BEGIN, ended, fit_language, hint, padded, perplexity
 from revtaf.comparators.trrg.language import CausalLanguage, add_adapters, open_language, packed_left
 from revtaf.comparators.trrg.settings import CausalGenerationSettings, CausalLanguageSettings
 from revtaf.errors import UserError
@@ -59,9 +60,18 @@ def test_a_fitted_model_knows_its_language(fitted):
     assert perplexity(language, texts, CPU) == pytest.approx(found, rel=1e-4)
     assert language.decode(texts[0]) == "small left pleural effusion. the heart is normal. no pneumothorax."
     assert not any(p.requires_grad for p in language.lm.parameters())
-    one = [language.lm(input_ids=torch.tensor([[language.start, *texts[0][:-1]]])).logits[0].log_softmax(-1)]
-    by_hand = -torch.stack([one[0][i, word] for i, word in enumerate(texts[0])]).mean()
+    inputs = [language.start, language.tokenizer.convert_tokens_to_ids(BEGIN), *texts[0][:-1]]
+    scores = language.lm(input_ids=torch.tensor([inputs])).logits[0, 1:].log_softmax(-1)
+    by_hand = -torch.stack([scores[i, word] for i, word in enumerate(texts[0])]).mean()
     assert perplexity(language, texts[:1], CPU) == pytest.approx(math.exp(by_hand), rel=1e-3)
+
+
+def test_a_hint_is_of_the_report_itself():
+    """Some of its sentences, in any order, with gaps, and never more than the room for it."""
+    draw, found = np.random.default_rng(0), [[1, 2, 3], [4, 5], list(range(100, 160))]
+    hints = [hint(found, draw) for _ in range(50)]
+    assert all(set(one) <= {1, 2, 3, 4, 5, *range(100, 160)} and len(one) <= 40 for one in hints)
+    assert len({tuple(one) for one in hints}) > 10 and hint([], draw) == []
 
 
 def test_packed_left_keeps_the_order_and_hides_what_is_masked():

@@ -47,7 +47,8 @@ def test_the_printed_average_is_the_plain_mean_of_the_nine_figures(row):
 
 
 def test_an_average_is_printed_exactly_where_all_nine_figures_are():
-    for row in ALL:
+    """In REVTAF's tables; the TRRG paper prints none."""
+    for row in (row for row in ALL if row.source != "trrg"):
         assert ("avg" in row.figures) == all(name in row.figures for name in published.AVERAGED), row
 
 

@@ -3,6 +3,12 @@
 For machines without a large one. Text only: it never sees an image, and its perplexity on reports that it was not
 fitted on says whether it knows the language. It is kept as a feature of the training set, and found again. The epoch
 with the lowest perplexity on the validation reports is kept.
+
+A large model continues what stands before; one that has read bare reports alone has never had anything before them, and
+no prefix moves it. So some of the training texts (`llm.hinted`) have a hint before them: some of the report's own
+sentences, in any order, with gaps.
+
+    [CLS] hint [DEC] report [SEP]        loss on the report alone
 """
 
 from __future__ import annotations
@@ -22,16 +28,20 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerF
 from revtaf.comparators.trrg.language import CausalLanguage
 from revtaf.comparators.trrg.settings import CausalLanguageSettings
 from revtaf.data.blocks import Shard
+from revtaf.data.text import sentences
 from revtaf.features.store import Arrays, FeatureStore, Save
 from revtaf.files import digest
+from revtaf.labels import DECODER_START_TOKEN
 from revtaf.rng import generator, stream
 from revtaf.tokenizer import CLS, PAD, SEP, UNKNOWN, ReportTokenizer
 
-VERSION = 1  # raised whenever the same reports would give another model
+VERSION = 2  # raised whenever the same reports would give another model
+BEGIN = DECODER_START_TOKEN  # between a hint, or a prefix, and the report
 FOLDER = "language"  # of the feature, and within a model's folder
 _WARM = 0.1  # of the updates
 _SHAPE = ("vocabulary_size", "layers", "width", "heads", "key_value_heads", "feed_forward")
-_FIT = (*_SHAPE, "epochs", "batch_size", "lr", "max_tokens")
+_FIT = (*_SHAPE, "epochs", "batch_size", "lr", "max_tokens", "hinted")
+_LONGEST_HINT = 40  # word pieces
 log = logging.getLogger("revtaf")
 
 
@@ -76,17 +86,20 @@ def fit_language(
         lm = MistralForCausalLM(small_config(settings, tokenizer)).to(device)
     language = CausalLanguage(lm, tokenizer, "")
     texts, others = (ended(language, group, settings.max_tokens) for group in (reports, held_out))
+    hints = [language.encode(sentences(report)) for report in reports]
     steps = math.ceil(len(texts) / settings.batch_size) * settings.epochs
     optimizer = torch.optim.AdamW(lm.parameters(), lr=settings.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     best, kept = math.inf, {}
     for epoch in tqdm(range(settings.epochs), desc="language model", leave=False):
         lm.train()
-        order = generator(seed, "language", epoch).permutation(len(texts))
+        draw = generator(seed, "language", epoch)
+        order = draw.permutation(len(texts))
         for start in range(0, len(order), settings.batch_size):
-            batch = [texts[i] for i in order[start : start + settings.batch_size]]
+            rows = order[start : start + settings.batch_size]
+            before = [hint(hints[i], draw) if draw.random() < settings.hinted else [] for i in rows]
             with torch.autocast(device.type, torch.bfloat16, enabled=halves):
-                total, count = _sum_of_losses(language, batch, device)
+                total, count = _sum_of_losses(language, before, [texts[i] for i in rows], device)
             optimizer.zero_grad()
             (total / count).backward()
             torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
@@ -104,11 +117,12 @@ def fit_language(
 
 @torch.no_grad()
 def perplexity(language: CausalLanguage, texts: Sequence[list[int]], device: torch.device, size: int = 64) -> float:
-    """exp of the mean cross-entropy of a word piece; texts as ids, ended. Full precision."""
+    """exp of the mean cross-entropy of a word piece; texts as ids, ended, without hints. Full precision."""
     language.lm.eval()
     total, count = 0.0, 0
     for start in range(0, len(texts), size):
-        found, words = _sum_of_losses(language, texts[start : start + size], device)
+        batch = texts[start : start + size]
+        found, words = _sum_of_losses(language, [[]] * len(batch), batch, device)
         total, count = total + float(found), count + words
     return math.exp(total / max(1, count))
 
@@ -118,13 +132,27 @@ def ended(language: CausalLanguage, texts: Sequence[str], longest: int) -> list[
     return [[*ids[: longest - 1], language.end] for ids in language.encode(texts)]
 
 
-def _sum_of_losses(language: CausalLanguage, batch: Sequence[list[int]], device: torch.device) -> tuple[Tensor, int]:
-    tokens, real = padded(batch, language.pad)
-    tokens, real = tokens.to(device), real.to(device)
-    inputs = torch.cat([torch.full_like(tokens[:, :1], language.start), tokens[:, :-1]], 1)
-    seen = torch.cat([torch.ones_like(real[:, :1]), real[:, :-1]], 1)
-    logits = language.lm(input_ids=inputs, attention_mask=seen.long(), use_cache=False).logits
-    return F.cross_entropy(logits[real].float(), tokens[real], reduction="sum"), int(real.sum())
+def hint(found: Sequence[list[int]], draw: np.random.Generator) -> list[int]:
+    """Some of a report's sentences (as ids), in any order, with gaps."""
+    if not found:
+        return []
+    chosen = draw.permutation(len(found))[: draw.integers(1, len(found) + 1)]
+    kept = draw.uniform(0.4, 1.0)
+    return [piece for i in chosen for piece in found[i] if draw.random() < kept][:_LONGEST_HINT]
+
+
+def _sum_of_losses(
+    language: CausalLanguage, before: Sequence[list[int]], texts: Sequence[list[int]], device: torch.device
+) -> tuple[Tensor, int]:
+    begin = language.tokenizer.convert_tokens_to_ids(BEGIN)
+    first = [[language.start, *one, begin] for one in before]
+    tokens, real = padded([[*a, *b] for a, b in zip(first, texts, strict=True)], language.pad)
+    lengths = torch.tensor([len(one) for one in first])[:, None]
+    report = real & (torch.arange(tokens.shape[1])[None] >= lengths)  # what carries loss
+    tokens, real, report = tokens.to(device), real.to(device), report.to(device)[:, 1:]
+    logits = language.lm(input_ids=tokens[:, :-1], attention_mask=real[:, :-1].long(), use_cache=False).logits
+    wanted = tokens[:, 1:][report]
+    return F.cross_entropy(logits[report].float(), wanted, reduction="sum"), len(wanted)
 
 
 def padded(texts: Sequence[list[int]], pad: int) -> tuple[Tensor, Tensor]:

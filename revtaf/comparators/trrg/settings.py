@@ -142,7 +142,8 @@ class ConsistencySettings(Section):
 
 class CausalLanguageSettings(Section):
     """The language model. folder: of any causal model of `transformers` (safetensors and tokenizer); null fits a small
-    one of Mistral's architecture on the training reports, in the sizes below, before anything else.
+    one of Mistral's architecture on the training reports, in the sizes below, before anything else; hinted is the share
+    of its texts that have some of their own words before them.
 
     tuning: none (frozen), lora (of queries and values, with lora_rank to lora_dropout), full. dtype: of a frozen
     model's weights; auto: bfloat16 where training computes in it. checkpointing: activations are made again in the
@@ -166,6 +167,7 @@ class CausalLanguageSettings(Section):
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(32, ge=1)
     lr: float = Field(2e-3, gt=0)
+    hinted: float = Field(0.7, ge=0, le=1)
 
 
 class InstructionSettings(Section):
