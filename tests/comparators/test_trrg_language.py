@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def settings(**changes) -> CausalLanguageSettings:
-    return CausalLanguageSettings(folder=None, **(SMALL | {"epochs": 40, "batch_size": 4, "lr": 5e-3} | changes))
+    return CausalLanguageSettings(folder=None, **(SMALL | {"epochs": 150, "batch_size": 4, "lr": 5e-3} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -135,19 +135,21 @@ def test_a_frozen_model_has_no_gradient_but_lets_it_through(fitted):
     assert prefix.grad.abs().max() > 0 and all(p.grad is None for p in language.lm.parameters())
 
 
-def test_a_frozen_model_is_steered_by_a_prefix(fitted):
-    """The positive control of the whole idea: eight prefixes learn to make it write eight reports."""
-    language = fitted[0]
-    prefix = nn.Parameter(prefix_of(8))
-    tokens, real = reports_of(language, 8)
-    mask, optimizer = torch.ones(8, 5, dtype=torch.bool), torch.optim.Adam([prefix], lr=3e-2)
-    for _ in range(150):
-        optimizer.zero_grad()
-        language.loss(prefix, mask, tokens, real).backward()
-        optimizer.step()
-    options = CausalGenerationSettings(beams=1, min_new_tokens=1, max_new_tokens=24, repetition_penalty=1.0)
-    written = [language.decode(ids.tolist()) for ids in language.generate(prefix.detach(), mask, options)]
-    assert sum(a == language.decode(b) for a, b in zip(written, ended(language, REPORTS, 40), strict=True)) >= 7
+def test_hints_let_a_prefix_move_a_frozen_model(fitted):
+    """The positive control of the whole idea: eight prefixes learn to make it write eight reports. A model that has read
+    bare reports alone stays at what it says anyway."""
+    left = []
+    for language in (fitted[0], fit_language(settings(hinted=0), REPORTS, REPORTS[:2], 0, CPU)[0]):
+        begin = language.embed(torch.tensor([language.tokenizer.convert_tokens_to_ids(BEGIN)])).expand(8, 1, -1)
+        prefix, (tokens, real) = nn.Parameter(prefix_of(8)), reports_of(language, 8)
+        mask, optimizer = torch.ones(8, 6, dtype=torch.bool), torch.optim.Adam([prefix], lr=3e-2)
+        for _ in range(75):
+            optimizer.zero_grad()
+            loss = language.loss(torch.cat([prefix, begin], 1), mask, tokens, real)
+            loss.backward()
+            optimizer.step()
+        left.append(loss.item())
+    assert left[0] < 0.85 * left[1], left
 
 
 def test_checkpointing_makes_the_layers_again_and_changes_nothing(folder):
