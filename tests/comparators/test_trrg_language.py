@@ -136,7 +136,7 @@ def test_a_frozen_model_has_no_gradient_but_lets_it_through(fitted):
 
 
 def test_hints_let_a_prefix_move_a_frozen_model(fitted):
-    """The positive control of the whole idea: eight prefixes learn to make it write eight reports. A model that has read
+    """The positive control of the idea: eight prefixes learn to make it write eight reports. A model that has read
     bare reports alone stays at what it says anyway."""
     left = []
     for language in (fitted[0], fit_language(settings(hinted=0), REPORTS, REPORTS[:2], 0, CPU)[0]):
