@@ -135,6 +135,8 @@ class RunSettings(Section):
         *("name", "run", "eval.", "device", "threads", "data.test_split"),
         *("train.workers", "train.checkpoint_minutes", "missing", "fetch."),
     )
+    # Those of them that the results of a test depend on.
+    of_the_test: ClassVar[tuple[str, ...]] = ("data.test_split",)
     # Sections that trained weights depend on: whoever opens a checkpoint must agree with it, but for `beginnings`,
     # which say where training starts from.
     architecture: ClassVar[tuple[str, ...]] = ()

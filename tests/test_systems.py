@@ -125,6 +125,7 @@ def test_a_toy_is_a_row_of_a_grid(toy_config, tmp_path):
     shutil.copy(toy_config, tmp_path / "data/phantom.yaml")
     grid = {
         "title": "toys",
+        "system": "toy",
         "reference": "slow",
         "rows": {"slow": {"label": "slow", "set": {"train.lr": 0.001}}, "fast": {"label": "fast"}},
         "seeds": [0],
@@ -222,7 +223,14 @@ def test_a_system_that_only_ranks_is_trained_evaluated_and_a_row(toy_config, tmp
     (tmp_path / "data").mkdir()
     shutil.copy(toy_config, tmp_path / "data/phantom.yaml")
     rows = {"slow": {"label": "slow", "set": {"train.lr": 0.001}}, "fast": {"label": "fast"}}
-    grid = {"title": "rankers", "reference": "slow", "rows": rows, "seeds": [0], "metrics": list(METRICS)}
+    grid = {
+        "title": "rankers",
+        "system": "toy_ranker",
+        "reference": "slow",
+        "rows": rows,
+        "seeds": [0],
+        "metrics": list(METRICS),
+    }
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
     places = (f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'tables'}")
     done = command("ablate", "--config", tmp_path / "grid.yaml", "data=phantom", *places)

@@ -6,6 +6,11 @@ against, *contradicted* the other way round, and *not shown* where there is no e
 the opposite, so the smallest effect that would have been seen stands beside it (`revtaf.ablation.detectable`). There is
 *no verdict* where metrics contradict each other, and none where a control on which the claim depends failed on this
 data set or was not run: a path that passes nothing on cannot show that what it carries is worthless.
+
+That something changes hardly anything is another kind of claim (`Claim.within`): no evidence of a loss does not make
+it so. It is *supported* where in every primary metric the lower ends of both 95 % intervals of the difference, over
+patients and over seeds, lie above the loss that is allowed, *contradicted* where in one of them the upper ends lie
+below it, and *not shown* else, with the loss that cannot be ruled out. Its control is a row that has to lose.
 """
 
 from __future__ import annotations
@@ -13,10 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from revtaf.ablation.controls import FAILED, NOT_RUN, PASSED, pair_of, verdicts
 from revtaf.ablation.detectable import of_pair
-from revtaf.ablation.tables import HEADINGS, NAMES, SUMMARY, rows_markdown, signed
+from revtaf.ablation.tables import NAMES, SUMMARY, name_of, rows_markdown, signed
 from revtaf.errors import UserError
 from revtaf.files import read_json
 from revtaf.pages.parts import number, without_zero
@@ -27,7 +36,8 @@ SCORES = ("example_f1", "micro_f1", "average")
 @dataclass(frozen=True)
 class Claim:
     """text: the claim; paper: what it prints for it; controls: which have to pass first; a, b: rows of `grid` of which
-    a should be better; view: "scores", or the view whose rows are meant; metrics: the primary ones."""
+    a should be better; view: "scores", or the view whose rows are meant; metrics: the primary ones. within: where a
+    should be no worse than b, the loss that counts as none, as a share of what b has."""
 
     text: str
     paper: str
@@ -37,6 +47,7 @@ class Claim:
     b: str
     metrics: tuple[str, ...] = SCORES
     view: str = "scores"
+    within: float | None = None
 
 
 MAPS = ("local pointing", "local mass", "global mass")
@@ -116,10 +127,10 @@ CLAIMS = (
 )
 
 
-def claims_markdown(tables: Path, data: Sequence[str]) -> str:
+def claims_markdown(tables: Path, data: Sequence[str], claims: Sequence[Claim] = CLAIMS) -> str:
     """Every claim on every data set that has its grid."""
     lines = [["claim", "paper, MIMIC-CXR", "data", "needs", "measured", "verdict"], ["---"] * 6]
-    for claim in CLAIMS:
+    for claim in claims:
         for name in data:
             found = _evidence(claim, tables / name / claim.grid / SUMMARY)
             if found is None:
@@ -170,6 +181,8 @@ def _evidence(claim: Claim, path: Path) -> tuple[str, str] | None:
     pair, sign = pair_of(view["pairs"], claim.a, claim.b)
     if pair is None:
         return None
+    if claim.within is not None:
+        return _kept(claim, view, pair, sign, content)
     parts, said, seen = [], [], {}
     for name in claim.metrics:
         found = pair["metrics"].get(name)
@@ -182,10 +195,52 @@ def _evidence(claim: Claim, path: Path) -> tuple[str, str] | None:
         agree = f"{found['agree']}/{len(pair['seeds'])} seeds"
         if found["p_seeds"] is not None:
             agree += f", p {number(found['p_holm'])} and {number(found['p_seeds'])}".replace(" 0.", " .")
-        heading = HEADINGS.get(name, name)
+        heading = name_of(content, name)
         parts.append(f"{heading} {signed(sign * found['difference'])} [{signed(low)}, {signed(high)}], {agree}")
         seen[heading] = of_pair(pair, view["rows"], name)
     return "; ".join(parts), judge(said, _would_have_seen(seen, len(pair["seeds"])))
+
+
+def judge_kept(bounds: Sequence[tuple[float, float]], allowed: Sequence[float], asked: int) -> str:
+    """Of a claim that nothing is lost. bounds: for each primary metric that was measured the smallest lower and the
+    largest upper end of the difference's intervals; allowed: the losses that count as none; asked: how many metrics
+    the claim has."""
+    pairs = list(zip(bounds, allowed, strict=True))
+    if any(high < -loss for (_, high), loss in pairs):
+        return "**contradicted**"
+    if len(pairs) == asked and all(low > -loss for (low, _), loss in pairs):
+        return "**supported**"
+    worst = min((low for low, _ in bounds), default=None)
+    return "not shown" if worst is None else f"not shown (a loss of {without_zero(-worst)} is not ruled out)"
+
+
+def _kept(claim: Claim, view: Mapping, pair: Mapping, sign: int, content: Mapping) -> tuple[str, str]:
+    parts, bounds, allowed = [], [], []
+    for name in claim.metrics:
+        found, full = pair["metrics"].get(name), view["rows"][claim.b]["mean"].get(name)
+        if found is None or found["low"] is None or full is None:
+            continue
+        low, high = sorted((sign * found["low"], sign * found["high"]))
+        over_seeds = _over_seeds(claim, view, pair["seeds"], name)
+        text = f"{name_of(content, name)} {signed(sign * found['difference'])} [{signed(low)}, {signed(high)}]"
+        if over_seeds is not None:
+            text += f", over seeds [{signed(over_seeds[0])}, {signed(over_seeds[1])}]"
+            bounds.append((min(low, over_seeds[0]), max(high, over_seeds[1])))
+            allowed.append(claim.within * full)
+        parts.append(f"{text}; allowed {signed(-claim.within * full)}")
+    if len(pair["seeds"]) < 2:
+        return "; ".join(parts), "not shown (one seed: nothing is)"
+    return "; ".join(parts), judge_kept(bounds, allowed, len(claim.metrics))
+
+
+def _over_seeds(claim: Claim, view: Mapping[str, Any], seeds: Sequence[int], name: str) -> tuple[float, float] | None:
+    """The 95 % t-interval of a - b over trainings; None of one seed."""
+    if len(seeds) < 2:
+        return None
+    a, b = (view["rows"][row]["per_seed"] for row in (claim.a, claim.b))
+    each = np.array([a[str(seed)][name] - b[str(seed)][name] for seed in seeds])
+    half = float(stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
+    return float(each.mean()) - half, float(each.mean()) + half
 
 
 def _would_have_seen(effects: Mapping[str, float | None], seeds: int) -> str:

@@ -26,7 +26,7 @@ from revtaf.config import RunSettings
 from revtaf.errors import UserError, nearest
 from revtaf.eval import clinical, floors, nlg, published, statistics
 from revtaf.eval.evaluate import SELECTED_HERE, labeler_note
-from revtaf.eval.metric import Metric
+from revtaf.eval.metric import Metric, share_levels
 from revtaf.eval.protocol import PROTOCOL
 from revtaf.files import read_json
 from revtaf.labels import CHEXPERT_CATEGORIES, POSITIVE
@@ -121,6 +121,7 @@ class Summary:
     references: dict[str, Any] = field(default_factory=dict)  # what they allow, and what always "no finding" scores
     metrics: tuple[str, ...] = ()  # what the tables show; none: the paper's columns
     lower: tuple[str, ...] = ()  # those of `metrics` of which less is better
+    headings: dict[str, str] = field(default_factory=dict)  # of `metrics`, where their system has a name for them
 
 
 class _Names(NamedTuple):
@@ -174,13 +175,14 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         references=_references(first) if written else {},
         metrics=names.columns,
         lower=tuple(name for name in names.columns if any(_is_lower(row, name) for row in rows.values())),
+        headings={key: text for s in scored.values() for key, text in s.headings.items() if key in names.kept},
     )
 
 
 def _names(grid: Grid, scored: Collection[Scored]) -> _Names:
     """What the grid names; else the report metrics where a row writes reports, and all that a row of rankings has.
-    Raises UserError for a name that no row has."""
-    known = list(dict.fromkeys(name for found in scored for name in found.metrics))
+    Raises UserError for a name that no row has and no system knows: some metrics are not defined on every set."""
+    known = list(dict.fromkeys(name for found in scored for name in (*found.metrics, *found.headings)))
     for_controls = tuple(dict.fromkeys(control.metric for control in grid.controls if control.view == "scores"))
     for what, names in (("metrics", grid.metrics), ("controls", for_controls)):
         for name in names:
@@ -260,7 +262,8 @@ def compare_rows(
         seeds = tuple(seed for seed in rows[a].seeds if seed in rows[b].seeds)
         if not seeds:
             continue
-        one, other = (make_row("", {s: rows[name].parts[s] for s in seeds}, names) for name in (a, b))
+        parts = {s: share_levels(rows[a].parts[s], rows[b].parts[s]) for s in seeds}
+        one, other = (make_row("", {s: found[i] for s, found in parts.items()}, names) for i in (0, 1))
         shared = [name for name in names if name in one.metrics and name in other.metrics]
         found = statistics.compare(_only(one.metrics, shared), _only(other.metrics, shared), codes, RESAMPLES)
         each = {name: [one.per_seed[s][name] - other.per_seed[s][name] for s in seeds] for name in shared}
@@ -274,14 +277,16 @@ def paper_figures(grid: Grid, row: GridRow) -> dict[str, Any] | None:
     None without one."""
     if row.paper is None or not grid.paper:
         return None
+    named, source = grid.paper["table"], grid.paper["source"]
+    tables, ours = [named] if isinstance(named, str) else named, {theirs: mine for mine, theirs in PRINTED.items()}
     for name in ("mimic_cxr", "iu_xray"):
-        for printed in published.rows(name, grid.paper["table"], grid.paper["source"]):
-            if printed.system == row.paper:
-                ours = {theirs: mine for mine, theirs in PRINTED.items()}
-                figures = {ours.get(key, key): value for key, value in printed.figures.items()}
-                return {"on": name, "protocol": printed.protocol, "figures": figures}
+        printed = [r for table in tables for r in published.rows(name, table, source) if r.system == row.paper]
+        if printed:
+            figures = {ours.get(key, key): value for r in printed for key, value in r.figures.items()}
+            protocol = "; ".join(dict.fromkeys(r.protocol for r in printed))
+            return {"on": name, "protocol": protocol, "figures": figures}
     raise UserError(
-        f"{grid.path}: row '{row.name}': {grid.paper['table']} has no row {row.paper!r} in {published.FILE}"
+        f"{grid.path}: row '{row.name}': {' and '.join(tables)} has no row {row.paper!r} in {published.FILE}"
     )
 
 
@@ -310,6 +315,7 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
     """Where the knowledge of these runs came from and what they ran on, by their reports; all values that occur."""
     names = (
         *("report labeler", "entity scores", "text embeddings", "classifier memory", "image encoder", "report decoder"),
+        *("encoders", "training pairs", "hard negatives", "gallery"),
         *("revtaf", "git", "python", "torch", "cores", "device", "date"),
     )
     found: dict[str, list[str]] = {name: [] for name in names}

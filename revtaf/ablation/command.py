@@ -13,12 +13,13 @@ from revtaf.ablation.collect import collect, paper_figures
 from revtaf.ablation.examples import write_examples, write_maps
 from revtaf.ablation.grid import Grid, Run, load_grid
 from revtaf.ablation.output import write
-from revtaf.ablation.runs import jobs_of, run_all
+from revtaf.ablation.runs import jobs_of, ranks, result_folder, run_all
 from revtaf.ablation.scoring import Scorer
 from revtaf.ablation.tables import SUMMARY
 from revtaf.check import require
 from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
+from revtaf.eval import kept as kept_statistics
 from revtaf.files import read_json
 
 ANALYSED = ("alignment", "retrieval")  # views that need `revtaf analyse`
@@ -86,8 +87,8 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     request = GridRequest.parse(given)
     wanted: list[tuple[Grid, list[Run]]] = []
     for grid in [load_grid(path) for path in configs]:
-        if len(configs) > 1 and grid.only and request.data not in grid.only:
-            log.info("%s is left out: it is for data=%s", grid.name, " or ".join(grid.only))
+        if len(configs) > 1 and (reason := grid.refuses(request.data)):
+            log.info("%s is left out: it %s", grid.name, reason)
         elif runs := _runs(grid, request):
             wanted.append((grid, runs))
     if not wanted:
@@ -115,7 +116,8 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
 def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: GridRequest) -> list[Path]:
     folders = []
     with Scorer(wanted[0][1][0].tested.eval.java) as scorer:
-        for grid, runs in wanted:
+        for grid, everything in wanted:
+            runs = _there(grid, everything)
             content = {"command": request.command(grid), "overrides": request.overrides}
             folders.append(write(collect(grid, runs, scorer), runs, request.folder(grid), content))
             if "alignment" in grid.views:
@@ -125,6 +127,20 @@ def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: GridRequest) ->
                 log.info("examples: %s", write_examples(grid, runs, scorer, page))
         log.info("scores: %d as their test kept them, %d computed here", scorer.read, scorer.anew)
     return folders
+
+
+def _there(grid: Grid, runs: Sequence[Run]) -> list[Run]:
+    """Those whose row the test has; what stands beside a system may need files that are not there, and is left out."""
+    kept = []
+    for run in runs:
+        made = kept_statistics.read(result_folder(run)) if run.row.take and ranks(result_folder(run)) else None
+        if made is not None and run.row.take not in made.rows:
+            log.warning(
+                "%s, row '%s', seed %d, is left out: the test has no such row", grid.name, run.row.name, run.seed
+            )
+        else:
+            kept.append(run)
+    return kept
 
 
 def _check(grid: Grid, runs: Sequence[Run], request: GridRequest) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from revtaf.ablation.tables import HEADINGS, NAMES, SUMMARY, Content, rows_markdown, seeds_of, signed
+from revtaf.ablation.tables import NAMES, SUMMARY, Content, name_of, rows_markdown, seeds_of, signed
 from revtaf.errors import UserError, nearest
 from revtaf.files import read_json
 from revtaf.pages.parts import without_zero
@@ -124,9 +124,7 @@ def _effect(found: ControlOutcome, content: Content) -> str:
     shown = signed if found.difference else without_zero
     interval = f" [{', '.join(map(shown, found.interval))}]" if found.interval else ""
     seeds = len(seeds_of(content))
-    return (
-        f"{HEADINGS.get(found.metric, found.metric)} {shown(found.effect)}{interval}, {seeds} seed{'s' * (seeds > 1)}"
-    )
+    return f"{name_of(content, found.metric)} {shown(found.effect)}{interval}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def _needed(found: ControlOutcome) -> str:

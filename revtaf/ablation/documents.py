@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from revtaf.ablation.claims import claims_markdown
+from revtaf.ablation.claims import CLAIMS, claims_markdown
+from revtaf.ablation.claims_medfuse import MEDFUSE_CLAIMS
 from revtaf.ablation.controls import controls_markdown, summaries_with_controls
 from revtaf.ablation.output import LATEX, TABLE, latex, markdown, render
 from revtaf.ablation.tables import (
@@ -27,12 +28,16 @@ from revtaf.ablation.tables import (
     seeds_of,
     signed,
 )
-from revtaf.errors import UserError
+from revtaf.errors import UserError, nearest
 from revtaf.files import atomic_write, read_json
 from revtaf.pages.parts import without_zero
 
-DOCUMENTS = ("README.md", "docs/differences.md", "docs/reproduce.md", "docs/results.md")
-DATA = ("phantom", "phantom_other", "iu_xray", "mimic_cxr")
+DOCUMENTS = ("README.md", "docs/differences.md", "docs/medfuse.md", "docs/reproduce.md", "docs/results.md")
+DATA = {
+    "revtaf": ("phantom", "phantom_other", "iu_xray", "mimic_cxr"),
+    "medfuse": ("medfuse_phantom", "medfuse_iu_xray", "medfuse_mimic_cxr"),
+}
+CLAIMED = {"revtaf": CLAIMS, "medfuse": MEDFUSE_CLAIMS}
 _BLOCK = re.compile(r"(<!-- report: ([a-z_]+)((?: \S+)*) -->\n)(.*?)(\n?<!-- end of report -->)", re.DOTALL)
 _COMPACT = ("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "tail_f1")
 
@@ -146,14 +151,16 @@ def switches(tables: Path) -> str:
     return rows_markdown(lines) + "\n" + notes
 
 
-def claims(tables: Path) -> str:
-    """Every claim with all of its evidence."""
-    return claims_markdown(tables, DATA)
+def claims(tables: Path, system: str = "revtaf") -> str:
+    """Every claim of a system's paper with all of its evidence."""
+    _known(system)
+    return claims_markdown(tables, DATA[system], CLAIMED[system])
 
 
-def controls(tables: Path) -> str:
-    """Every control of every data set: does the path work at all?"""
-    found = [content for name in DATA for content in summaries_with_controls(tables, name)]
+def controls(tables: Path, system: str = "revtaf") -> str:
+    """Every control of every data set of a system: does the path work at all?"""
+    _known(system)
+    found = [content for name in DATA[system] for content in summaries_with_controls(tables, name)]
     return controls_markdown(found) if found else "No control has been run yet.\n"
 
 
@@ -203,6 +210,11 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "retrieval": retrieval,
     "index": index,
 }
+
+
+def _known(system: str) -> None:
+    if system not in DATA:
+        raise UserError(f"report: there is no system '{system}'; {nearest(system, DATA)}")
 
 
 def _interval(bounds: list | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from revtaf.ablation.tables import name_of
 from revtaf.files import atomic_write
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
 from revtaf.pages.cards import overlay
@@ -22,7 +23,7 @@ def curve(content: Mapping[str, Any], path: Path) -> None:
     rows = sorted(content["rows"].values(), key=lambda row: row["x"])
     x = np.arange(len(rows))
     figure, axes = plt.subplots(figsize=(6.4, 4))
-    shown = {name: name.replace("_", " ") for name in content.get("metrics", ())} or SHOWN
+    shown = {name: name_of(content, name) for name in content.get("metrics", ())} or SHOWN
     for colour, (metric, label) in zip(COLOURS[1:], shown.items(), strict=False):
         values = np.array([row["mean"].get(metric) for row in rows], dtype=float)
         bounds = np.array([row["interval"].get(metric, (None, None)) for row in rows], dtype=float).T

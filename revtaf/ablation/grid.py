@@ -1,12 +1,15 @@
 """A grid: which runs a table or a figure is made of. Read from `configs/ablations/*.yaml`, and checked.
 
     title: Table 3, which module brings what
+    system: revtaf                             # whose rows they are; the data set's base has to name the same
     paper: {source: paper, table: Table 3}     # where the printed figures are, in revtaf/eval/published.yaml
     seeds: [0, 1, 2]
     reference: baseline                        # the row that the others are tested against
     views: [scores, classes]                   # what is made of the runs
     metrics: [mrr, recall_at_1]                # what the tables show and test, where it is not the paper's columns
     compare: [[full, lre]]                     # further pairs to be tested
+    only: [phantom]                            # the data sets that it is for, where it is not for all
+    refuse: {iu_xray: it has no boxes}         # why it is not for one of the others
     controls:                                  # does a path work at all? (docs/evaluation.md#controls)
       - {name: GRP, rows: [own, random], metric: BLEU_4, least: 0.2}
     rows:
@@ -19,9 +22,9 @@ reaches `least`; `view: retrieval` takes rows and metric from that view. No clai
 without it (`revtaf.ablation.claims`).
 
 `set` changes training, `test` only how a trained model is tested, `take` names another row of the test's own table (the
-rows without an image, the retrieved report). The data set is chosen on the command line: `data=phantom` takes
-`data/phantom.yaml` beside the grid as the base of every row. Rows that come to the same training settings share one
-run, within a grid and between grids.
+rows without an image, the retrieved report; of a system that ranks, what its declaration says stands beside it). The
+data set is chosen on the command line: `data=phantom` takes `data/phantom.yaml` beside the grid as the base of every
+row. Rows that come to the same training settings share one run, within a grid and between grids.
 """
 
 from __future__ import annotations
@@ -34,10 +37,12 @@ from typing import Any
 
 import yaml
 
+from revtaf import systems
 from revtaf.config import RunSettings
 from revtaf.config_file import changed_settings, differences, read_config
 from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
+from revtaf.eval.published import SOURCES
 from revtaf.files import digest
 
 VIEWS = ("scores", "classes", "counts", "curve", "alignment", "retrieval", "advanced", "examples")
@@ -45,10 +50,14 @@ TAKEN = (floors.RETRIEVED, floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, f
 NEEDED = tuple(  # files, folders
     f"knowledge.{name}" for name in ("clip", "medfuse", "chexbert", "medklip", "bio_clinicalbert")
 )
+SYSTEM = "revtaf"  # of a grid that names none
 BASE = "base"  # the folder of the run that changes nothing
 LONGEST_NAME = 150  # characters of a folder's name; a longer one ends in a digest
 
-_KEYS = ("title", "paper", "seeds", "reference", "views", "metrics", "compare", "controls", "axis", "only", "rows")
+_KEYS = (
+    *("title", "system", "paper", "seeds", "reference", "views", "metrics", "compare", "controls", "axis"),
+    *("only", "refuse", "rows"),
+)
 _CONTROL_KEYS = ("name", "rows", "metric", "least", "view")
 _CONTROL_VIEWS = ("scores", "alignment", "retrieval")  # those whose rows have metrics
 _ROW_KEYS = ("label", "set", "test", "take", "paper", "seeds", "needs", "x")
@@ -97,8 +106,8 @@ class Grid:
     """A grid's file, read and checked.
 
     reference: the row that the others are tested against; compare: further pairs. seeds: of rows that name none.
-    paper: "source" and "table" of the printed figures, or empty. axis: what `x` of the rows is, for a curve. only: the
-    data sets that the grid is for; empty for any.
+    paper: "source" and "table", one or several, of the printed figures, or empty. axis: what `x` of the rows is, for a
+    curve. only: the data sets that the grid is for; empty for any of its system. refuse: why it is not for others.
     """
 
     name: str
@@ -107,13 +116,25 @@ class Grid:
     reference: str
     views: tuple[str, ...]
     seeds: tuple[int, ...]
-    paper: dict[str, str]
+    paper: dict[str, Any]
     compare: tuple[tuple[str, str], ...]
     axis: str | None
     only: tuple[str, ...]
     path: Path
     metrics: tuple[str, ...] = ()  # of the tables; none: those that the rows have
     controls: tuple[GridControl, ...] = ()
+    system: str = SYSTEM
+    refuse: dict[str, str] = field(default_factory=dict)
+
+    def refuses(self, data: str) -> str | None:
+        """Why this grid is not for a data set, as the end of a sentence about it; None where it is. UserError for a
+        data set that is not there."""
+        if data in self.refuse:
+            return f"is not for data={data}: {self.refuse[data]}"
+        if self.only and data not in self.only:
+            return f"is for data={' or '.join(self.only)} only"
+        its = _settings_of(self.data_file(data))().system
+        return None if its == self.system else f"has rows of system={self.system}, data={data} is of system={its}"
 
     def row(self, name: str) -> GridRow:
         """The row of that name; one that the grid has, as `load_grid` checks names in the file."""
@@ -130,8 +151,8 @@ class Grid:
 
     def runs(self, data: str, root: Path, overrides: list[str], seeds: tuple[int, ...] = ()) -> list[Run]:
         """Every (row, seed) with its settings. root: where the run folders go. overrides: for all rows."""
-        if self.only and data not in self.only:
-            raise UserError(f"{self.path} is for data={' or '.join(self.only)} only")
+        if reason := self.refuses(data):
+            raise UserError(f"{self.path} {reason}")
         tested = _settings_of(self.data_file(data))
         other = tested().trained_on  # a set that names another tests that one's model
         source = data if other is None else other.name
@@ -170,7 +191,15 @@ def load_grid(path: str | Path) -> Grid:
         raise UserError(f"{path}: rows: expected names and what each changes, got {rows!r:.60}")
     if not isinstance(content.get("title"), str):
         raise UserError(f"{path}: title: expected a text, got {content.get('title')!r}")
-    found = tuple(_row(f"{path}: row '{name}'", str(name), given) for name, given in rows.items())
+    system = content.get("system", SYSTEM)
+    if not isinstance(system, str):
+        raise UserError(f"{path}: system: expected a name, got {system!r}")
+    try:
+        beside = systems.find(system).beside
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    taken = TAKEN if beside is None else beside
+    found = tuple(_row(f"{path}: row '{name}'", str(name), given, taken) for name, given in rows.items())
     names = [row.name for row in found]
     labels = [row.label for row in found]
     if twice := [label for label in labels if labels.count(label) > 1]:
@@ -186,6 +215,9 @@ def load_grid(path: str | Path) -> Grid:
     only = content.get("only") or []
     if not isinstance(only, list):
         raise UserError(f"{path}: only: expected a list of data sets, got {only!r}")
+    refuse = content.get("refuse") or {}
+    if not isinstance(refuse, dict) or not all(isinstance(reason, str) for reason in refuse.values()):
+        raise UserError(f"{path}: refuse: expected data sets and why, got {refuse!r}")
     views = _names(f"{path}: views", content.get("views", ["scores"]), VIEWS)
     controls = _controls(f"{path}: controls", content.get("controls"), names, views)
     pairs += [control.rows for control in controls if len(control.rows) == 2 and control.rows not in pairs]
@@ -206,6 +238,8 @@ def load_grid(path: str | Path) -> Grid:
         path=path,
         metrics=_metrics(f"{path}: metrics", content.get("metrics")),
         controls=controls,
+        system=system,
+        refuse=refuse,
     )
 
 
@@ -222,13 +256,18 @@ def _check_apart(path: Path, runs: list[Run]) -> None:
         key = run.tested.output
         other = seen.setdefault(key, run)
         if found := differences(
-            run.tested.model_dump(mode="json"), other.tested.model_dump(mode="json"), run.tested.free
+            run.tested.model_dump(mode="json"), other.tested.model_dump(mode="json"), free_of_tests(run.tested)
         ):
             raise UserError(
                 f"{path}: rows '{other.row.name}' and '{run.row.name}' test one model with another "
-                f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, retrieved, split and "
-                "max_samples get their own"
+                f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, retrieved, dimensions, split "
+                "and max_samples get their own"
             )
+
+
+def free_of_tests(settings: RunSettings) -> tuple[str, ...]:
+    """The keys that the results of a test do not depend on."""
+    return tuple(key for key in settings.free if key not in settings.of_the_test)
 
 
 def _dotted(values: dict, prefix: str = "") -> dict[str, Any]:
@@ -259,7 +298,7 @@ def _folder(changed: RunSettings, plain: RunSettings) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}-{digest(changes)}"
 
 
-def _row(where: str, name: str, given: Any) -> GridRow:
+def _row(where: str, name: str, given: Any, taken: tuple[str, ...]) -> GridRow:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"{where}: a row's name has letters, digits, - and _ only")
     given = {} if given is None else given
@@ -272,7 +311,7 @@ def _row(where: str, name: str, given: Any) -> GridRow:
             raise UserError(f"{where}: {key}: expected settings such as {{lre.enabled: false}}, got {given[key]!r:.60}")
         changes[key] = _dotted(given.get(key) or {})
     for key in changes["test"]:
-        if not str(key).startswith(("generation.", "data.", "eval.")):
+        if not str(key).startswith(("generation.", "ranking.", "data.", "eval.")):
             raise UserError(f"{where}: test: {key} is decided in training; put it under `set`")
     x = given.get("x")
     if x is not None and (isinstance(x, bool) or not isinstance(x, int | float)):
@@ -280,8 +319,8 @@ def _row(where: str, name: str, given: Any) -> GridRow:
     if given.get("needs") not in (None, *NEEDED):
         raise UserError(f"{where}: needs: expected one of {', '.join(NEEDED)}, got {given['needs']!r}")
     take = given.get("take")
-    if take is not None and take not in TAKEN:
-        raise UserError(f"{where}: take: expected one of {', '.join(TAKEN)}, got {take!r}")
+    if take is not None and take not in taken:
+        raise UserError(f"{where}: take: expected one of {', '.join(taken) or 'none'}, got {take!r}")
     return GridRow(
         name=name,
         label=str(given.get("label", name)),
@@ -351,11 +390,13 @@ def _seeds(where: str, given: Any) -> tuple[int, ...]:
     return tuple(given)
 
 
-def _paper(where: str, given: Any) -> dict[str, str]:
+def _paper(where: str, given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, dict) or set(given) != {"source", "table"}:
         raise UserError(f"{where}: expected {{source: paper, table: Table 3}}, got {given!r}")
+    if given["source"] not in SOURCES:
+        raise UserError(f"{where}: source: expected {', '.join(SOURCES)}, got {given['source']!r}")
     return dict(given)
 
 

@@ -66,6 +66,8 @@ def content_of(summary: Summary, runs: Sequence[Run]) -> dict[str, Any]:
         content["references"] = summary.references
     if summary.metrics:
         content |= {"metrics": list(summary.metrics), "lower is better": list(summary.lower)}
+    if summary.headings:
+        content["headings"] = summary.headings
     for name, row in content["rows"].items():
         row["paper"] = paper_figures(grid, grid.row(name))
         row["x"] = grid.row(name).x

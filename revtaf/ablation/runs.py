@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from revtaf.ablation.grid import Run
+from revtaf.ablation.grid import Run, free_of_tests
 from revtaf.config import ADVANCED_MODELS
 from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import find_last, read_progress
@@ -100,8 +100,7 @@ def is_tested(run: Run) -> bool:
     for name in ADVANCED_MODELS:
         if getattr(now.eval, name) not in (None, getattr(then.eval, name)):
             return False
-    free = tuple(key for key in now.free if key != "data.test_split")
-    return not changes(then, now, free)
+    return not changes(then, now, free_of_tests(now))
 
 
 def jobs_of(runs: Sequence[Run], analysed: set[str]) -> list[Job]:

@@ -5,8 +5,8 @@ What `test` scored is read from beside its report (`revtaf.eval.kept`): neither 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Scored:
     distinct: int | None  # different texts among the N
     labeler: str
     signature: str = ""  # of rankings; that of texts is the protocol's
+    headings: Mapping[str, str] = field(default_factory=dict)  # of rankings: all that their system knows
 
     @property
     def written(self) -> bool:
@@ -131,7 +132,7 @@ class Scorer:
         about = made.about
         samples = Samples(about["ids"], [], [], about["subjects"], about["studies"], str(folder))
         self.read += 1
-        return Scored(samples, None, made.rows[row], None, "", about["signature"])
+        return Scored(samples, None, made.rows[row], None, "", about["signature"], about.get("headings", {}))
 
     def _scores(
         self, run: Run, samples: Samples, references: list[str], texts: list[str], labeler: Labeler

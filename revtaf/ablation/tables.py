@@ -40,6 +40,9 @@ NAMES = {
     "iu_xray": "IU X-Ray",
     "phantom": "phantom",
     "phantom_other": "phantom, other patients",
+    "medfuse_phantom": "phantom",
+    "medfuse_iu_xray": "IU X-Ray",
+    "medfuse_mimic_cxr": "MIMIC-CXR",
 }
 PAPER_COLUMNS = tuple(key for key in MAIN if key not in ("CIDEr", "micro_f1", "macro_f1"))
 NLG_COLUMNS = PAPER_COLUMNS[:6]
@@ -51,9 +54,14 @@ def columns_of(content: Content, standard: Sequence[str] = MAIN) -> tuple[str, .
     return tuple(content.get("metrics") or standard)
 
 
+def name_of(content: Content, key: str) -> str:
+    """A metric by the name that its system has for it, else by ours."""
+    return content.get("headings", {}).get(key) or HEADINGS.get(key, key.replace("_", " "))
+
+
 def heading(content: Content, key: str) -> str:
-    """A metric as a column's heading, with an arrow where less is better."""
-    return HEADINGS.get(key, key.replace("_", " ")) + " ↓" * (key in content.get("lower is better", ()))
+    """The same as a column's heading, with an arrow where less is better."""
+    return name_of(content, key) + " ↓" * (key in content.get("lower is better", ()))
 
 
 def scores_markdown(content: Content) -> str:
@@ -69,7 +77,8 @@ def scores_markdown(content: Content) -> str:
                 mean, by_chexbert = row["mean"], "ce:chexbert" in content["signature"]
                 kept = [key for key in printed if mean.get(key) is not None and (by_chexbert or key in NLG_COLUMNS)]
                 apart = {key: mean[key] - printed[key] for key in kept}
-                lines.append(["*ours − paper*", *(_italic_signed(apart.get(key)) for key in shown)])
+                if apart:
+                    lines.append(["*ours − paper*", *(_italic_signed(apart.get(key)) for key in shown)])
     return rows_markdown(lines)
 
 

@@ -36,6 +36,7 @@ class Declaration(Protocol):
 
     settings: type[RunSettings]
     title: str  # of its row in tables
+    beside: tuple[str, ...] | None = None  # further rows of its test's table, for grids; None: those of written reports
 
     def start(self, settings: RunSettings, accelerator: Accelerator) -> System:
         """A system as configured, for training; makes whatever features it needs."""

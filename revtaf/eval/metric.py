@@ -9,8 +9,8 @@ A value function is a function of a module, or a `functools.partial` of one with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -57,6 +57,26 @@ def median_metric(
     if (missing := counts.sum(axis=1) == 0).any():
         raise ValueError(f"{name}: the value {values[missing.argmax()]} is none of the {len(known)} levels")
     return Metric(name, counts, partial(median, levels=known.tolist()), higher_is_better)
+
+
+def share_levels(a: Mapping[str, Metric], b: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
+    """The same metrics of two systems, the medians among them counted over the levels of both, so that they can be
+    compared; what only one of them has stays as it is."""
+    found = dict(a), dict(b)
+    for name in a.keys() & b.keys():
+        levels = [_levels(m.value) for m in (a[name], b[name])]
+        if None not in levels and levels[0] != levels[1]:
+            every = np.union1d(*levels)
+            for rows, m, own in zip(found, (a[name], b[name]), levels, strict=True):
+                counts = np.zeros((len(m.statistics), len(every)))
+                counts[:, np.searchsorted(every, own)] = m.statistics
+                rows[name] = replace(m, statistics=counts, value=partial(median, levels=every.tolist()))
+    return found
+
+
+def _levels(value: Callable) -> list[float] | None:
+    """Those of a median; None of any other metric."""
+    return value.keywords["levels"] if isinstance(value, partial) and value.func is median else None
 
 
 def mean(sums: np.ndarray) -> np.ndarray:

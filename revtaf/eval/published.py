@@ -19,10 +19,19 @@ from revtaf.errors import UserError, nearest
 FILE = Path(str(files("revtaf.eval") / "published.yaml"))
 AVERAGED = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "precision", "recall", "f1")
 ADVANCED = ("1/RadCliQ_v1", "RadGraph_combined", "BERTScore")
-COLUMNS = (*AVERAGED, "CIDEr", "avg", *ADVANCED, "seconds")
-SOURCES = ("paper", "supplement", "trrg")  # of REVTAF, and the paper of another system
+RANKED = tuple(
+    f"{direction}_{name}"
+    for direction in ("i2t", "t2i")
+    for name in ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank")
+)
+ZERO_SHOT = (
+    "auroc_name",
+    *(f"auroc_name/{c}" for c in ("pneumonia", "cardiomegaly", "pleural effusion", "atelectasis")),
+)
+COLUMNS = (*AVERAGED, "CIDEr", "avg", *ADVANCED, "seconds", *RANKED, *ZERO_SHOT)
+SOURCES = ("paper", "supplement", "medfuse", "trrg")  # REVTAF's two, and those of other systems
 PAPER_SPLITS = {"mimic_cxr": "test", "iu_xray": "train+val+test"}  # what the paper's tables are on
-_UNBOUNDED = ("1/RadCliQ_v1", "CIDEr", "seconds")  # all others are from 0 to 1
+_UNBOUNDED = ("1/RadCliQ_v1", "CIDEr", "seconds", "i2t_median_rank", "t2i_median_rank")  # all others are from 0 to 1
 _TABLE_KEYS = ("table", "source", "dataset", "split", "protocol", "columns", "rows")
 _ROW_KEYS = ("system", "venue", "figures")
 
@@ -53,7 +62,7 @@ def rows(dataset: str, table: str | None = None, source: str | None = None, path
     a number that is not what it should be, and for a file that cannot be read.
     """
     if source is not None and source not in SOURCES:
-        raise ValueError(f"unknown source {source!r}; expected {' or '.join(SOURCES)}")
+        raise ValueError(f"unknown source {source!r}; expected {', '.join(SOURCES)}")
     return [
         row
         for row in _load(Path(path))
@@ -88,7 +97,7 @@ def _table(where: str, table: Any) -> list[Row]:
         _check_text(where, key, value)
     where = f"{where} ({table['source']}, {table['table']})"
     if table["source"] not in SOURCES:
-        raise UserError(f"{where}: source: expected {' or '.join(SOURCES)}, got {table['source']!r}")
+        raise UserError(f"{where}: source: expected {', '.join(SOURCES)}, got {table['source']!r}")
     columns = table["columns"]
     if not isinstance(columns, list) or not columns or len(set(map(str, columns))) != len(columns):
         raise UserError(f"{where}: columns: expected a list of different names, got {columns!r}")

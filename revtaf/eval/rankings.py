@@ -86,6 +86,7 @@ def evaluate_rankings(
         "subjects": rankings.subjects,
         "studies": rankings.studies,
         "signature": signature,
+        "headings": dict(rankings.headings),
     }
     with np.errstate(invalid="ignore"):  # a query that a metric leaves out has no value of its own
         per_sample = {key: m.per_sample for key, m in rows[name].items()}

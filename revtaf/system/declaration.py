@@ -29,6 +29,7 @@ class REVTAFSystem:
 
     settings = Settings
     title = "REVTAF"
+    beside = None
 
     def needed(self, settings: Settings, training: bool | None = None) -> list[Needed]:
         """The paper's components and weights: files that may be absent, and what would stand in for each."""

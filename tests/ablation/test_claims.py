@@ -9,7 +9,8 @@ from test_grid_controls import summary
 from tiny import ROOT
 
 from revtaf.ablation import collect as collect_module
-from revtaf.ablation.claims import CLAIMS, claims_markdown, known_controls
+from revtaf.ablation.claims import CLAIMS, claims_markdown, judge_kept, known_controls
+from revtaf.ablation.claims_medfuse import MEDFUSE_CLAIMS
 from revtaf.ablation.collect import compare_rows, make_row
 from revtaf.ablation.detectable import detectable, of_pair
 from revtaf.ablation.grid import load_grid
@@ -69,7 +70,7 @@ def test_every_claim_names_controls_that_a_grid_has():
     """A claim without a control, or with one that no shipped grid runs, could never be published honestly."""
     there = {c.name for path in (ROOT / "configs/ablations").glob("*.yaml") for c in load_grid(path).controls}
     assert {"GRP", "LRP", "LRE", "FCC", "Memory", "Prompts", "Image"} <= there
-    for claim in CLAIMS:
+    for claim in (*CLAIMS, *MEDFUSE_CLAIMS):
         assert claim.controls and set(claim.controls) <= there, claim
 
 
@@ -111,6 +112,56 @@ def test_the_detectable_effect_at_its_limits():
     assert detectable(0.2, 0.2, 3, 1) == pytest.approx(10 * base)
     assert detectable(1, 0, 3, 1) == pytest.approx(1.960 + 0.842, abs=0.05)
     assert detectable(0.02, 0.02, 1, 1) is None and detectable(0, 0, 3, 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "verdict"),
+    [
+        ([(-0.01, 0.02), (-0.012, 0.0)], "**supported**"),
+        ([(-0.01, 0.02), (-0.03, 0.02)], "not shown (a loss of .030 is not ruled out)"),
+        ([(-0.01, 0.02), (-0.05, -0.02)], "**contradicted**"),
+        ([(-0.01, 0.02)], "not shown (a loss of .010 is not ruled out)"),  # of two metrics one is missing
+        ([], "not shown"),
+    ],
+)
+def test_that_nothing_is_lost_is_shown_by_intervals_alone(bounds, verdict):
+    """No difference found is no equivalence: every lower end has to lie above the loss that is allowed."""
+    assert judge_kept(bounds, [0.013] * len(bounds), 2) == verdict
+
+
+def test_half_of_the_numbers_is_judged_over_patients_and_over_seeds(tmp_path):
+    """Narrow over patients and wide over seeds is not shown; both narrow is supported; nothing where its control is
+    not run; one seed shows nothing."""
+
+    def summary_of(each, low=-0.005):
+        found = {"difference": float(np.mean(each)), "low": low, "high": 0.006, "verdict": "not shown"}
+        seeds = list(range(len(each)))
+        names = ("i2t_recall_at_10", "t2i_recall_at_10")
+        values = {"half": [0.6 + d for d in each], "full": [0.6] * len(each)}
+        rows = {
+            row: {
+                "label": row,
+                "mean": dict.fromkeys(names, float(np.mean(of))),
+                "per_seed": {str(s): dict.fromkeys(names, of[s]) for s in seeds},
+            }
+            for row, of in values.items()
+        }
+        pair = {"a": "half", "b": "full", "seeds": seeds, "metrics": dict.fromkeys(names, found)}
+        return {"views": ["scores"], "rows": rows, "pairs": [pair], "trained on": "phantom"}
+
+    def last(summary):
+        put(tmp_path / "medfuse_phantom", medfuse_figure3=summary)
+        lines = claims_markdown(tmp_path, ["medfuse_phantom"], MEDFUSE_CLAIMS).splitlines()
+        return next(x for x in lines if "half of the numbers" in x)
+
+    assert "no verdict: controls By heart i→r, By heart r→i, Few numbers not run |" in last(summary_of([0, 0.001]))
+    names = ("By heart i→r", "By heart r→i", "Few numbers")
+    put(tmp_path / "medfuse_phantom", **{f"c{i}": summary(0.3, 0.2, name) for i, name in enumerate(names)})
+    line = last(summary_of([0.0, 0.001, -0.001]))
+    assert line.endswith("| **supported** |") and "allowed -.012" in line and "over seeds [-.002, +.002]" in line
+    assert "not shown (a loss of .0" in last(summary_of([0.02, 0.0, -0.02]))
+    assert "not shown (a loss of .020" in last(summary_of([0.0, 0.001, -0.001], low=-0.02))
+    assert last(summary_of([0.0])).endswith("| not shown (one seed: nothing is) |")
 
 
 class _Pairs:

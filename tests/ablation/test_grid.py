@@ -68,7 +68,9 @@ def test_the_grid_of_the_release_holds_its_preset():
     wanted = {f"{part}.{key}": value for part in ("lre", "fvtaf") for key, value in preset[part].items()}
     assert wanted.pop("fvtaf.upsample") == 224
     assert grid.row("all").train == wanted
-    single = [row.train for row in grid.rows if len(row.train) == 1 and row.name != "learned"]
+    uniform = {"fvtaf.text_mass": "uniform"}  # a row of its own, and what another attention axis needs
+    alone = [{k: v for k, v in row.train.items() if row.train == uniform or k not in uniform} for row in grid.rows]
+    single = [train for row, train in zip(grid.rows, alone, strict=True) if len(train) == 1 and row.name != "learned"]
     assert {key: value for train in single for key, value in train.items()} == wanted
 
 
@@ -191,3 +193,61 @@ def test_the_words_of_the_command_line():
     ):
         with pytest.raises(UserError, match=message):
             GridRequest.parse([wrong])
+
+
+MEDFUSE = sorted((ROOT / "configs" / "ablations").glob("medfuse_*.yaml"))
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_a_grid_refuses_the_data_of_another_system(path):
+    """One sentence with both systems, or the sets that it is for, before anything of a row is read."""
+    grid = load_grid(path)
+    other = "phantom" if path in MEDFUSE else "medfuse_phantom"
+    with pytest.raises(UserError) as error:
+        grid.runs(other, Path("r"), [])
+    said = "is for data=" if grid.only else f"has rows of system=revtaf, data={other} is of system=medfuse"
+    assert said in str(error.value) and path.name in str(error.value)
+
+
+def test_a_grid_says_why_it_is_not_for_a_set():
+    """IU X-Ray has no negatives of the same patient."""
+    grid = load_grid(ROOT / "configs/ablations/medfuse_table4.yaml")
+    with pytest.raises(UserError, match="is not for data=medfuse_iu_xray: a patient of IU X-Ray has one study"):
+        grid.runs("medfuse_iu_xray", Path("r"), [])
+
+
+def test_rows_of_another_system_are_what_its_declaration_names(make):
+    """`take` is checked when the file is read; a system that is not installed, too."""
+    make(system="medfuse", rows={"a": {"take": "random order"}})
+    with pytest.raises(UserError, match="row 'a': take: expected one of entity scores, random order"):
+        make(system="medfuse", rows={"a": {"take": "medoid report"}})
+    with pytest.raises(UserError, match="grid.yaml: system: there is no 'medfus'; did you mean 'medfuse'"):
+        make(system="medfus")
+    with pytest.raises(UserError, match="refuse: expected data sets and why"):
+        make(refuse=["phantom"])
+    with pytest.raises(UserError, match="source: expected paper, supplement, medfuse"):
+        make(paper={"source": "papr", "table": "Table 3"})
+
+
+def test_fewer_numbers_are_one_training_and_a_folder_each(make, tmp_path):
+    """`ranking` is free in training and not in a test: ties in one folder would be taken for each other."""
+    grid = load_grid(ROOT / "configs/ablations/medfuse_figure3.yaml")
+    runs = grid.runs("medfuse_phantom", Path("r"), [], seeds=(0,))
+    assert set(folders(runs)) == {"r/medfuse_phantom/base/seed0"}
+    assert [run.tested.output.name for run in runs][:2] == ["phantom-test", "phantom-test-96d"]
+    assert len({run.tested.output for run in runs}) == len(runs)
+    (tmp_path / "data" / "m.yaml").write_text(f"base: {ROOT / 'configs' / 'medfuse_phantom.yaml'}\n")
+    ties = {"a": None, "b": {"test": {"ranking.ties": "pessimistic"}}}
+    with pytest.raises(UserError, match="test one model with another ranking.ties into one folder"):
+        make(system="medfuse", rows=ties).runs("m", Path("r"), [])
+
+
+def test_the_printed_figures_of_two_tables_stand_in_one():
+    from revtaf.ablation.collect import paper_figures
+
+    grid = load_grid(ROOT / "configs/ablations/medfuse_table2.yaml")
+    figures = paper_figures(grid, grid.row("model"))["figures"]
+    assert (figures["i2t_recall_at_10"], figures["auroc_name"], figures["i2t_median_rank"]) == (0.837, 0.866, 6)
+    four = load_grid(ROOT / "configs/ablations/medfuse_table4.yaml")
+    printed = [paper_figures(four, row)["figures"]["t2i_recall_at_10"] for row in four.rows]
+    assert printed == sorted(printed) and printed[1] == figures["t2i_recall_at_10"]

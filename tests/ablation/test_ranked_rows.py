@@ -2,15 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from revtaf.ablation import tables
 from revtaf.ablation.collect import TESTED, collect
+from revtaf.ablation.command import _there
 from revtaf.ablation.output import write
 from revtaf.ablation.runs import is_tested, result_folder
 from revtaf.ablation.scoring import Scorer
 from revtaf.errors import UserError
 from revtaf.eval import kept
+from revtaf.eval.metric import median_metric
 
 OFF = {"lre.enabled": False, "fvtaf.enabled": False}
 ROWS = {"good": None, "bad": {"set": OFF}}
@@ -177,3 +180,38 @@ def test_a_row_that_the_test_has_not_is_refused_by_name(write_grid, write_ranked
     write_ranked(run, 2)
     with pytest.raises(UserError, match="no row 'retrieved report'; its test has a retriever, random order"):
         scorer.score(run)
+
+
+def test_medians_of_other_runs_are_compared_over_the_levels_of_both(ranked, scorer):
+    """Each test knows its own ranks alone; with a level that only one run has, values stay what they were."""
+    grid, runs = ranked(seeds=[0])
+    good, bad = (scorer.score(run) for run in runs)
+    for found, worst in ((good, 2), (bad, 6)):
+        ranks = 1 + np.arange(len(found.samples)) % worst
+        found.metrics["median_rank"] = median_metric("median_rank", ranks, higher_is_better=False)
+    assert good.metrics["median_rank"].statistics.shape != bad.metrics["median_rank"].statistics.shape
+    summary = collect(grid, runs, scorer)
+    (pair,) = summary.pairs
+    means = [row.mean("median_rank") for row in summary.rows.values()]
+    assert pair.found["median_rank"].difference == pytest.approx(means[0] - means[1])
+
+
+def test_a_row_that_may_be_absent_is_left_out(write_grid, write_ranked, scorer, tmp_path, caplog):
+    """What stands beside a system is taken where its test has it."""
+    rows = {"own": None, "chance": {"take": "medoid report"}}
+    grid = write_grid(rows=rows, reference="own", seeds=[0], paper=None)
+    runs = grid.runs("phantom", tmp_path / "runs", [])
+    write_ranked(runs[0], 2)
+    assert [run.row.name for run in _there(grid, runs)] == ["own"]
+    assert "row 'chance', seed 0, is left out" in caplog.text
+    assert list(collect(grid, _there(grid, runs), scorer).rows) == ["own"]
+
+
+def test_a_system_s_own_names_are_the_headings(ranked, scorer, tmp_path):
+    """As its pages have them; a metric that it knows and has not on this set is a column of n/a."""
+    grid, runs = ranked(seeds=[0], metrics=["mrr", "rare"])
+    for run in runs:
+        scorer.score(run).headings = {"mrr": "MRR i→r", "rare": "AUROC of it"}
+    content, markdown, _ = table(collect(grid, runs, scorer), runs, tmp_path / "out")
+    assert content["headings"] == {"mrr": "MRR i→r", "rare": "AUROC of it"}
+    assert "| MRR i→r | AUROC of it |" in markdown and "| n/a |" in markdown

@@ -92,6 +92,40 @@ def test_a_test_has_every_row_and_says_what_it_ranked(tested):
     assert "none: " not in report["run"]["hard negatives"]
 
 
+def test_fewer_numbers_are_searched_in_a_folder_of_their_own(tested, medfuse_config):
+    """All directions of the space are a turn of it, which changes no rank; two of them lose, and the page says which.
+    Nothing is fitted on the tested vectors."""
+    _, plain = tested
+    overrides = ["data.test_split=train", "eval.resamples=0"]
+    whole = load_settings(medfuse_config, [*overrides, "ranking.dimensions=16"])
+    found = json.loads((run_test(whole) / "report.json").read_text())
+    own, turned = (r["metrics"][SYSTEM.title]["ranking"] for r in (plain, found))
+    for name in ("i2t_mrr", "t2i_recall_at_10", "auroc_name", "i2t_patient_gap"):
+        assert turned[name] == pytest.approx(own[name], abs=2e-3), name
+    few = load_settings(medfuse_config, [*overrides, "ranking.dimensions=2", "ranking.svd_centred=true"])
+    assert (whole.output.name, few.output.name) == ("phantom-train-16d", "phantom-train-2d-centred")
+    report = json.loads((run_test(few) / "report.json").read_text())
+    assert report["metrics"][SYSTEM.title]["ranking"]["i2t_mrr"] != own["i2t_mrr"]
+    assert any("Searched with 2 of 16 numbers" in note and "taken off" in note for note in report["notes"])
+    assert "svd:2d-centred" in report["signature"]
+
+
+def test_the_patients_own_other_reports():
+    """Of Eq. 7: the same patient, other labels, another text; ties are a half, who has none does not count."""
+    labels = np.array([[0, 1], [1, 1], [0, 1], [1, 0], [0, 0]], np.uint8)
+    texts = ["a", "b", "c", "b", "d"]  # the first and third agree in all labels
+    studies = [Study(f"s{i}", ("x.png",), t, (), "pppq"[min(i, 3)], f"st{i}") for i, t in enumerate(texts)]
+    studies[4] = Study("s4", ("x.png",), "d", (), "r", "st4")
+    gallery = Gallery.of(studies, texts, labels, "none")
+    images = np.eye(5, dtype=np.float32)
+    vectors = np.eye(5, dtype=np.float32)
+    vectors[1, 0], vectors[1, 2] = 0.4, 1.0  # report b: .4 to image a, ties with image c
+    found = gallery.of_patient(images, vectors)
+    assert found["i2t_own_patient"].corpus == pytest.approx((1 + 1 + 0.5) / 3)  # images a, b and c
+    assert found["i2t_patient_gap"].corpus == pytest.approx((0.6 + 1 + 0) / 3)
+    assert Gallery.of(studies[3:], texts[3:], labels[3:], "none").of_patient(images[:2], vectors[:2]) == {}
+
+
 def test_an_opened_model_embeds_images_and_texts_in_one_space(trained, phantom, tmp_path):
     """Of length 1, the same in any company; what cannot be embedded is refused by name."""
     system = revtaf.load(trained.run, device="cpu")
@@ -256,6 +290,7 @@ def test_a_report_s_sections_in_the_asked_order_and_cut_at_the_context():
         (("text.heads=5",), "text.width 32 does not divide into text.heads 5"),
         (("space.name=ViT-B-32", "text.tokens=clip"), "space.centred=true is for encoders of one's own"),
         (("lre.enabled=false",), "unknown key 'lre'"),
+        (("ranking.dimensions=17",), "ranking.dimensions 17 exceeds space.width 16"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_key(medfuse_config, overrides, says):

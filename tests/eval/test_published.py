@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from revtaf.commands.score import paper_rows
 from revtaf.errors import UserError
 from revtaf.eval import published
 from revtaf.eval.advanced import NAMES
@@ -28,11 +29,24 @@ def test_all_rows_of_the_tables_are_there():
         ("mimic_cxr", "supplement, Table 2"): 3,
         ("mimic_cxr", "supplement, Table 3"): 2,
         ("mimic_cxr", "supplement, Table 5"): 4,
+        ("mimic_cxr", "medfuse, Table II"): 1,
+        ("mimic_cxr", "medfuse, Table III"): 1,
+        ("mimic_cxr", "medfuse, Table IV"): 4,
         ("mimic_cxr", "trrg, TRRG Table 1"): 2,
         ("iu_xray", "trrg, TRRG Table 1, IU X-Ray"): 1,
         ("mimic_cxr", "trrg, TRRG Table 2"): 4,
         ("iu_xray", "trrg, TRRG Table 2, IU X-Ray"): 4,
     }
+
+
+def test_the_rows_of_medfuse_are_told_apart():
+    """REVTAF's pages ask for its own source alone; and Table II is the second row of Table IV."""
+    shown = [*paper_rows("mimic_cxr"), *paper_rows("iu_xray")]
+    assert {row.source for row in shown} == {"paper"}
+    two, four = (published.rows("mimic_cxr", f"Table {n}", "medfuse") for n in ("II", "IV"))
+    for name in ("i2t_recall_at_10", "t2i_recall_at_10"):
+        assert two[0].figures[name] == four[1].figures[name]
+        assert [row.figures[name] for row in four] == sorted(row.figures[name] for row in four)
 
 
 @pytest.mark.parametrize("row", [r for r in ALL if "avg" in r.figures], ids=lambda r: f"{r.origin}, {r.system}")
@@ -102,7 +116,7 @@ def row(**fields):
     ("change", "message"),
     [
         ({"datset": "d"}, "table 1: unknown name 'datset'; did you mean 'dataset'"),
-        ({"source": "web"}, "source: expected paper or supplement"),
+        ({"source": "web"}, "source: expected paper, supplement, medfuse"),
         ({"split": ""}, "split: expected a text"),
         ({"columns": ["BLEU_1", "BLUE_2"]}, "unknown name 'BLUE_2'; did you mean 'BLEU_2'"),
         ({"columns": ["BLEU_1", "BLEU_1"]}, "columns: expected a list of different names"),

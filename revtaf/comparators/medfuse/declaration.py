@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from revtaf.check_line import CheckLine
+from revtaf.comparators.medfuse.rows import BESIDE, OWN
 from revtaf.comparators.medfuse.settings import MedFuseSettings
 from revtaf.engine.system import Declaration
 from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest, Package
@@ -38,7 +39,8 @@ class MedFuseSystem(Declaration):
     """See `revtaf.engine.system.Declaration`."""
 
     settings = MedFuseSettings
-    title = "MedFuse-CLIP"
+    title = OWN
+    beside = BESIDE
 
     def needed(self, settings: MedFuseSettings, training: bool | None = None) -> Iterator[Needed]:
         """The starting weights and, for hard negatives, the text encoder that compares them."""

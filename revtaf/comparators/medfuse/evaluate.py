@@ -8,7 +8,8 @@ patient is out of the gallery.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,29 +18,27 @@ import numpy as np
 from markupsafe import Markup
 
 from revtaf.comparators.medfuse import zero_shot
+from revtaf.comparators.medfuse.rows import DUPLICATES, ENTITY_ROW, LABELS, OWN, RANDOM, TFIDF
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study
+from revtaf.errors import UserError
 from revtaf.eval import ranks as ranking
 from revtaf.eval import retrieval
-from revtaf.eval.metric import Metric
+from revtaf.eval.metric import Metric, mean_metric
 from revtaf.eval.rankings import Rankings
 from revtaf.features import stages
 from revtaf.features.arrays import fingerprint
 from revtaf.features.store import FeatureStore, Missing
 from revtaf.knowledge.mentions import PRESENT, entity_mentions
-from revtaf.labels import ENTITIES
+from revtaf.labels import CHEXPERT_CATEGORIES, ENTITIES
 from revtaf.pages.parts import number
 from revtaf.pages.section import PageSection
 from revtaf.rng import generator
+from revtaf.search import projection
 
 if TYPE_CHECKING:
     from revtaf.comparators.medfuse.system import MedFuse
 
-OWN = "MedFuse-CLIP"
-RANDOM, ENTITY_ROW = "random order", "entity scores"
-TFIDF, DUPLICATES, LABELS = (
-    f"{name} (oracle: reads the report)" for name in ("TF-IDF of the report", "its exact text", "its statuses")
-)
 LABELLED = {
     "distance@1": "distance@1",
     "nearest@1": "nearest@1",
@@ -50,6 +49,8 @@ LABELLED = {
 DIRECTIONS = {"i2t": "i→r", "t2i": "r→i"}  # images asked for reports, reports for images
 DECIMALS = 6  # of a cosine
 NAMES = {"median_rank": "MedR", "mean_rank": "mean rank", "mrr": "MRR"}
+PRINTED = ("pneumonia", "cardiomegaly", "pleural effusion", "atelectasis")  # the categories of the paper's Table III
+OF_PATIENT = {"i2t_own_patient": "own before the patient's others i→r", "i2t_patient_gap": "gap in cosine to them"}
 log = logging.getLogger("revtaf")
 
 
@@ -89,6 +90,32 @@ class Gallery:
             "i2t": ranking.first_ranks(scores.of_images, self.report, np.arange(len(self.first)), ties),
             "t2i": ranking.first_ranks(scores.of_texts, self.report, self.report, ties),
         }
+
+    def of_patient(self, images: np.ndarray, texts: np.ndarray) -> dict[str, Metric]:
+        """How well images (N, D) tell their own report from those of texts (R, D) that are of the same patient and
+        state something else, the hard negatives of Eq. 7: the share that have it first, ties a half, and by how much
+        its cosine exceeds the largest of theirs. Images whose patient has none do not count; nothing where all are so.
+        """
+        known, own = self.statuses[:, : len(CHEXPERT_CATEGORIES)], defaultdict(list)
+        for place, row in enumerate(self.first):
+            own[self.patient[row]].append(place)
+        first, gap, counted = (np.zeros(len(self.texts)) for _ in range(3))
+        for row, right in enumerate(self.report):
+            others = [
+                place
+                for place in own[self.patient[row]]
+                if place != right
+                and self.texts[self.first[place]] != self.texts[row]
+                and (known[self.first[place]] != known[row]).any()
+            ]
+            if others:
+                gap[row] = np.round(texts[right] @ images[row], DECIMALS)
+                gap[row] -= np.round(texts[others] @ images[row], DECIMALS).max()
+                first[row], counted[row] = (np.sign(gap[row]) + 1) / 2, 1
+        if not counted.any():
+            return {}
+        found = {name: mean_metric(name, v) for name, v in zip(OF_PATIENT, (first, gap), strict=True)}
+        return {name: replace(m, statistics=m.statistics * counted[:, None]) for name, m in found.items()}
 
     def nearest(self, scores: Scores, database: retrieval.Database) -> np.ndarray:
         """(N, DEPTH) rows of samples whose reports each image finds first, its own patient's left out."""
@@ -154,8 +181,13 @@ def evaluate(system: MedFuse) -> Rankings:
     texts = system.texts(studies)
     statuses = system.statuses(studies, data)
     gallery = Gallery.of(studies, texts, statuses, options.dedupe)
-    images = system.encode_images(studies, data)
-    reports = system.encode_texts([texts[i] for i in gallery.first])
+    reduced, said = _reduced(system)
+    images = reduced(system.encode_images(studies, data))
+
+    def embed(these: Sequence[str]) -> np.ndarray:
+        return reduced(system.encode_texts(these))
+
+    reports = embed([texts[i] for i in gallery.first])
     compared = {OWN: products(images, reports, gallery)}
     if (scores := entity_scores(system, gallery, studies)) is not None:
         compared[ENTITY_ROW] = scores
@@ -174,16 +206,22 @@ def evaluate(system: MedFuse) -> Rankings:
     rows[DUPLICATES] = _duplicates(gallery)
     for name, metrics in _useful(gallery, compared).items():
         rows.setdefault(name, {}).update(metrics)
-    zero = zero_shot.scores(images, system.encode_texts)
+    rows[OWN] |= gallery.of_patient(images, reports)
+    zero = zero_shot.scores(images, embed)
     areas = zero_shot.table(zero, statuses)
     for template, values in zero.items():
         if (metric := zero_shot.auroc(f"auroc_{template}", values, statuses)) is not None:
             rows[OWN][metric.name] = metric
-    about = _about(system, gallery)
+    for category in PRINTED:
+        metric = zero_shot.auroc(f"auroc_name/{category}", zero["name"], zero_shot.only(statuses, category))
+        if metric is not None:
+            rows[OWN][metric.name] = metric
+    about = _about(system, gallery) | ({"dimensions": said} if said else {})
     return Rankings(
         ids=[study.id for study in studies],
         rows=rows,
-        ranked=f"image-report,{len(texts)}x{len(gallery.first)},ties:{options.ties},dedupe:{options.dedupe}",
+        ranked=f"image-report,{len(texts)}x{len(gallery.first)},ties:{options.ties},dedupe:{options.dedupe}"
+        + settings.variant.replace("-", ",svd:", 1),
         subjects=[study.subject_id for study in studies],
         studies=[study.study_id for study in studies],
         headings=_headings(),
@@ -276,7 +314,27 @@ def _headings() -> dict[str, str]:
     for direction, arrow in DIRECTIONS.items():
         headings |= {f"{direction}_recall_at_{k}": f"R@{k} {arrow}" for k in ranking.AT}
         headings |= {f"{direction}_{key}": f"{name} {arrow}" for key, name in NAMES.items()}
-    return headings | LABELLED | {f"auroc_{t}": f"AUROC {t}" for t in zero_shot.TEMPLATES}
+    headings |= LABELLED | OF_PATIENT | {f"auroc_{t}": f"AUROC {t}" for t in zero_shot.TEMPLATES}
+    return headings | {f"auroc_name/{category}": f"AUROC {category}" for category in PRINTED}
+
+
+def _reduced(system: MedFuse) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """What `ranking.dimensions` makes of vectors (n, D), and a sentence on it; all of them, and none, where it is
+    null. Fitted on the training images and their reports."""
+    width, centred = system.settings.ranking.dimensions, system.settings.ranking.svd_centred
+    if width is None:
+        return lambda vectors: vectors, ""
+    studies, texts = system.training
+    known = [system.encode_images(studies, system.settings.training_data), system.encode_texts(texts)]
+    count, full = sum(map(len, known)), known[0].shape[1]
+    if width > min(count, full):
+        raise UserError(f"ranking.dimensions={width}: {count} training vectors of width {full} have fewer directions")
+    made, share = projection.fit(known, width, centred)
+    mean = "their mean taken off" if centred else "their mean left in"
+    return made.apply, (
+        f"Searched with {width} of {full} numbers: an SVD of {count:,} training vectors, {mean}, which keeps "
+        f"{100 * share:.1f} % of their squared length."
+    )
 
 
 def _about(system: MedFuse, gallery: Gallery) -> dict[str, str]:

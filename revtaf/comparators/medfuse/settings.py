@@ -105,10 +105,13 @@ class ObjectiveSettings(Section):
 
 class RankingSettings(Section):
     """How the test ranks. ties: what an equal score counts, half a place or a whole one. dedupe: none, right is the
-    query's own report or one of its images; exact_text, equal texts are one."""
+    query's own report or one of its images; exact_text, equal texts are one. dimensions: to how many numbers both
+    vectors are reduced, by an SVD of the training vectors, with their mean taken off where svd_centred; null: all."""
 
     ties: Literal["half", "pessimistic"] = "half"
     dedupe: Literal["none", "exact_text"] = "none"
+    dimensions: int | None = Field(None, ge=1)
+    svd_centred: bool = False
 
 
 class MedFuseTrainSettings(TrainSettings):
@@ -128,6 +131,7 @@ class MedFuseSettings(RunSettings):
     """A run of MedFuse-CLIP."""
 
     free: ClassVar[tuple[str, ...]] = (*RunSettings.free, "ranking.")
+    of_the_test: ClassVar[tuple[str, ...]] = (*RunSettings.of_the_test, "ranking.")
     architecture: ClassVar[tuple[str, ...]] = (
         "pairs",
         "image",
@@ -171,9 +175,19 @@ class MedFuseSettings(RunSettings):
                 raise ValueError("space.weights is a file of a model that space.name names; set one of them")
         if image.weights is not None and (space.name or image.tower in ("vit", "modified_resnet")):
             raise ValueError("image.weights is for a backbone (image.tower) with space.name=null")
+        if self.space.name is None and (self.ranking.dimensions or 0) > self.space.width:
+            raise ValueError(
+                f"ranking.dimensions {self.ranking.dimensions} exceeds space.width {self.space.width}: it keeps a part"
+            )
         if self.objective.margin_weight and not self.negatives.hard:
             raise ValueError(
                 "objective.margin_weight: the margin is over hard negatives, and negatives.hard=false has none; set "
                 "objective.margin_weight=0"
             )
         return self
+
+    @property
+    def variant(self) -> str:
+        """Searched with fewer numbers: "-64d", "-64d-centred"."""
+        kept = self.ranking.dimensions
+        return "" if kept is None else f"-{kept}d" + "-centred" * self.ranking.svd_centred

@@ -80,14 +80,20 @@ def defined(statuses: np.ndarray, least: int = 1) -> list[int]:
     return found
 
 
+def only(statuses: np.ndarray, category: str) -> np.ndarray:
+    """(N, 14): those of one category, all others uncertain and so left out."""
+    alone = np.full_like(statuses[:, : len(CHEXPERT_CATEGORIES)], UNCERTAIN)
+    place = CHEXPERT_CATEGORIES.index(category)
+    alone[:, place] = statuses[:, place]
+    return alone
+
+
 def table(values: dict[str, np.ndarray], statuses: np.ndarray) -> list[list[str | int | float]]:
     """By category with an AUROC: its name, how many samples have it, and the AUROC of each template; at last the means
     over all of them and over those of `revtaf.eval.classified.RULE`, by which a classifier's is the mean."""
     lines: list[list[str | int | float]] = []
     for category in defined(statuses):
-        only = np.full_like(statuses[:, : len(CHEXPERT_CATEGORIES)], UNCERTAIN)
-        only[:, category] = statuses[:, category]
-        areas = [auroc(t, values[t], only).corpus for t in TEMPLATES]
+        areas = [auroc(t, values[t], only(statuses, CHEXPERT_CATEGORIES[category])).corpus for t in TEMPLATES]
         count = int((statuses[:, category] == POSITIVE).sum())
         lines.append([CHEXPERT_CATEGORIES[category], count, *areas])
     for what, least in (("mean", 1), (f"mean of {RULE}", ENOUGH)):

@@ -39,6 +39,7 @@ class TRRGStage1(Declaration):
 
     settings = Stage1Settings
     title = "TRRG, stage 1"
+    beside = ("random scores",)
 
     def needed(self, settings: Stage1Settings, training: bool | None = None) -> Iterator[Needed]:
         """What both encoders start from."""
