@@ -28,10 +28,10 @@ ZERO_SHOT = (
     "auroc_name",
     *(f"auroc_name/{c}" for c in ("pneumonia", "cardiomegaly", "pleural effusion", "atelectasis")),
 )
-COLUMNS = (*AVERAGED, "avg", *ADVANCED, "seconds", *RANKED, *ZERO_SHOT)
-SOURCES = ("paper", "supplement", "medfuse")  # REVTAF's two, and that of MedFuse-CLIP
+COLUMNS = (*AVERAGED, "CIDEr", "avg", *ADVANCED, "seconds", *RANKED, *ZERO_SHOT)
+SOURCES = ("paper", "supplement", "medfuse", "trrg")  # REVTAF's two, and those of other systems
 PAPER_SPLITS = {"mimic_cxr": "test", "iu_xray": "train+val+test"}  # what the paper's tables are on
-_UNBOUNDED = ("1/RadCliQ_v1", "seconds", "i2t_median_rank", "t2i_median_rank")  # all others are from 0 to 1
+_UNBOUNDED = ("1/RadCliQ_v1", "CIDEr", "seconds", "i2t_median_rank", "t2i_median_rank")  # all others are from 0 to 1
 _TABLE_KEYS = ("table", "source", "dataset", "split", "protocol", "columns", "rows")
 _ROW_KEYS = ("system", "venue", "figures")
 

@@ -32,6 +32,10 @@ def test_all_rows_of_the_tables_are_there():
         ("mimic_cxr", "medfuse, Table II"): 1,
         ("mimic_cxr", "medfuse, Table III"): 1,
         ("mimic_cxr", "medfuse, Table IV"): 4,
+        ("mimic_cxr", "trrg, TRRG Table 1"): 2,
+        ("iu_xray", "trrg, TRRG Table 1, IU X-Ray"): 1,
+        ("mimic_cxr", "trrg, TRRG Table 2"): 4,
+        ("iu_xray", "trrg, TRRG Table 2, IU X-Ray"): 4,
     }
 
 
@@ -57,7 +61,8 @@ def test_the_printed_average_is_the_plain_mean_of_the_nine_figures(row):
 
 
 def test_an_average_is_printed_exactly_where_all_nine_figures_are():
-    for row in ALL:
+    """In REVTAF's tables; the TRRG paper prints none."""
+    for row in (row for row in ALL if row.source != "trrg"):
         assert ("avg" in row.figures) == all(name in row.figures for name in published.AVERAGED), row
 
 
