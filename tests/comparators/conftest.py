@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from trrg_tiny import FIRST, SECOND
 
 from revtaf.commands.train import train
 from revtaf.config_file import load_settings
+from revtaf.engine import train as engine
+from revtaf.engine.runtime import read_jsonl
 
 pytest.importorskip("open_clip", reason="needs pip install 'revtaf[medfuse]'")
 
@@ -66,3 +71,35 @@ def trrg_config(stage1_run: Path, stage1_config: Path, phantom: Path) -> Path:
     """A YAML file of the second stage, behind that run."""
     folder = stage1_config.parent
     return _written("stage2", SECOND | {"stage1": str(stage1_run)}, phantom, folder, folder / "features")
+
+
+@pytest.fixture
+def resumed(tmp_path, monkeypatch):
+    """Trains a configuration whole, and once stopped after nine lines of its log and continued; asserts that weights
+    and lines are the same, and returns the lines."""
+
+    def run(config, *flags):
+        whole = load_settings(config, [f"run={tmp_path / 'whole'}", *flags])
+        train(whole)
+        settings = load_settings(config, [f"run={tmp_path / 'run'}", *flags])
+        real, calls = engine.append_jsonl, []
+
+        def stop_after_nine(path, record):
+            real(path, record)
+            calls.append(record)
+            if len(calls) == 9:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(engine, "append_jsonl", stop_after_nine)
+        with pytest.raises(engine.Interrupted):
+            train(settings)
+        monkeypatch.setattr(engine, "append_jsonl", real)
+        torch.rand(7)
+        train(settings)
+        a, b = (load_file(Path(s.run) / "checkpoints/last/model.safetensors") for s in (whole, settings))
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+        lines = [read_jsonl(Path(s.run) / "metrics.jsonl") for s in (whole, settings)]
+        assert lines[0] == lines[1]
+        return lines[0]
+
+    return run

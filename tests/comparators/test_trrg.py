@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,6 @@ from revtaf.commands.train import train
 from revtaf.comparators.trrg.evaluate import write_reports
 from revtaf.comparators.trrg.interaction import consistency_loss
 from revtaf.config_file import load_settings
-from revtaf.engine import train as engine
 from revtaf.engine.checkpoint import write_weights
 from revtaf.engine.runtime import make_accelerator, read_jsonl
 from revtaf.errors import UserError
@@ -267,30 +265,11 @@ def test_eight_samples_are_learned_by_heart_and_told_apart_by_their_images(trrg_
     assert right < 0.2 < 3 < first and wrong > 2 * right, (first, right, wrong)
 
 
-def test_an_interrupted_run_resumes_bit_for_bit(trrg_config, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_bit_for_bit(trrg_config, resumed):
     """Stopped in the second epoch and continued: the same weights and lines, dropout and all."""
     flags = ("train.epochs=2", "train.validate_every=2", "vision.cached=true", "clue.source=random")
-    whole = load_settings(trrg_config, [f"run={tmp_path / 'whole'}", *flags])
-    train(whole)
-    settings = load_settings(trrg_config, [f"run={tmp_path / 'run'}", *flags])
-    real, calls = engine.append_jsonl, []
-
-    def stop_after_nine(path, record):
-        real(path, record)
-        calls.append(record)
-        if len(calls) == 9:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(engine, "append_jsonl", stop_after_nine)
-    with pytest.raises(engine.Interrupted):
-        train(settings)
-    monkeypatch.setattr(engine, "append_jsonl", real)
-    torch.rand(7)
-    train(settings)
-    a, b = (load_file(Path(s.run) / "checkpoints/last/model.safetensors") for s in (whole, settings))
-    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-    lines = [read_jsonl(Path(s.run) / "metrics.jsonl") for s in (whole, settings)]
-    assert lines[0] == lines[1] and "alike_visual" in lines[0][0]["losses"]
+    lines = resumed(trrg_config, *flags)
+    assert "alike_visual" in lines[0]["losses"]
 
 
 def test_a_test_says_which_language_model_and_shows_the_clues(trained):
