@@ -7,7 +7,7 @@ at inference.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -95,25 +95,43 @@ class Decoder(nn.Module):
         prompt = self.prompt(statuses)
         beams = beams or settings.beams
         options = {} if features_mask is None else {"encoder_attention_mask": features_mask.long()}
-        if beams > 1:
-            options |= {"length_penalty": settings.length_penalty, "early_stopping": False}
-        if settings.no_repeat_ngram:
-            options["no_repeat_ngram_size"] = settings.no_repeat_ngram
         output = self.lm.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
             encoder_hidden_states=self.project(features),
-            num_beams=beams,
-            do_sample=False,
-            min_new_tokens=settings.min_new_tokens,
-            max_new_tokens=settings.max_new_tokens,
-            repetition_penalty=settings.repetition_penalty,
-            use_cache=True,
             eos_token_id=self.end,
             pad_token_id=self.pad,
+            **search_options(settings, beams),
             **options,
         )
         return output[:, prompt.shape[1] :]
+
+
+class SearchSettings(Protocol):
+    """What any system's `generation` says of its search."""
+
+    min_new_tokens: int
+    max_new_tokens: int
+    length_penalty: float
+    repetition_penalty: float
+    no_repeat_ngram: int
+
+
+def search_options(settings: SearchSettings, beams: int) -> dict[str, Any]:
+    """What `transformers`' generate is told of the search: `settings`, with `beams` in place of its own number."""
+    options: dict[str, Any] = {
+        "num_beams": beams,
+        "do_sample": False,
+        "min_new_tokens": settings.min_new_tokens,
+        "max_new_tokens": settings.max_new_tokens,
+        "repetition_penalty": settings.repetition_penalty,
+        "use_cache": True,
+    }
+    if beams > 1:
+        options |= {"length_penalty": settings.length_penalty, "early_stopping": False}
+    if settings.no_repeat_ngram:
+        options["no_repeat_ngram_size"] = settings.no_repeat_ngram
+    return options
 
 
 class LanguageModel(BertLMHeadModel):

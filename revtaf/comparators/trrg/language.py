@@ -29,6 +29,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from revtaf.comparators.trrg.settings import CausalGenerationSettings, CausalLanguageSettings
+from revtaf.decoder import search_options
 from revtaf.errors import UserError
 from revtaf.files import read_json
 
@@ -99,21 +100,11 @@ class CausalLanguage:
     ) -> Tensor:
         """Beam search with the key/value cache -> new token ids (B, T). prefix, mask as in `loss`, padded anywhere."""
         prefix, mask = packed_left(prefix, mask)
-        beams = beams or settings.beams
-        options = {"length_penalty": settings.length_penalty, "early_stopping": False} if beams > 1 else {}
-        if settings.no_repeat_ngram:
-            options["no_repeat_ngram_size"] = settings.no_repeat_ngram
         config = GenerationConfig(
-            num_beams=beams,
-            do_sample=False,
-            min_new_tokens=settings.min_new_tokens,
-            max_new_tokens=settings.max_new_tokens,
-            repetition_penalty=settings.repetition_penalty,
-            use_cache=True,
             bos_token_id=self.start,
             eos_token_id=self.end,
             pad_token_id=self.pad,
-            **options,
+            **search_options(settings, beams or settings.beams),
         )
         training = self.lm.training
         self.lm.eval()
