@@ -296,7 +296,12 @@ def _only(metrics: Mapping[str, Metric], names: Sequence[str]) -> dict[str, Metr
 
 def _extra(row: GridRow, runs: Sequence[Run], scored: Mapping[int, Scored]) -> dict[str, Any]:
     return {
-        "settings": {**row.train, **row.test, **({"takes": row.take} if row.take else {})},
+        "settings": {
+            **({"system": row.system} if row.system else {}),
+            **row.train,
+            **row.test,
+            **({"takes": row.take} if row.take else {}),
+        },
         "run": sorted({str(run.settings.run).rsplit("/", 1)[0] for run in runs})[0],
         "distinct reports": {str(s): found.distinct for s, found in scored.items() if found.distinct is not None},
         "checkpoint epochs": {

@@ -152,8 +152,9 @@ def _check(grid: Grid, runs: Sequence[Run], request: GridRequest) -> None:
             raise UserError(
                 f"{grid.path}: row '{run.row.name}' takes the retrieved report of a model that retrieves none"
             )
-    require(runs[0].settings, training=True)
-    require(runs[0].tested, training=False)
+    for run in {run.row.system: run for run in reversed(runs)}.values():  # the first of each system
+        require(run.settings, training=True)
+        require(run.tested, training=False)
     path = request.folder(grid) / SUMMARY
     if path.is_file():
         before = read_json(path, "summary of a grid")

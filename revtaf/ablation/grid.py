@@ -16,6 +16,7 @@
       baseline: {label: baseline, set: {lre.enabled: false, fvtaf.enabled: false}, paper: its row in that table}
       oracle:   {label: true prompts, test: {generation.statuses: oracle}}
       copy:     {label: retrieval only, take: retrieved report}
+      other:    {label: TRRG, system: trrg}    # of another system: its base is data/trrg_<data>.yaml
 
 A control passes where its first row is better than its second by `least` or more, or, with one row, where that row
 reaches `least`; `view: retrieval` takes rows and metric from that view. No claim that names a control is published
@@ -60,12 +61,13 @@ _KEYS = (
 )
 _CONTROL_KEYS = ("name", "rows", "metric", "least", "view")
 _CONTROL_VIEWS = ("scores", "alignment", "retrieval")  # those whose rows have metrics
-_ROW_KEYS = ("label", "set", "test", "take", "paper", "seeds", "needs", "x")
+_ROW_KEYS = ("label", "set", "test", "take", "paper", "seeds", "needs", "x", "system")
 
 
 @dataclass(frozen=True)
 class GridRow:
-    """One row of the table. `x`: where it stands on the axis of a curve; `needs`: a settings key that names a file."""
+    """One row of the table. `x`: where it stands on the axis of a curve; `needs`: a settings key that names a file;
+    `system`: whose row it is, where it is not the grid's."""
 
     name: str
     label: str
@@ -76,6 +78,7 @@ class GridRow:
     seeds: tuple[int, ...] = ()
     needs: str | None = None
     x: float | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,20 @@ class Grid:
         its = _settings_of(self.data_file(data))().system
         return None if its == self.system else f"has rows of system={self.system}, data={data} is of system={its}"
 
+    def _base(
+        self, system: str | None, data: str
+    ) -> tuple[str, Callable[..., RunSettings], Callable[..., RunSettings]]:
+        """What the rows of a system (None: the grid's) start from: the name of the set that they are trained on, the
+        settings of the training, those of the test."""
+        name = data if system is None else f"{system}_{data}"
+        tested = _settings_of(self.data_file(name))
+        plain = tested()
+        if plain.system != (system or self.system):
+            raise UserError(f"{self.data_file(name)}: expected system: {system}, it is of {plain.system}")
+        other = plain.trained_on  # a set that names another tests that one's model
+        source = name if other is None else other.name if system is None else f"{system}_{other.name}"
+        return source, _settings_of(self.data_file(source)), tested
+
     def row(self, name: str) -> GridRow:
         """The row of that name; one that the grid has, as `load_grid` checks names in the file."""
         return next(row for row in self.rows if row.name == name)
@@ -153,13 +170,11 @@ class Grid:
         """Every (row, seed) with its settings. root: where the run folders go. overrides: for all rows."""
         if reason := self.refuses(data):
             raise UserError(f"{self.path} {reason}")
-        tested = _settings_of(self.data_file(data))
-        other = tested().trained_on  # a set that names another tests that one's model
-        source = data if other is None else other.name
-        trained = _settings_of(self.data_file(source))
-        unchanged = trained()
+        bases = {system: self._base(system, data) for system in dict.fromkeys(row.system for row in self.rows)}
         runs: list[Run] = []
         for row in self.rows:
+            source, trained, tested = bases[row.system]
+            unchanged = trained()
             for seed in seeds or row.seeds or self.seeds:
                 wanted = [*overrides, *as_overrides(row.train), f"seed={seed}"]
                 try:
@@ -194,12 +209,8 @@ def load_grid(path: str | Path) -> Grid:
     system = content.get("system", SYSTEM)
     if not isinstance(system, str):
         raise UserError(f"{path}: system: expected a name, got {system!r}")
-    try:
-        beside = systems.find(system).beside
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    taken = TAKEN if beside is None else beside
-    found = tuple(_row(f"{path}: row '{name}'", str(name), given, taken) for name, given in rows.items())
+    _taken(f"{path}", system)
+    found = tuple(_row(f"{path}: row '{name}'", str(name), given, system) for name, given in rows.items())
     names = [row.name for row in found]
     labels = [row.label for row in found]
     if twice := [label for label in labels if labels.count(label) > 1]:
@@ -298,7 +309,17 @@ def _folder(changed: RunSettings, plain: RunSettings) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}-{digest(changes)}"
 
 
-def _row(where: str, name: str, given: Any, taken: tuple[str, ...]) -> GridRow:
+def _taken(where: str, system: Any) -> tuple[str, ...]:
+    """Which further rows of a system's test a grid may take."""
+    try:
+        beside = systems.find(system).beside
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return TAKEN if beside is None else beside
+
+
+def _row(where: str, name: str, given: Any, system: str) -> GridRow:
+    """system: the grid's."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"{where}: a row's name has letters, digits, - and _ only")
     given = {} if given is None else given
@@ -318,7 +339,10 @@ def _row(where: str, name: str, given: Any, taken: tuple[str, ...]) -> GridRow:
         raise UserError(f"{where}: x: expected a number, got {x!r}")
     if given.get("needs") not in (None, *NEEDED):
         raise UserError(f"{where}: needs: expected one of {', '.join(NEEDED)}, got {given['needs']!r}")
-    take = given.get("take")
+    own = given.get("system")
+    if own is not None and not isinstance(own, str):
+        raise UserError(f"{where}: system: expected a name, got {own!r}")
+    taken, take = _taken(where, own or system), given.get("take")
     if take is not None and take not in taken:
         raise UserError(f"{where}: take: expected one of {', '.join(taken) or 'none'}, got {take!r}")
     return GridRow(
@@ -331,6 +355,7 @@ def _row(where: str, name: str, given: Any, taken: tuple[str, ...]) -> GridRow:
         seeds=_seeds(f"{where}: seeds", given["seeds"]) if "seeds" in given else (),
         needs=given.get("needs"),
         x=x,
+        system=None if own == system else own,
     )
 
 

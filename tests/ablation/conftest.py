@@ -69,7 +69,7 @@ def pretend(phantom: Path):
                 "study_id": s.study_id,
                 "reference": s.report,
                 "prediction": change(i, s.report),
-                "retrieved_report": studies[i - 1].report if run.settings.lre.enabled else None,
+                "retrieved_report": studies[i - 1].report if run.settings.retrieves else None,
             }
             for i, s in enumerate(studies)
         ]

@@ -1,5 +1,6 @@
 """A grid file: what it is turned into, and what is refused with the file, the row and the nearest name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -251,3 +252,41 @@ def test_the_printed_figures_of_two_tables_stand_in_one():
     four = load_grid(ROOT / "configs/ablations/medfuse_table4.yaml")
     printed = [paper_figures(four, row)["figures"]["t2i_recall_at_10"] for row in four.rows]
     assert printed == sorted(printed) and printed[1] == figures["t2i_recall_at_10"]
+
+
+def test_a_row_of_another_system_starts_from_that_systems_base_and_shares_its_runs(write_grid, tmp_path):
+    """The grid of systems: TRRG's rows lie where its own grids put them, REVTAF's where they always are."""
+    grid = load_grid(ROOT / "configs/ablations/systems.yaml")
+    runs = {run.row.name: run for run in grid.runs("phantom", tmp_path, [], (0,))}
+    own = load_grid(ROOT / "configs/ablations/trrg_table2.yaml").runs("trrg_phantom", tmp_path, [], (0,))
+    theirs = {run.row.name: run.settings for run in own}
+    assert runs["trrg"].settings == theirs["dal"] and runs["trrg_base"].settings == theirs["base"]
+    assert runs["revtaf"].settings.system == "revtaf" and runs["revtaf"].settings.run == tmp_path / "phantom/base/seed0"
+    assert runs["revtaf"].tested.data.annotation == runs["trrg"].tested.data.annotation
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"system": "trgg"}, "row 'other': system: there is no 'trgg'; did you mean 'trrg'?"),
+        ({"system": "trrg", "take": "retrieved report"}, None),
+        ({"system": "medfuse", "take": "medoid report"}, "row 'other': take: expected one of"),
+        ({"system": ["trrg"]}, "row 'other': system: expected a name"),
+    ],
+)
+def test_the_system_of_a_row_is_checked(write_grid, row, message):
+    if message is None:
+        assert write_grid(rows={"plain": None, "other": row}, paper=None).row("other").system == "trrg"
+        return
+    with pytest.raises(UserError, match=re.escape(message)):
+        write_grid(rows={"plain": None, "other": row}, paper=None)
+
+
+def test_a_base_of_another_system_than_the_rows_is_refused(write_grid, tmp_path):
+    grid = write_grid(rows={"plain": None, "other": {"system": "trrg"}}, paper=None)
+    with pytest.raises(UserError, match="there is no .*trrg_phantom.yaml"):
+        grid.runs("phantom", tmp_path, [])
+    base = grid.path.parent / "data"
+    (base / "trrg_phantom.yaml").write_text((base / "phantom.yaml").read_text())
+    with pytest.raises(UserError, match="expected system: trrg, it is of revtaf"):
+        grid.runs("phantom", tmp_path, [])

@@ -1,9 +1,12 @@
 """Systems that rank and write nothing as rows of a grid: read from what their test kept, with metrics of their own."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from trrg_tiny import SECOND
 
 from revtaf.ablation import tables
 from revtaf.ablation.collect import TESTED, collect
@@ -215,3 +218,20 @@ def test_a_system_s_own_names_are_the_headings(ranked, scorer, tmp_path):
     content, markdown, _ = table(collect(grid, runs, scorer), runs, tmp_path / "out")
     assert content["headings"] == {"mrr": "MRR i→r", "rare": "AUROC of it"}
     assert "| MRR i→r | AUROC of it |" in markdown and "| n/a |" in markdown
+
+
+def test_rows_of_two_systems_stand_in_one_table(write_grid, write_tested, scorer, tmp_path):
+    """The same images, the same scores, tested against each other; the table says which row is whose."""
+    rows = {"plain": None, "other": {"label": "TRRG", "system": "trrg"}}
+    grid = write_grid(rows=rows, seeds=[0], paper=None)
+    base = yaml.safe_load((grid.path.parent / "data/phantom.yaml").read_text())["base"]
+    data = yaml.safe_load(Path(base).read_text())["data"]
+    (grid.path.parent / "data/trrg_phantom.yaml").write_text(yaml.safe_dump(SECOND | {"data": data}))
+    runs = grid.runs("phantom", tmp_path / "runs", [])
+    write_tested(runs[0], lambda i, report: "the heart is enlarged")
+    write_tested(runs[1])
+    content, markdown, _ = table(collect(grid, runs, scorer), runs, tmp_path / "out")
+    assert content["rows"]["other"]["settings"] == {"system": "trrg"}
+    assert content["rows"]["other"]["mean"]["ROUGE_L"] > 0.7 > 0.2 > content["rows"]["plain"]["mean"]["ROUGE_L"]
+    (pair,) = content["pairs"]
+    assert pair["metrics"]["BLEU_4"]["difference"] > 0.5 and "| TRRG |" in markdown
