@@ -198,14 +198,12 @@ class TrunkSettings(Section):
 class REVTAFTrainSettings(TrainSettings):
     """Training as of any system. schedule: all parts together (the paper), or the trunk first, then the rest on its
     features. statuses: what the decoder's prompt says in training. select: the validation score that chooses the
-    checkpoint; micro_f1_positive is over the 13 findings without "no finding". repeat_rare: the share of training
-    reports below which a finding is rare; an epoch shows its reports sqrt(repeat_rare / share) times. 0: each once."""
+    checkpoint; micro_f1_positive is over the 13 findings without "no finding"."""
 
     schedule: Literal["joint", "staged"] = "joint"
     statuses: Literal["truth", "predicted", "mixed"] = "truth"  # mixed: a coin for each sample
     encoder_lr: float | None = Field(None, gt=0)  # of the image encoder, at its peak, where it differs
     select: Literal["example_f1", "micro_f1_positive", "macro_f1", "cider"] = "example_f1"
-    repeat_rare: float = Field(0.0, ge=0, le=1)
 
 
 class Settings(RunSettings):

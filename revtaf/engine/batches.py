@@ -17,18 +17,9 @@ BUCKET = 8  # batches that are sorted by length together
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Shuffled batches of (epoch, row), a function of (seed, epoch); may start in the middle of an epoch."""
 
-    def __init__(
-        self,
-        samples: int,
-        batch_size: int,
-        seed: int,
-        processes: int = 1,
-        lengths: np.ndarray | None = None,
-        rows: np.ndarray | None = None,
-    ):
-        """lengths (samples,): of the reports; those of a batch are then of like length. rows (samples,): those of an
-        epoch, some of them several times; by default each comes once."""
-        self.lengths, self.rows = lengths, rows
+    def __init__(self, samples: int, batch_size: int, seed: int, processes: int = 1, lengths: np.ndarray | None = None):
+        """lengths (samples,): of the reports; those of a batch are then of like length."""
+        self.lengths = lengths
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.drop_last = False
         self.epoch, self.start = 0, 0
@@ -51,7 +42,6 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             order = self._bucketed(order, draw)
         for batch in range(self.start, self.count):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            chosen = chosen if self.rows is None else self.rows[chosen]
             yield [(self.epoch, int(row)) for row in chosen]
 
     def __len__(self) -> int:

@@ -93,10 +93,6 @@ class System(Protocol):
     def train_set(self) -> TrainSet:
         """The samples to train on."""
 
-    def epoch_rows(self) -> np.ndarray | None:
-        """Which samples of `train_set` an epoch shows, (M,), some of them several times; None: each once."""
-        return None
-
     def optimizers(self) -> list[Optimizer]:
         """Over the parameters that train (see `revtaf.engine.optim.adamw`)."""
 

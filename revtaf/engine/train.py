@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -43,11 +42,8 @@ def fit(system: System, folder: Path) -> Progress:
     dataset = system.train_set()
     if len(dataset) < 2:
         raise UserError("training needs at least two samples")
-    drawn = system.epoch_rows()
-    rows = np.arange(len(dataset)) if drawn is None else drawn
-    lengths = dataset.lengths[rows] if train.bucketed else None
-    seed, processes = system.settings.seed, accelerator.num_processes
-    batches = EpochBatches(len(rows), train.batch_size, seed, processes, lengths, rows)
+    lengths = dataset.lengths if train.bucketed else None
+    batches = EpochBatches(len(dataset), train.batch_size, system.settings.seed, accelerator.num_processes, lengths)
     loader = train_loader(dataset, batches, train.workers)
     prepared = accelerator.prepare(system.model, loader, *system.optimizers())
     system.model, loader, optimizers = prepared[0], prepared[1], list(prepared[2:])

@@ -34,7 +34,6 @@ from revtaf.prompts.bank import PromptBank
 from revtaf.rng import generator
 from revtaf.settings import GenerationSettings, Settings
 from revtaf.system.dataset import Batch, ReportDataset
-from revtaf.system.draws import repeated_rows
 from revtaf.system.folder import THRESHOLDS, TOKENIZER, write_parts
 from revtaf.system.thresholds import Thresholds, fit_thresholds
 from revtaf.system.trunk import Trunk, cached_patches, fit_trunk
@@ -149,12 +148,6 @@ class Session:
         dataset = self._dataset(knowledge.studies, knowledge.train, data, train=True)
         dataset.patches = None if self.trunk is None else self.trunk.patches
         return dataset
-
-    def epoch_rows(self) -> np.ndarray | None:
-        """Reports of rare findings several times, by `train.repeat_rare`."""
-        share = self.settings.train.repeat_rare
-        statuses = self.knowledge.train.statuses
-        return repeated_rows(statuses, share, generator(self.settings.seed, "repeat_rare")) if share else None
 
     def evaluation_set(self, data: DataSettings, split: str) -> ReportDataset:
         """A split as it is written for; its features are made where they are missing."""
