@@ -7,13 +7,23 @@ at inference.
 
 from __future__ import annotations
 
+import math
+from inspect import signature
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BertConfig, BertLMHeadModel, DynamicCache, EncoderDecoderCache
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    DynamicCache,
+    EncoderDecoderCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
+from revtaf.labels import BLANK
 from revtaf.rng import substream
 from revtaf.settings import DecoderSettings, GenerationSettings
 from revtaf.tokenizer import ReportTokenizer
@@ -92,13 +102,17 @@ class Decoder(nn.Module):
         features_mask: Tensor | None = None,
     ) -> Tensor:
         """Beam search with the key/value cache of self- and cross-attention -> new token ids (B, T)."""
-        prompt = self.prompt(statuses)
+        prompt, seen = self.prompt(statuses), self.project(features)
         beams = beams or settings.beams
-        options = {} if features_mask is None else {"encoder_attention_mask": features_mask.long()}
+        options: dict[str, Any] = {} if features_mask is None else {"encoder_attention_mask": features_mask.long()}
+        if settings.guidance > 1:
+            blank = self.prompt(torch.full_like(statuses, BLANK))
+            guided = PromptGuidance(self.lm, settings.guidance, blank, seen, features_mask, beams)
+            options["logits_processor"] = LogitsProcessorList([guided])
         output = self.lm.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
-            encoder_hidden_states=self.project(features),
+            encoder_hidden_states=seen,
             eos_token_id=self.end,
             pad_token_id=self.pad,
             **search_options(settings, beams),
@@ -148,6 +162,62 @@ class LanguageModel(BertLMHeadModel):
             if isinstance(inputs.get(name), DynamicCache):
                 inputs[name] = _BeamCache(inputs[name], DynamicCache())
         return inputs
+
+
+class PromptGuidance(LogitsProcessor):
+    """Classifier-free guidance by the prompt (Sanchez et al. 2023): log p(w) + (g - 1) (log p(w) - log p_0(w)), scaled
+    to a distribution, where p_0 is the same decoder on the same features behind a prompt in which nothing is stated.
+    Only among words that are plausible by themselves, p(w) >= .1 max p (Li et al. 2023): the ratio of two small numbers
+    says nothing.
+
+    Of `transformers`' own class this is the version for a decoder with features, prompts of equal length and beams: a
+    beam that goes on from another one takes over that one's keys and values.
+    """
+
+    def __init__(self, lm: BertLMHeadModel, scale: float, blank: Tensor, seen: Tensor, mask: Tensor | None, beams: int):
+        """blank (B, 1 + K) token ids; seen (B, L, width) and mask (B, L): what the decoder attends to."""
+        self.lm, self.scale, self.beams = lm, scale, beams
+        self.blank = blank.repeat_interleave(beams, 0)
+        self.seen = seen.repeat_interleave(beams, 0)
+        self.mask = None if mask is None else mask.long().repeat_interleave(beams, 0)
+        self.written: Tensor | None = None  # what each row had written at the step before
+        self.cache: Any = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """input_ids (B beams, T) with their own prompts, scores (B beams, V) of the next word -> guided scores."""
+        written = input_ids[:, self.blank.shape[1] :]
+        if self.written is None:
+            inputs = self.blank
+        else:
+            before = written[:, None, :-1] == self.written[None]  # (rows now, rows before, T - 1)
+            rows = torch.arange(len(written), device=written.device) // self.beams
+            parent = (before.all(-1) & (rows[:, None] == rows)).int().argmax(1)
+            _reorder(self.cache, parent)
+            inputs = written[:, -1:]
+        self.written = written
+        output = self.lm(
+            input_ids=inputs,
+            attention_mask=torch.ones_like(torch.cat([self.blank, written], 1)),
+            encoder_hidden_states=self.seen,
+            encoder_attention_mask=self.mask,
+            use_cache=True,
+            **({} if self.cache is None else {CACHE: self.cache}),
+        )
+        self.cache = output[CACHE]
+        own, blank = scores.float().log_softmax(-1), output.logits[:, -1].float().log_softmax(-1)
+        plausible = own >= own.max(-1, keepdim=True).values + PLAUSIBLE
+        guided = own + (self.scale - 1) * (own - blank)
+        return guided.masked_fill(~plausible, -torch.inf).log_softmax(-1)
+
+
+PLAUSIBLE = math.log(0.1)
+# What BERT calls its cache, by age of the library.
+CACHE = next(n for n in ("cache", "past_key_values") if n in signature(BertLMHeadModel.forward).parameters)
+
+
+def _reorder(cache: Any, rows: Tensor) -> None:
+    """Keys and values of self-attention: row i <- row `rows[i]`, in place. What is attended to stays."""
+    cache.self_attention_cache.reorder_cache(rows)
 
 
 class _BeamCache(EncoderDecoderCache):

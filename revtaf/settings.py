@@ -143,6 +143,7 @@ class GenerationSettings(Section):
     length_penalty: float = 1.0
     repetition_penalty: float = Field(1.0, gt=0)
     no_repeat_ngram: int = Field(0, ge=0)
+    guidance: float = Field(1.0, ge=1)  # how much the prompt counts: 1 as trained, more than it (method.md section 6.3)
     batch_size: int = Field(16, ge=1)
     # By the retriever; controls: nearest by the true statuses, the sample's own report, any other patient's.
     retrieved: Literal["learned", "oracle", "own", "random"] = "learned"
@@ -349,8 +350,10 @@ class Settings(RunSettings):
     @property
     def variant(self) -> str:
         """A model that is a control gives "-control", statuses that are not the likeliest "-calibrated" or "-oracle",
-        reports that no retriever chose "-oracle_retrieved", "-own_retrieved" or "-random_retrieved"."""
+        guidance by the prompt "-guidance2", reports that no retriever chose "-oracle_retrieved", "-own_retrieved" or
+        "-random_retrieved"."""
         chosen = self.generation.retrieved
         statuses = "" if self.generation.statuses == "argmax" else f"-{self.generation.statuses}"
         control = "-control" if self.trained_on_answers else ""
-        return control + statuses + (f"-{chosen}_retrieved" if chosen != "learned" else "")
+        guided = f"-guidance{self.generation.guidance:g}" if self.generation.guidance > 1 else ""
+        return control + statuses + guided + (f"-{chosen}_retrieved" if chosen != "learned" else "")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from revtaf.decoder import Decoder
+from revtaf.decoder import Decoder, PromptGuidance
 from revtaf.settings import DecoderSettings, GenerationSettings
 from revtaf.tokenizer import ReportTokenizer
 
@@ -119,6 +119,49 @@ def test_greedy_generation_is_repeated_argmax_without_a_cache(decoder, sample):
             if token == TOKENIZER.end:
                 break
             prefix = torch.cat([prefix, torch.tensor([[token]])], 1)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_guidance_is_the_formula_without_a_cache_for_every_beam(decoder, sample, monkeypatch, beams):
+    """log p + (g - 1)(log p - log p_0) among plausible words, p_0 behind a prompt that states nothing; also where beams
+    change places and lengths of features differ."""
+    _, statuses, features, mask = sample
+    steps = []
+    guided = PromptGuidance.__call__
+    monkeypatch.setattr(
+        PromptGuidance,
+        "__call__",
+        lambda self, ids, scores: steps.append((ids, scores, guided(self, ids, scores))) or steps[-1][2],
+    )
+    decoder.generate(statuses, features, generation(beams=beams, guidance=2.5), features_mask=mask)
+    blank = decoder.prompt(torch.zeros_like(statuses)).repeat_interleave(beams, 0)
+    assert len(steps) > 5
+    for ids, scores, found in steps:
+        words = torch.cat([blank, ids[:, decoder.prompt_length :]], 1)
+        nothing = (
+            decoder.lm(
+                input_ids=words,
+                attention_mask=torch.ones_like(words),
+                encoder_hidden_states=decoder.project(features).repeat_interleave(beams, 0),
+                encoder_attention_mask=mask.long().repeat_interleave(beams, 0),
+            )
+            .logits[:, -1]
+            .log_softmax(-1)
+        )
+        own = scores.log_softmax(-1)
+        wanted = own + 1.5 * (own - nothing)
+        wanted[own.exp() < 0.1 * own.exp().max(-1, keepdim=True).values] = -torch.inf
+        torch.testing.assert_close(found, wanted.log_softmax(-1), atol=1e-4, rtol=1e-4)
+
+
+def test_guidance_by_a_prompt_that_states_nothing_changes_no_word(decoder, sample):
+    """Both decoders are then the same; with statuses the words change."""
+    _, statuses, features, mask = sample
+    for given, same in ((torch.zeros_like(statuses), True), (statuses, False)):
+        plain, guided = (
+            decoder.generate(given, features, generation(beams=1, guidance=g), features_mask=mask) for g in (1, 4)
+        )
+        assert torch.equal(plain, guided) is same
 
 
 def test_beams_share_the_keys_of_their_features(decoder, sample, monkeypatch):

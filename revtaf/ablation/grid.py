@@ -271,8 +271,8 @@ def _check_apart(path: Path, runs: list[Run]) -> None:
         ):
             raise UserError(
                 f"{path}: rows '{other.row.name}' and '{run.row.name}' test one model with another "
-                f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, retrieved, dimensions, split "
-                "and max_samples get their own"
+                f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, guidance, retrieved, "
+                "dimensions, split and max_samples get their own"
             )
 
 

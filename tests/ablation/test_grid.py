@@ -290,3 +290,10 @@ def test_a_base_of_another_system_than_the_rows_is_refused(write_grid, tmp_path)
     (base / "trrg_phantom.yaml").write_text((base / "phantom.yaml").read_text())
     with pytest.raises(UserError, match="expected system: trrg, it is of revtaf"):
         grid.runs("phantom", tmp_path, [])
+
+
+def test_a_guided_test_shares_the_training_and_has_its_own_results(write_grid, tmp_path):
+    rows = {"plain": None, "guided": {"test": {"generation.guidance": 2}}}
+    plain, guided = write_grid(rows=rows, paper=None).runs("phantom", tmp_path, [], (0,))
+    assert plain.settings.run == guided.settings.run
+    assert (plain.tested.output.name, guided.tested.output.name) == ("phantom-test", "phantom-test-guidance2")
