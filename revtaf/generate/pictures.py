@@ -7,11 +7,19 @@ from pathlib import Path
 from PIL import Image
 
 from revtaf.data import images
-from revtaf.data.images import read_image, resize_crop
+from revtaf.data.images import resize_crop
+
+try:
+    from revtaf.data.examine import examine
+except ImportError:  # of a version whose reader has nothing to say
+
+    def examine(image: Image.Image) -> list[str]:
+        """No warning."""
+        return []
 
 
 def look(path: Path, resize: int, size: int) -> tuple[Image.Image, tuple[str, ...]]:
     """The 8-bit grey crop (size, size) of `resize_crop`, and the warnings. UserError where it cannot be read."""
-    image = read_image(path)
-    examine = getattr(images, "examine", lambda image: ())
-    return resize_crop(image, resize, size), tuple(examine(image))
+    read = getattr(images, "read_noted", lambda path: (images.read_image(path), []))
+    image, notes = read(path)
+    return resize_crop(image, resize, size), (*notes, *examine(image))
