@@ -133,7 +133,7 @@ def _keep(
     write_jsonl(folder / REPORTS, [report.record() for report in reports])
     print(f"reports: {folder / REPORTS}", file=told)
     if unreadable:
-        write_jsonl(folder / UNREADABLE, [{"image": str(o.image), "error": o.reason} for o in unreadable])
+        write_jsonl(folder / UNREADABLE, [{"image": o.name, "error": o.reason} for o in unreadable])
     else:
         (folder / UNREADABLE).unlink(missing_ok=True)
     paged = {one.image for one in wanted[:ON_PAGE]}

@@ -22,6 +22,11 @@ class Unreadable:
     image: Path
     reason: str
 
+    @property
+    def name(self) -> str:
+        """Its path; what is not UTF-8 in it is spelled out, so that it can be written down."""
+        return str(self.image).encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 def write_batches(
     system: System, images: Sequence[Path], asked: Mapping[str, Any], size: int
@@ -30,15 +35,18 @@ def write_batches(
     wrong with the model, or with what is asked of it."""
     for start in range(0, len(images), size):
         batch = images[start : start + size]
+        bad = {image: _unnamed(image) for image in batch if not _is_utf8(image)}
         try:
-            yield from system.write(batch, **asked)
+            good = system.write([image for image in batch if image not in bad], **asked)
         except UserError:  # some image of it, or nothing works at all
-            bad = {image: reason for image in batch if (reason := _why_not(image))}
-            if not bad:
+            found = {image: why for image in batch if image not in bad and (why := _why_not(image))}
+            if not found:
                 raise
-            good = iter(system.write([image for image in batch if image not in bad], **asked))
-            for image in batch:
-                yield Unreadable(image, bad[image]) if image in bad else next(good)
+            bad |= found
+            good = system.write([image for image in batch if image not in bad], **asked)
+        reports = iter(good)
+        for image in batch:
+            yield Unreadable(image, bad[image]) if image in bad else next(reports)
 
 
 def _why_not(image: Path) -> str:
@@ -48,3 +56,16 @@ def _why_not(image: Path) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+def _is_utf8(image: Path) -> bool:
+    """Whether its name can be written into a file."""
+    try:
+        str(image).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unnamed(image: Path) -> str:
+    return f"{Unreadable(image, '').name}: its name is not UTF-8, so no report can name it; rename it"

@@ -3,19 +3,24 @@
 import csv
 import doctest
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import revtaf
 from revtaf.data.annotations import load_annotations
+from revtaf.data.images import read_image
 from revtaf.decoder import Decoder
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
 from revtaf.eval import nlg
+from revtaf.generate.batches import Unreadable, write_batches
 from revtaf.generate.journal import JOURNAL
+from revtaf.generate.result import ImageReport
 from revtaf.labels import CATEGORIES, POSITIVE
 from revtaf.system.session import Session
 
@@ -122,6 +127,32 @@ def test_good_files_are_done_and_bad_ones_listed(call, pages, world, images, tmp
     assert pages[0][3]["images"] == "4; 2 could not be read"
     said = call("generate", *options, place / "leer.png", "--out", tmp_path / "none", code=1)
     assert "1 of 1 images" in said and len(pages) == 1
+
+
+def test_every_image_is_answered_once_and_in_order(tmp_path):
+    """Whatever is bad in a batch: its neighbours are written, a name that is not UTF-8 is bad as well, and a fault that
+    is no image's is raised."""
+    names = ["a.png", "b.png", os.fsdecode(b"gr\xf6\xdfe.png"), "c.png", "d.png"]
+    paths = [tmp_path / name for name in names]
+    for path in (paths[0], paths[3], paths[4]):
+        Image.new("L", (64, 64)).save(path)
+    paths[1].write_bytes(b"%PDF")
+
+    class Model:
+        def write(self, images, **asked):
+            if asked:
+                raise UserError("not that")
+            for image in images:
+                read_image(image)
+            return [ImageReport(image, Image.new("L", (4, 4)), image.stem) for image in images]
+
+    for size in (1, 2, 5):
+        found = list(write_batches(Model(), paths, {}, size))
+        assert [one.image for one in found] == paths
+        assert [isinstance(one, Unreadable) for one in found] == [False, True, True, False, False]
+        assert json.dumps(found[2].name, ensure_ascii=False).encode() and "not UTF-8" in found[2].reason
+    with pytest.raises(UserError, match="not that"):
+        list(write_batches(Model(), paths[3:], {"retrieve": False}, 2))
 
 
 def test_an_interrupted_command_goes_on(call, pages, world, images, tmp_path, monkeypatch):
