@@ -38,7 +38,7 @@ _PLACE = re.compile(r"(?<![\w.:/~])(?:/[^\s/,;:()'\"]+)+/([^\s/,;:()'\"]+)")
 class ExportRequest:
     """What the command line asks for; see `revtaf export --help`."""
 
-    run: Path
+    checkpoint: Path
     out: Path
     without_reports: bool = False
     reports: Path | None = None
@@ -51,7 +51,7 @@ def export(request: ExportRequest) -> Path:
         raise UserError("--without-reports leaves the reports out, --reports attaches them: give one of the two")
     if request.out.is_file() or (request.out.is_dir() and any(request.out.iterdir())):
         raise UserError(f"{request.out} is there already; name a new folder, or empty this one")
-    place = find_model(request.run)
+    place = find_model(request.checkpoint)
     manifest = read_manifest(place)
     attached = None if request.reports is None else _reports(request.reports, place, manifest)
     results = _results(place)

@@ -181,7 +181,7 @@ def add_generate(generate: argparse.ArgumentParser) -> None:
 def add_export(export: argparse.ArgumentParser) -> None:
     """What `revtaf.commands.export.ExportRequest` holds."""
     add = export.add_argument
-    add("run", type=Path, metavar="RUN", help="a finished run, or a model's folder")
+    add("checkpoint", type=Path, metavar="RUN", help="a finished run, or a model's folder")
     add("out", type=Path, metavar="DIR", help="the new folder; one that is there has to be empty")
     add("--without-reports", action="store_true", help="leave the training reports out, where they may not be shared")
     add(
