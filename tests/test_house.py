@@ -17,7 +17,7 @@ FLOORS = (
     {"features", "encoder", "classifier", "decoder"},
     {"model", "engine", "eval", "sources"},
     {"pages", "llm"},
-    {"search"},
+    {"search", "generate"},
     {"system", "comparators", "audit"},
     {"check"},
     {"commands"},
