@@ -19,9 +19,22 @@ def load(folder: str | Path, overrides: Sequence[str] = (), device: str = "auto"
     """Open a trained model: the folder of a finished run, or a copy of its `checkpoints/best` on any machine.
 
     Nothing of the set that it was trained on is needed. overrides: `key=value`, for what is not architecture
-    ("generation.beams=1"), and for the places of external files ("knowledge.medklip=PATH"). `write(images)` of the
-    result writes reports. Raises `revtaf.errors.UserError` where the folder is no model, damaged, of another format,
-    or of a system that is not installed.
+    ("generation.beams=1"), and for the places of external files ("knowledge.medklip=PATH"). Raises
+    `revtaf.errors.UserError` where the folder is no model, damaged, of another format, or of a system that is not
+    installed. With `folder` of a model and `image` a file:
+
+    >>> model = revtaf.load(folder, device="cpu")
+    >>> out = model.report(image)  # an ImageReport; in a notebook it shows picture and text
+    >>> type(out.report), out.picture.mode
+    (<class 'str'>, 'L')
+    >>> found = out.retrieved[0]  # whose report it rests on
+    >>> found.id == out.record()["retrieved"][0]["id"]
+    True
+    >>> what_if = model.report(image, statuses={"edema": "pos"}, retrieve=False)
+    >>> [(s.category, s.status) for s in what_if.statuses if s.given]
+    [('edema', 'positive')]
+    >>> [one.report for one in model.report([image, image])] == [out.report] * 2
+    True
     """
     from revtaf.config_file import load_settings
     from revtaf.engine.checkpoint import SETTINGS

@@ -14,7 +14,9 @@ from revtaf.commands.options import (
     add_ablate,
     add_audit,
     add_configured,
+    add_export,
     add_features,
+    add_generate,
     add_import,
     add_index,
     add_iu,
@@ -30,12 +32,12 @@ from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 from revtaf.process import INTERRUPTED, USER_ERROR, configure
 
-LEAK = STALE = 1
+LEAK = STALE = UNREADABLE = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 a leak or a stale document, 2 bad input (one message), 130
-    interrupted."""
+    """Run one command; returns the exit code: 0 done, 1 a leak, a stale document or an image that cannot be read, 2
+    bad input (one message), 130 interrupted."""
     options = _parser().parse_args(arguments)
     configure(offline=options.run is not _fetch)
     try:
@@ -83,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
             "make a data set searchable by a model that embeds images and texts (docs/search.md)",
             add_index,
         ),
+        ("generate", _generate, "write the reports of image files (docs/generate.md)", add_generate),
+        ("export", _export, "make a trained model a folder that travels (docs/generate.md)", add_export),
         ("search", _search, "find reports by image, images by text, images by image", add_search),
         ("llm", _llm, "ask a language model for reports (docs/llm.md)", add_llm),
     ):
@@ -190,6 +194,18 @@ def _index(options: argparse.Namespace) -> None:
     from revtaf.commands.index import IndexRequest, index
 
     index(IndexRequest(**_arguments(options)))
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from revtaf.commands.generate import GenerateRequest, generate
+
+    return UNREADABLE if generate(GenerateRequest(**_arguments(options))) else 0
+
+
+def _export(options: argparse.Namespace) -> None:
+    from revtaf.commands.export import ExportRequest, export
+
+    print(f"model: {export(ExportRequest(**_arguments(options)))}")
 
 
 def _search(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,23 @@ def tiny_config(phantom: Path, tmp_path_factory) -> Path:
 def session(tiny_config: Path):
     """Knowledge fitted on the tiny set, and an untrained model."""
     return make_session(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def world(phantom: Path, tiny_config: Path, tmp_path_factory):
+    """A data set of its own and a finished, tested run on it: (data folder, run folder, settings)."""
+    from revtaf.commands.test import test as run_test
+    from revtaf.commands.train import train
+    from revtaf.config_file import load_settings
+
+    home = tmp_path_factory.mktemp("world")
+    shutil.copytree(phantom, home / "data", ignore=shutil.ignore_patterns("features"))
+    names = {"annotation": "annotation.json", "images": "images", "features": "features"}
+    places = [f"data.{key}={home / 'data' / name}" for key, name in names.items()]
+    settings = load_settings(tiny_config, [*places, f"run={home / 'run'}", "train.epochs=1", "eval.resamples=0"])
+    train(settings)
+    run_test(settings)
+    return home / "data", home / "run", settings
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ def test_a_model_names_external_weights_by_hash(mini, weights, tmp_path):
     (tmp_path / "moved").mkdir()
     moved = shutil.copy(medklip, tmp_path / "moved/medklip.pth")
     first, again = (
-        revtaf.load(mini / "paper", [*weights, *other], device="cpu").write([image])
+        revtaf.load(mini / "paper", [*weights, *other], device="cpu").report(image)
         for other in ([], [f"knowledge.medklip={moved}"])
     )
     assert first == again
@@ -103,7 +103,7 @@ def test_a_model_names_external_weights_by_hash(mini, weights, tmp_path):
         revtaf.load(mini / "paper", [*weights, f"knowledge.medklip={moved}"], device="cpu")
     moved.unlink()
     with pytest.raises(UserError, match="name its place with knowledge.medklip=PATH"):
-        revtaf.load(mini / "paper", [*weights, f"knowledge.medklip={moved}"], device="cpu").write([image])
+        revtaf.load(mini / "paper", [*weights, f"knowledge.medklip={moved}"], device="cpu").report(image)
 
 
 def stages(mini, name):

@@ -26,6 +26,7 @@ TOYS = Path(__file__).parent / "toys"
 OF_THE_ENGINE = (
     *("errors", "rng", "precision", "files", "locks", "config", "config_file", "systems", "check_line"),
     *("data", "pretrained", "knowledge", "eval", "engine"),
+    "generate",  # the type of what single images are answered with
 )
 
 
@@ -107,7 +108,7 @@ def test_a_toy_is_trained_killed_continued_tested_and_opened_elsewhere(toy_confi
     shutil.copytree(run / "checkpoints/best", alone)
     shutil.rmtree(run)
     shutil.rmtree(whole)
-    code = f"import revtaf; print(revtaf.load({str(alone)!r}).write(['x.png'])[0]['prediction'])"
+    code = f"import revtaf; print(revtaf.load({str(alone)!r}).report('x.png').report)"
     opened = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=alone, env=environment, timeout=120
     )

@@ -153,6 +153,45 @@ def add_search(search: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
+def add_generate(generate: argparse.ArgumentParser) -> None:
+    """What `revtaf.commands.generate.GenerateRequest` holds."""
+    add = generate.add_argument
+    add(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE|FOLDER|LIST.csv",
+        help="a list has a column `image`, relative to the list, and may have one `reference`",
+    )
+    add("--checkpoint", required=True, type=Path, metavar="RUN", help="a finished run, or a model's folder")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="also write reports.jsonl and report.html; an interrupted command goes on",
+    )
+    add("--status", default="", metavar="CATEGORY=STATUS,...", help="what would it write if: pneumonia=pos,edema=neg")
+    add("--no-retrieval", action="store_true", help="no past report enters")
+    add("--retrieved", metavar="TEXT", help="this text in the place of the retrieved report")
+    add("--json", action="store_true", help="JSON lines on the terminal in place of text")
+    add("--batch-size", type=positive, help="images at once; the model's generation.batch_size by default")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def add_export(export: argparse.ArgumentParser) -> None:
+    """What `revtaf.commands.export.ExportRequest` holds."""
+    add = export.add_argument
+    add("run", type=Path, metavar="RUN", help="a finished run, or a model's folder")
+    add("out", type=Path, metavar="DIR", help="the new folder; one that is there has to be empty")
+    add("--without-reports", action="store_true", help="leave the training reports out, where they may not be shared")
+    add(
+        "--reports",
+        type=Path,
+        metavar="FILE",
+        help="attach them again: annotation.json, or the reports.jsonl of the run",
+    )
+
+
 def add_iu(iu: argparse.ArgumentParser) -> None:
     """Arguments of `revtaf.data.sources.iu_xray.prepare.prepare_iu_xray`."""
     iu.add_argument("--source", required=True, type=Path, help="folder with the XML and images, or R2Gen's package")

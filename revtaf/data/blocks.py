@@ -24,6 +24,7 @@ from revtaf.errors import UserError
 from revtaf.files import atomic_write
 
 ROWS = 2048  # of a block: seconds to minutes of work, which is what an interruption can cost
+FEW = 64  # rows and fewer are done before anybody has read a bar
 READERS = min(32, os.cpu_count() or 4)  # threads that decode images
 
 Arrays = dict[str, np.ndarray]
@@ -71,7 +72,7 @@ class Blocks:
     def compute(self, arrays_of: Callable[[slice], Arrays], shard: Shard) -> None:
         """Every missing block of this shard; `arrays_of` gets the rows of a block."""
         todo = [b for b, path in enumerate(self.paths) if shard.takes(b) and not path.exists()]
-        for block in tqdm(todo, desc=self.title, unit="block", leave=False, disable=not todo):
+        for block in tqdm(todo, desc=self.title, unit="block", leave=False, disable=not todo or self.count <= FEW):
             rows = slice(block * self.rows, min((block + 1) * self.rows, self.count))
             content = arrays_of(rows)
             with atomic_write(self.paths[block]) as unfinished:
@@ -131,6 +132,7 @@ def read_pixels(
     pixels = np.empty((len(studies), size, size), dtype=np.uint8)
     with ThreadPoolExecutor(READERS) as pool:
         seen = pool.map(lambda study: see(read_image(Path(images) / study.image_path[0])), studies)
-        for i, image in enumerate(tqdm(seen, desc="images", total=len(studies), leave=False)):
+        bar = tqdm(seen, desc="images", total=len(studies), leave=False, disable=len(studies) <= FEW)
+        for i, image in enumerate(bar):
             pixels[i] = image
     return pixels

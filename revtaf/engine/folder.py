@@ -39,7 +39,7 @@ def finish(folder: Path, system: System) -> None:
     check_identity(folder, meta.get("identity") or {key: meta[key] for key in system.identity() if key in meta}, system)
     load_weights(folder / WEIGHTS, system.accelerator.unwrap_model(system.model))
     system.finish(folder)
-    names, mode = _names(folder), (folder / SETTINGS).stat().st_mode
+    names, mode = model_files(folder), (folder / SETTINGS).stat().st_mode
     for name in names:  # safetensors writes for the owner alone; whoever may read the settings may read the model
         (folder / name).chmod(mode)
     content = {
@@ -96,7 +96,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     files = content["files"]
     if lacking := [name for name in CORE if name not in files]:
         raise UserError(f"{folder / MANIFEST} is damaged: it does not name {', '.join(lacking)}; copy the folder again")
-    if strange := [name for name in _names(folder) if name not in files and _counts(name)]:
+    if strange := [name for name in model_files(folder) if name not in files and _counts(name)]:
         raise UserError(f"{folder / strange[0]} does not belong to the model: {MANIFEST} does not name it; remove it")
     for name, expected in files.items():
         path = folder / name
@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _names(folder: Path) -> list[str]:
+def model_files(folder: Path) -> list[str]:
     """Files of a model, the manifest and what a killed process left aside."""
     found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return sorted(p.as_posix() for p in found if p.name != MANIFEST and not any(part[0] == "." for part in p.parts))

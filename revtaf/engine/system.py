@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from revtaf.data.blocks import Shard
     from revtaf.eval.advanced import AdvancedSources
     from revtaf.eval.rankings import Rankings
+    from revtaf.generate.result import ImageReport
     from revtaf.knowledge.base import Labeler, StudyEncoder
     from revtaf.pretrained.needed import Needed
 
@@ -137,8 +138,19 @@ class System(Protocol):
     def evaluate(self) -> Written | Rankings:
         """Write, or rank, the tested split; on several processes, all take part and each returns the whole."""
 
-    def write(self, images: Sequence[Path]) -> list[dict[str, Any]]:
-        """One record for each image, `prediction` among its entries; of images that no data set knows."""
+    def report(self, images: str | Path | Sequence[str | Path], **asked: Any) -> ImageReport | list[ImageReport]:
+        """The report of an image file and what it rests on; a list of them for a sequence of files.
+
+        asked: what you decide in the model's place (`revtaf.generate.asked.Asked`): statuses={"edema": "negative"},
+        retrieve=False, retrieved="The heart is enlarged.". UserError where an image cannot be read, or where the model
+        has no place for what is asked. See `revtaf.load` for an example.
+        """
+        if isinstance(images, str | Path):
+            return self.write([Path(images)], **asked)[0]
+        return self.write([Path(image) for image in images], **asked)
+
+    def write(self, images: Sequence[Path], **asked: Any) -> list[ImageReport]:
+        """What `report` gives: one for each image, of images that no data set knows."""
         raise UserError(f"system '{self.settings.system}' writes no reports of single images")
 
     def embed_images(self, images: Sequence[Path]) -> np.ndarray:

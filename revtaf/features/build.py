@@ -233,7 +233,7 @@ def image_features(
     statuses = np.zeros((len(studies), knowledge.train.statuses.shape[1]), dtype=np.uint8)
     with tempfile.TemporaryDirectory(prefix="revtaf-") as place:
         data = settings.data.model_copy(update={"images": Path(place), "features": Path(place), "packed": False})
-        features = _seen(knowledge, settings, data, studies, statuses, device, FeatureStore(Path(place)))
+        features = _seen(knowledge, settings, data, studies, statuses, device, FeatureStore(Path(place), told=False))
         made = {name: getattr(features, name) for name in ("scores", "codes", "memory", "image_vectors")}
         arrays = {name: np.array(array) for name, array in made.items() if array is not None}  # off the disk
     return replace(features, **arrays), studies, data

@@ -30,10 +30,11 @@ class Missing(Exception):
 
 
 class FeatureStore:
-    """Folders below `root`. `make=False` only finds; a `shard` computes its part and leaves the rest to others."""
+    """Folders below `root`. `make=False` only finds; a `shard` computes its part and leaves the rest to others.
+    `told=False`: of a folder that does not last, nothing is logged."""
 
-    def __init__(self, root: Path, shard: Shard = WHOLE, make: bool = True):
-        self.root, self.shard, self.make = root, shard, make
+    def __init__(self, root: Path, shard: Shard = WHOLE, make: bool = True, told: bool = True):
+        self.root, self.shard, self.make, self.told = root, shard, make, told
         self.used: dict[str, Path] = {}  # what this run reads, by name
 
     def get(self, name: str, producer: dict, build: Build, lists: dict[str, list] | None = None) -> Arrays:
@@ -51,7 +52,8 @@ class FeatureStore:
                 raise Waiting(f"{name}: one process has to put the parts together")
             with alone(parts):
                 if not folder.exists():
-                    log.info("features: making %s", folder)
+                    if self.told:
+                        log.info("features: making %s", folder)
                     arrays, save = build(parts, WHOLE)
                     write_store(folder, arrays, producer, lists, save)
         if self.make:

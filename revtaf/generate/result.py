@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,19 @@ class ImageReport:
                 }
                 for s in self.statuses
             ],
-            "retrieved": [{"id": r.id, "distance": r.distance, "report": r.report} for r in self.retrieved],
+            "retrieved": [
+                {"id": r.id, "distance": None if r.distance is None else round(r.distance, 6), "report": r.report}
+                for r in self.retrieved
+            ],
             "clues": [{"name": name, "value": round(value, 6)} for name, value in self.clues],
             "warnings": list(self.warnings),
             "reference": self.reference,
             "scores": {name: round(value, 6) for name, value in self.scores.items()},
         }
+
+    def without_pictures(self) -> ImageReport:
+        """The same without picture and maps, which take most of its memory."""
+        return replace(self, picture=Image.new("L", (1, 1)), attention=())
 
     def _repr_html_(self) -> str:
         """Picture and text, for notebooks."""

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from revtaf.config import InputKind, KnowledgeSettings
-from revtaf.data.blocks import WHOLE, PixelBlocks, Shard, Waiting
+from revtaf.data.blocks import FEW, WHOLE, PixelBlocks, Shard, Waiting
 from revtaf.data.images import normalise, resize_crop
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, read_json, write_json
@@ -303,7 +303,7 @@ def _predict(nets: list[EntityNet], images: Images, rows: np.ndarray, progress: 
     device = next(nets[0].parameters()).device
     presence, position = [], []
     starts = range(0, len(rows), PREDICT_BATCH)
-    for start in tqdm(starts, desc="entity scores", leave=False, disable=not progress):
+    for start in tqdm(starts, desc="entity scores", leave=False, disable=not progress or len(rows) <= FEW):
         x = normalise(torch.from_numpy(images[rows[start : start + PREDICT_BATCH]]).to(device), INPUTS)
         outputs = [net(x) for net in nets]
         presence.append(torch.stack([logits.sigmoid() for logits, _ in outputs]).cpu().numpy())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from revtaf.data.text import clean_report, sentences
+from revtaf.features.arrays import Features
 from revtaf.fvtaf.fcc import cosine_matrix
 from revtaf.labels import BLANK, CATEGORIES, ENTITIES, NORMAL_ENTITIES, POSITIVE, STATUSES
 from revtaf.pages.cards import Card
@@ -53,31 +54,52 @@ def make_card(session: Session, dataset: ReportDataset, p: Prediction) -> Card:
         card.retrieved_id = session.knowledge.train.ids[p.retrieved]
         card.retrieval_distance = p.distance
     if p.local_map is not None:
-        codes = torch.from_numpy(features.codes[p.row : p.row + 1].astype(np.int64))
-        prompts = table_rows(codes, len(session.bank.triplets))[0].tolist()
-        texts = session.knowledge.triplets
-        scores = features.scores[p.row].astype(np.float32)
-        exists = scores > 0.5 if texts is None else np.array([not texts[t].endswith("not exist") for t in prompts])
-        rank = scores + exists
+        stated = stated_entities(session, features, p.row)
+        rank = features.scores[p.row].astype(np.float32) + stated.exists
         rank[: len(NORMAL_ENTITIES)] = rank[-2:] = -1  # normal words and the two collective entities
         entity = int(rank.argmax())
-        stated = ENTITIES[entity] if texts is None else texts[prompts[entity]]
-        card.entity = f"{stated} (P {scores[entity]:.2f})"
-        card.entity_map = _grid(p.local_map[entity])
+        card.entity = f"{stated.texts[entity]} (P {features.scores[p.row][entity]:.2f})"
+        card.entity_map = grid(p.local_map[entity])
         rows = session.bank.sentence_rows(p.retrieved)
         if p.global_map is not None and len(rows):
             text = session.bank.sentences[torch.tensor(rows.tolist())].float().cpu()
-            local = session.bank.triplets[prompts[entity]].float().cpu()
+            local = session.bank.triplets[stated.prompts[entity]].float().cpu()
             sentence = int(cosine_matrix(text[None], local[None, None])[0, :, 0].argmax())
-            words = session.settings.training_data.max_words
-            split = sentences(clean_report(card.retrieved_report, words))
-            # Imported sentences are vectors; how their makers split the report is not known.
-            known = texts is not None and reports
-            card.sentence = split[sentence] if known else f"sentence {sentence + 1}"
-            card.sentence_map = _grid(p.global_map[sentence])
+            card.sentence = sentence_texts(session, card.retrieved_report, len(rows))[sentence]
+            card.sentence_map = grid(p.global_map[sentence])
     return card
 
 
-def _grid(weights: torch.Tensor) -> np.ndarray:
+class StatedEntities(NamedTuple):
+    """What the local prompts say of an image: rows of the triplet table, their texts, and which state a presence; 75
+    of each."""
+
+    prompts: list[int]
+    texts: list[str]
+    exists: np.ndarray
+
+
+def stated_entities(session: Session, features: Features, row: int) -> StatedEntities:
+    """Of sample `row`. Imported prompts are vectors: they are known by the entity's name, and its score says whether it
+    is present."""
+    codes = torch.from_numpy(features.codes[row : row + 1].astype(np.int64))
+    prompts = table_rows(codes, len(session.bank.triplets))[0].tolist()
+    words = session.knowledge.triplets
+    if words is None:
+        return StatedEntities(prompts, list(ENTITIES), features.scores[row].astype(np.float32) > 0.5)
+    texts = [words[prompt] for prompt in prompts]
+    return StatedEntities(prompts, texts, np.array([not text.endswith("not exist") for text in texts]))
+
+
+def sentence_texts(session: Session, report: str, count: int) -> list[str]:
+    """The `count` sentences that the maps of a retrieved report are of; by their number where the report is not at
+    hand, or was split by others (imported features)."""
+    if session.knowledge.triplets is None or not report:
+        return [f"sentence {i + 1}" for i in range(count)]
+    return sentences(clean_report(report, session.settings.training_data.max_words))[:count]
+
+
+def grid(weights: torch.Tensor) -> np.ndarray:
+    """A row of a map (P,) -> (side, side), as the patches lie."""
     side = round(len(weights) ** 0.5)
     return weights.view(side, side).numpy()

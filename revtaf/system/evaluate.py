@@ -1,9 +1,7 @@
-"""REVTAF on a split: the validation after each epoch, the reports of a test, reports of images that no set knows."""
+"""REVTAF on a split: the validation after each epoch, and the reports of a test."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +9,9 @@ import torch
 
 from revtaf.config import ADVANCED_MODELS
 from revtaf.engine.system import Written
-from revtaf.errors import UserError
 from revtaf.eval import advanced, floors
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.texts import validation_scores
-from revtaf.features.build import image_features
 from revtaf.labels import CATEGORIES, POSITIVE, STATUSES
 from revtaf.settings import Settings
 from revtaf.system.cards import make_card, sample_rows
@@ -80,27 +76,6 @@ def evaluate(session: Session) -> Written:
         cards=[make_card(session, dataset, predictions[row]) for row in shown] if main else (),
         facts={"features": knowledge.fingerprint, "ablation flags": _flags(settings)} | _control(settings),
     )
-
-
-def write(session: Session, images: Sequence[Path]) -> list[dict[str, Any]]:
-    """One record for each image: prediction, statuses, P(positive), and which report was retrieved."""
-    if answers := session.settings.trained_on_answers:
-        raise UserError(
-            f"this model is a control: it reads the answer ({', '.join(answers)}), and an image alone has none; train "
-            "one without these settings"
-        )
-    if not images:
-        return []
-    features, studies, data = image_features(session.knowledge, session.settings, images, session.device)
-    dataset = session.dataset(studies, features, data)
-    asked = session.settings.generation
-    statuses = "argmax" if asked.statuses == "oracle" else asked.statuses  # an image alone has no true ones
-    generation = asked.model_copy(update={"statuses": statuses, "retrieved": "learned"})
-    records = [_record(session, dataset, p) for p in predict(session, dataset, generation, workers=0)]
-    return [{key: value for key, value in record.items() if key not in _OF_A_STUDY} for record in records]
-
-
-_OF_A_STUDY = ("subject_id", "study_id", "reference")  # entries of a record that an image alone has not
 
 
 def _record(session: Session, dataset: ReportDataset, p: Prediction) -> dict[str, Any]:

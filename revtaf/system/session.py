@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,16 @@ from torch import Tensor
 
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, clean_reports
+from revtaf.data.text import clean_report
 from revtaf.engine.optim import adamw
-from revtaf.engine.system import Written
+from revtaf.engine.system import System, Written
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features
 from revtaf.features.build import Knowledge, split_features
 from revtaf.features.packed import packed_images
 from revtaf.features.stages import further_reports
+from revtaf.generate.asked import Asked
+from revtaf.generate.result import ImageReport
 from revtaf.lre.fit import fit
 from revtaf.lre.hnn import to_space
 from revtaf.lre.index import RetrievalIndex
@@ -44,7 +47,7 @@ log = logging.getLogger("revtaf")
 
 
 @dataclass
-class Session:
+class Session(System):
     """The parts of a run (`revtaf.engine.system.System`). `notes` says where knowledge and weights came from."""
 
     settings: Settings
@@ -61,6 +64,7 @@ class Session:
     # set once the classifier no longer changes.
     held_out: tuple[Tensor, Tensor] | None = None
     kept_thresholds: Thresholds | None = None  # of an opened model
+    opened_index: RetrievalIndex | None = None  # of `points`, made when it is first asked for
 
     @property
     def device(self) -> torch.device:
@@ -95,9 +99,31 @@ class Session:
         texts = further_reports(self.knowledge.texts, reports, self.knowledge.text_encoder)
         return PromptBank(texts, self.settings.lre.max_sentences, self.device)
 
+    def bank_of(self, report: str) -> PromptBank:
+        """One report alone, in row 0: what a user gives in the place of a retrieved one. UserError without a sentence,
+        or where the folder lacks what knows its words."""
+        cleaned = clean_report(report, self.settings.training_data.max_words)
+        texts = self.knowledge.texts
+        none = replace(
+            texts,
+            report_ids=texts.report_ids[:0],
+            offsets=texts.offsets[:1],
+            sentence_ids=texts.sentence_ids[:0],
+            sentences=texts.sentences[:0],
+            reports=texts.reports[:0],
+        )
+        found = further_reports(none, [cleaned], self.knowledge.text_encoder)
+        return PromptBank(found, self.settings.lre.max_sentences, self.device)
+
     def index(self) -> RetrievalIndex:
         """The training set as the model now embeds it."""
-        points = embed_all(self.plain_model, self.knowledge.train, self.device) if self.points is None else self.points
+        if self.points is None:
+            return self._index(embed_all(self.plain_model, self.knowledge.train, self.device))
+        if self.opened_index is None:
+            self.opened_index = self._index(self.points)
+        return self.opened_index
+
+    def _index(self, points: Tensor) -> RetrievalIndex:
         model = self.plain_model
         return RetrievalIndex(points, model.curvature, groups=self.knowledge.train.patients, metric=model.metric)
 
@@ -310,11 +336,11 @@ class Session:
 
         return evaluate(self)
 
-    def write(self, images: Sequence[Path]) -> list[dict[str, Any]]:
-        """See `revtaf.system.evaluate`."""
-        from revtaf.system.evaluate import write
+    def write(self, images: Sequence[Path], **asked: Any) -> list[ImageReport]:
+        """See `revtaf.system.single`."""
+        from revtaf.system.single import write
 
-        return write(self, images)
+        return write(self, images, Asked(**asked))
 
     def analyse(self, folder: Path) -> list[Path]:
         """See `revtaf.system.analyses`."""

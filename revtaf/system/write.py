@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from tqdm import tqdm
 
 from revtaf.engine.batches import eval_loader
 from revtaf.features.arrays import Features
-from revtaf.labels import POSITIVE
+from revtaf.generate.asked import NOTHING, Asked
+from revtaf.labels import CATEGORIES, POSITIVE
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import NO_REPORT, QueryRetrieved, fixed_retrieved
 from revtaf.model import REVTAF
@@ -39,6 +41,7 @@ class Prediction:
     distance: float
     global_map: Tensor | None = None
     local_map: Tensor | None = None
+    sentences: int = 0  # of the retrieved report: rows of the global map that are not padding
     shares: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -82,11 +85,13 @@ def predict(
     keep_maps: frozenset[int] = frozenset(),
     workers: int | None = None,
     title: str = "writing reports",
+    asked: Asked = NOTHING,
 ) -> list[Prediction]:
     """Reports for `rows` (all by default) in their order. Several processes share the work.
 
     A query never retrieves its own patient; the control `own` gives it its own report. `keep_maps`: rows whose
-    attention maps are returned as well; `workers`: processes that read images, by default as in training.
+    attention maps are returned as well; `workers`: processes that read images, by default as in training; `title`: of
+    the bar, "" for none; `asked`: what a user decides in the model's place.
     """
     accelerator = session.accelerator
     model = session.plain_model.eval()
@@ -96,9 +101,16 @@ def predict(
     loader = eval_loader(dataset, mine, generation.batch_size, workers)
     bank = session.bank_with(dataset.studies) if generation.retrieved == "own" else session.bank
     known = len(session.knowledge.train)
-    choose, decide = query_retrieved(session, dataset, generation.retrieved, index), session.decider(generation)
+    if asked.retrieved is not None:  # its bank holds this one report, which is no training report
+        bank, known = session.bank_of(asked.retrieved), 0
+        choose = QueryRetrieved(fixed=(torch.zeros(len(dataset)), torch.zeros(len(dataset), dtype=torch.int64)))
+    elif not asked.retrieve:
+        choose = QueryRetrieved()
+    else:
+        choose = query_retrieved(session, dataset, generation.retrieved, index)
+    decide = _overridden(session.decider(generation), asked.numbers(CATEGORIES[: session.categories]))
     predictions: list[Prediction] = []
-    for batch in tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process):
+    for batch in tqdm(loader, desc=title, leave=False, disable=not (title and accelerator.is_main_process)):
         inputs = batch.retriever_inputs
         distance, retrieved = choose.of(batch.rows, lambda inputs=inputs: model.embed(inputs.to(session.device)))
         batch = batch.to(session.device)
@@ -114,14 +126,29 @@ def predict(
         tokens, statuses, probabilities = result.tokens.tolist(), result.statuses.tolist(), result.probabilities.cpu()
         shares = {name: float(share) for name, share in result.shares.items()}
         for i, row in enumerate(batch.rows.tolist()):
+            count = len(bank.sentence_rows(int(retrieved[i])))
             maps = (None, None)
             if row in keep_maps and result.local_map is not None:
                 maps = (result.global_map[i].float().cpu(), result.local_map[i].float().cpu())
             training_row = int(retrieved[i]) if retrieved[i] < known else NO_REPORT
             found = (statuses[i], probabilities[i], training_row, float(distance[i]))
-            predictions.append(Prediction(row, session.tokenizer.decode(tokens[i]), *found, *maps, shares))
+            predictions.append(Prediction(row, session.tokenizer.decode(tokens[i]), *found, *maps, count, shares))
     by_row = {p.row: p for p in gather_object(predictions)}
     return [by_row[row] for row in rows]
+
+
+def _overridden(decide: Callable[[Tensor], Tensor], given: dict[int, int]) -> Callable[[Tensor], Tensor]:
+    """As `decide`, but for the categories in `given`: their status is what it says."""
+    if not given:
+        return decide
+
+    def decided(probabilities: Tensor) -> Tensor:
+        statuses = decide(probabilities).clone()
+        for category, status in given.items():
+            statuses[:, category] = status
+        return statuses
+
+    return decided
 
 
 @torch.no_grad()

@@ -118,10 +118,10 @@ def test_a_trained_model_opens_and_asks_for_it_by_name(tiny_config, dual, study,
     features, _, _ = image_features(opened.knowledge, opened.settings, [path], CPU)
     dataset = opened.tested_set
     np.testing.assert_array_equal(features.image_vectors[0], dataset.features.image_vectors[0])
-    assert opened.write([path])[0]["prediction"]
+    assert opened.report(path).report
     gone = revtaf.load(tmp_path / "run", [f"knowledge.medfuse={tmp_path / 'gone'}"], device="cpu")
     with pytest.raises(UserError, match=r"knowledge\.medfuse: .*gone is no model"):
-        gone.write([path])
+        gone.report(path)
     other = shutil.copytree(dual, tmp_path / "other")
     manifest = find_model(other) / "model.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"revtaf": "9"}))

@@ -1,6 +1,7 @@
 """MedFuse-CLIP as a system: trained, continued, tested, opened; each flag changes what it should."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,25 @@ def test_an_opened_model_embeds_images_and_texts_in_one_space(trained, phantom, 
     (tmp_path / "x.png").write_text("no image")
     with pytest.raises(UserError, match="not a readable image"):
         system.embed_images([tmp_path / "x.png"])
+
+
+def test_an_image_alone_is_answered_with_the_nearest_training_reports(trained, phantom, tmp_path):
+    """Ordered, by the cosine of the two encoders; the first is the report. Without reports the other way is named."""
+    system = revtaf.load(trained.run, device="cpu")
+    files = sorted((phantom / "images").iterdir())[:3]
+    known = {study.id: text for study, text in zip(*system.training, strict=True)}
+    for out, image in zip(system.report(files), system.embed_images(files), strict=True):
+        distances = 1 - system.encode_texts(list(known.values())) @ image
+        assert [r.distance for r in out.retrieved] == pytest.approx(np.sort(distances)[:5], abs=1e-5)
+        nearest = system.encode_texts([known[out.retrieved[0].id]])[0] @ image
+        assert 1 - nearest == pytest.approx(distances.min(), abs=1e-5)
+        assert out.report == out.retrieved[0].report and out.statuses == ()
+    with pytest.raises(UserError, match="MedFuse-CLIP writes without statuses"):
+        system.report(files[0], statuses={"edema": "pos"})
+    bare = shutil.copytree(Path(trained.run) / "checkpoints/best", tmp_path / "bare")
+    (bare / "reports.jsonl").unlink()
+    with pytest.raises(UserError, match=r"make an index of yours with `revtaf index` and ask it with `revtaf search`"):
+        revtaf.load(bare, device="cpu").report(files[0])
 
 
 def test_the_gradient_reaches_both_encoders_and_the_temperature(medfuse_config):

@@ -293,11 +293,14 @@ def test_a_model_s_folder_is_all_that_an_opened_one_needs(trained, phantom, tmp_
     away = [f"{key}=/nowhere" for key in ("stage1", "data.annotation", "data.images", "data.features", "run")]
     model = revtaf.load(folder, away, device="cpu")
     files = sorted((phantom / "images").iterdir())[:3]
-    records = model.write(files)
-    assert [len(r["clues"]) for r in records] == [2, 2, 2] and all(r["prediction"] for r in records)
-    again = revtaf.load(trained.run, device="cpu").write(files[1:2])
-    assert again[0]["prediction"] == records[1]["prediction"]
-    assert [c["text"] for c in again[0]["clues"]] == [c["text"] for c in records[1]["clues"]]
+    found = model.report(files)
+    assert [len(out.clues) for out in found] == [2, 2, 2] and all(out.report for out in found)
+    assert all(weights == sorted(weights, reverse=True) for weights in ([w for _, w in out.clues] for out in found))
+    again = revtaf.load(trained.run, device="cpu").report(files[1])
+    assert again.report == found[1].report and again.picture.size == (64, 64)
+    assert [text for text, _ in again.clues] == [text for text, _ in found[1].clues]
+    with pytest.raises(UserError, match="TRRG reads no retrieved report"):
+        model.report(files[0], retrieve=False)
     assert {name.split(".")[0] for name in load_file(folder / "model.safetensors")} == {
         *("mapper", "interaction", "project", "norm")
     }

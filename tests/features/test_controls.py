@@ -113,7 +113,7 @@ def test_a_control_says_so_everywhere_and_writes_for_nobody(tiny_config, tmp_pat
     np.testing.assert_array_equal(knowledge.train.scores, status_scores(knowledge.train.statuses, 75))
     assert (np.asarray(knowledge.seen.scores) != knowledge.train.scores).any()
     with pytest.raises(UserError, match="this model is a control: it reads the answer"):
-        model.write([])
+        model.report([])
     with pytest.raises(UserError, match="another architecture"):
         revtaf.load(tmp_path / "run", ["controls.scores=image"])
 

@@ -15,26 +15,10 @@ from tiny import ROOT
 import revtaf
 from revtaf.commands.test import test as run_test
 from revtaf.commands.train import train
-from revtaf.config_file import load_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.folder import find_model, read_manifest
 from revtaf.errors import UserError
 from revtaf.knowledge.text_encoder import TfidfEncoder
-
-SAID = ("prediction", "statuses", "positive", "retrieved_id", "retrieved_report", "retrieval_distance")
-
-
-@pytest.fixture(scope="module")
-def world(phantom, tiny_config, tmp_path_factory):
-    """A data set of its own and a finished, tested run on it: (data folder, run folder, settings)."""
-    home = tmp_path_factory.mktemp("folder")
-    shutil.copytree(phantom, home / "data", ignore=shutil.ignore_patterns("features"))
-    places = [f"data.{key}={home / 'data' / name}" for key, name in PLACES.items()]
-    settings = load_settings(tiny_config, [*places, f"run={home / 'run'}", "train.epochs=1", "eval.resamples=0"])
-    train(settings)
-    run_test(settings)
-    return home / "data", home / "run", settings
-
 
 PLACES = {"annotation": "annotation.json", "images": "images", "features": "features"}
 
@@ -47,6 +31,7 @@ def copy(world, tmp_path) -> Path:
 
 
 def records(run: Path) -> list[dict]:
+    """What `test` wrote, line by line."""
     return [json.loads(line) for line in (run / "phantom-test/predictions.jsonl").read_text().splitlines()]
 
 
@@ -65,7 +50,7 @@ def test_a_copied_folder_writes_the_same_reports_without_anything_else(world, co
     try:
         code = (
             "import json, sys, revtaf\nmodel = revtaf.load('model', device='cpu')\n"
-            "print(json.dumps(model.write(sys.argv[1:])))"
+            "print(json.dumps([out.record() for out in model.report(sys.argv[1:])]))"
         )
         call = [sys.executable, "-c", code, *(f"images/{name}" for name in names)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -75,8 +60,14 @@ def test_a_copied_folder_writes_the_same_reports_without_anything_else(world, co
             hidden.rename(place)
     assert done.returncode == 0, done.stderr[-2000:]
     written = json.loads(done.stdout)
-    assert [r["id"] for r in written] == [f"images/{name}" for name in names]
-    assert [{k: r[k] for k in SAID} for r in written] == [{k: r[k] for k in SAID} for r in expected]
+    assert [r["image"] for r in written] == [f"images/{name}" for name in names]
+    for found, known in zip(written, expected, strict=True):
+        assert found["report"] == known["prediction"]
+        assert {s["category"]: s["status"] for s in found["statuses"]} == known["statuses"]
+        assert {s["category"]: s["probabilities"]["positive"] for s in found["statuses"]} == known["positive"]
+        assert [(r["id"], r["report"], round(r["distance"], 4)) for r in found["retrieved"]] == [
+            (known["retrieved_id"], known["retrieved_report"], known["retrieval_distance"])
+        ]
 
 
 def test_without_the_reports_the_retrieved_one_is_known_by_id(world, copy):
@@ -84,10 +75,10 @@ def test_without_the_reports_the_retrieved_one_is_known_by_id(world, copy):
     data, run, _ = world
     (copy / "reports.jsonl").unlink()
     study = load_annotations(data / "annotation.json")["test"][0]
-    found = revtaf.load(copy, device="cpu").write([data / "images" / study.image_path[0]])[0]
+    found = revtaf.load(copy, device="cpu").report(data / "images" / study.image_path[0])
     expected = records(run)[0]
-    assert found["retrieved_report"] is None and found["retrieved_id"] == expected["retrieved_id"]
-    assert found["prediction"] == expected["prediction"]
+    assert found.retrieved[0].report is None and found.retrieved[0].id == expected["retrieved_id"]
+    assert found.report == expected["prediction"]
 
 
 def test_the_finished_run_is_opened_as_well(world):

@@ -4,12 +4,14 @@ import json
 from collections import namedtuple
 
 import torch
+from PIL import Image
 from torch import nn
 
 from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.optim import adamw
 from revtaf.engine.system import Declaration, System, Written
+from revtaf.generate.result import ImageReport
 from revtaf.knowledge.rules import RuleLabeler
 
 Batch, LENGTH = namedtuple("Batch", "rows words"), 12
@@ -46,19 +48,19 @@ class Toy(System):
         return {"nll": nn.functional.cross_entropy(logits.T.expand(len(batch.rows), -1, -1), batch.words)}
 
     def validate(self, write):
-        return {"score": len(set(self.report().split())), "tie": 0}  # the more words, the better
+        return {"score": len(set(self.said().split())), "tie": 0}  # the more words, the better
 
     def save(self, folder):
         (folder / "words.json").write_text(json.dumps(self.words))
 
-    def report(self):
+    def said(self):
         return " ".join(self.words[i] for i in self.accelerator.unwrap_model(self.model)[1].weight.argmax(0))
 
-    def write(self, images):
-        return [{"id": str(image), "prediction": self.report()} for image in images]
+    def write(self, images, **asked):
+        return [ImageReport(image, Image.new("L", (8, 8)), self.said()) for image in images]
 
     def evaluate(self):
-        records = [{"id": s.id, "reference": s.report, "prediction": self.report()} for s in self.studies("test")]
+        records = [{"id": s.id, "reference": s.report, "prediction": self.said()} for s in self.studies("test")]
         return Written(records, RuleLabeler())
 
 

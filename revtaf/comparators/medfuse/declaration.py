@@ -122,7 +122,7 @@ class MedFuseSystem(Declaration):
         from revtaf.engine.checkpoint import META
         from revtaf.files import read_json
 
-        system = MedFuse(settings, accelerator, TextTokens.open(folder, settings.text), None)
+        system = MedFuse(settings, accelerator, TextTokens.open(folder, settings.text), None, folder=folder)
         self._build(system)
         system.notes = dict(read_json(folder / META, "model")["sources"])
         return system

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors.numpy import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,6 +26,7 @@ from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image
 from revtaf.engine.optim import adamw
+from revtaf.engine.runtime import write_jsonl
 from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.eval.rankings import Rankings
@@ -32,12 +34,15 @@ from revtaf.features import stages
 from revtaf.features.build import make_labeler, select
 from revtaf.features.packed import packed_images
 from revtaf.features.store import FeatureStore
-from revtaf.files import digest
+from revtaf.files import atomic_write, digest
+from revtaf.generate.asked import Asked
+from revtaf.generate.result import ImageReport
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import CHEXPERT_CATEGORIES
 
 log = logging.getLogger("revtaf")
+POINTS, REPORTS = "points.safetensors", "reports.jsonl"  # in a model's folder: the training reports
 AT_ONCE = 64  # images or texts that are encoded together
 TFIDF_WIDTH = 512
 
@@ -51,6 +56,7 @@ class MedFuse(System):
     tokens: TextTokens
     model: DualEncoder
     notes: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None  # of an opened model
 
     @property
     def plain(self) -> DualEncoder:
@@ -185,7 +191,11 @@ class MedFuse(System):
         self.tokens.save(folder)
 
     def finish(self, folder: Path) -> None:
-        """Nothing else is needed."""
+        """The training reports and their points, so that an image alone finds the nearest (`write`)."""
+        studies, texts = self.training
+        with atomic_write(folder / POINTS) as partial:
+            save_file({"points": self.encode_texts(texts)}, partial)
+        write_jsonl(folder / REPORTS, [{"id": study.id, "report": study.report} for study in studies])
 
     # Testing
 
@@ -194,6 +204,12 @@ class MedFuse(System):
         from revtaf.comparators.medfuse.evaluate import evaluate
 
         return evaluate(self)
+
+    def write(self, images: Sequence[Path], **asked: Any) -> list[ImageReport]:
+        """See `revtaf.comparators.medfuse.single`."""
+        from revtaf.comparators.medfuse.single import write
+
+        return write(self, images, Asked(**asked))
 
     def embed_images(self, images: Sequence[Path]) -> np.ndarray:
         """(N,) images -> (N, D) float32 of length 1, in one space with `embed_texts`."""

@@ -26,6 +26,9 @@ from revtaf.eval import advanced
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.texts import validation_scores
 from revtaf.features.build import select
+from revtaf.generate.asked import Asked
+from revtaf.generate.pictures import look
+from revtaf.generate.result import ImageReport
 from revtaf.labels import POSITIVE
 from revtaf.pages.cards import Card
 from revtaf.pages.images import pixel_data
@@ -58,16 +61,21 @@ class ClueReport:
 
 @torch.no_grad()
 def write_reports(
-    system: TRRG, dataset: ClueDataset, rows: Sequence[int], beams: int | None = None, workers: int | None = None
+    system: TRRG,
+    dataset: ClueDataset,
+    rows: Sequence[int],
+    beams: int | None = None,
+    workers: int | None = None,
+    title: str = "writing reports",
 ) -> list[ClueReport]:
-    """Reports of `rows` in their order; several processes share the work."""
+    """Reports of `rows` in their order; several processes share the work. title: of the bar, "" for none."""
     accelerator, settings = system.accelerator, system.settings
     model, generation = system.plain.eval(), settings.generation
     mine = list(rows)[accelerator.process_index :: accelerator.num_processes]
     workers = settings.train.workers if workers is None else workers
     loader = eval_loader(dataset, mine, generation.batch_size, workers)
     written: list[ClueReport] = []
-    for batch in tqdm(loader, desc="writing reports", leave=False, disable=not accelerator.is_main_process):
+    for batch in tqdm(loader, desc=title, leave=False, disable=not (title and accelerator.is_main_process)):
         batch = batch.to(system.device)
         with accelerator.autocast():
             tokens, found = model.generate(batch, generation, beams)
@@ -123,9 +131,10 @@ def evaluate(system: TRRG) -> Written:
     )
 
 
-def write(system: TRRG, images: Sequence[Path]) -> list[dict[str, Any]]:
-    """One record for each image: prediction, and the clues that it was written from."""
+def write(system: TRRG, images: Sequence[Path], asked: Asked) -> list[ImageReport]:
+    """The report of each image, and the clues that it was written from, with their weights."""
     settings = system.settings
+    asked.refuse("TRRG", statuses=True, retrieval=True)
     if settings.reads_answer or settings.prompt.statuses != "none":
         raise UserError(
             "this model reads what a sample's report, or REVTAF, says of it, and an image alone has neither"
@@ -141,11 +150,14 @@ def write(system: TRRG, images: Sequence[Path]) -> list[dict[str, Any]]:
             "clues of the entity scorer are for data sets, whose scores are features; take generation.clues"
         )
     dataset = system.dataset(studies, data, settings.tested_source, alone=True)
-    written = write_reports(system, dataset, range(len(dataset)), workers=0)
-    return [
-        {"id": study.id, "prediction": report.text, "clues": [vars(clue) for clue in report.clues]}
-        for study, report in zip(studies, written, strict=True)
-    ]
+    written = write_reports(system, dataset, range(len(dataset)), workers=0, title="")
+    return [_image_report(system, Path(path), found) for path, found in zip(images, written, strict=True)]
+
+
+def _image_report(system: TRRG, path: Path, found: ClueReport) -> ImageReport:
+    picture, warnings = look(path, system.stage1.image.resize, system.stage1.image.size)
+    clues = tuple((f"{clue.category}: {clue.text}", clue.weight) for clue in found.clues)
+    return ImageReport(path, picture, found.text, clues=clues, warnings=warnings)
 
 
 def _record(study: Study, report: ClueReport) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from revtaf.engine.runtime import write_jsonl
 from revtaf.engine.system import System, Written
 from revtaf.features.build import make_labeler, select
 from revtaf.files import digest, sha256, write_json
+from revtaf.generate.asked import Asked
+from revtaf.generate.result import ImageReport
 from revtaf.knowledge.base import Labeler
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer
@@ -232,11 +234,11 @@ class TRRG(System):
 
         return evaluate(self)
 
-    def write(self, images: Sequence[Path]) -> list[dict[str, Any]]:
+    def write(self, images: Sequence[Path], **asked: Any) -> list[ImageReport]:
         """See `revtaf.comparators.trrg.evaluate`."""
         from revtaf.comparators.trrg.evaluate import write
 
-        return write(self, images)
+        return write(self, images, Asked(**asked))
 
 
 def copy_stage1(source: Path, folder: Path) -> None:

@@ -1,0 +1,73 @@
+"""Which images a command line names: files, folders, lists; each once, in their order."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from revtaf.errors import UserError, nearest
+
+LIST = ".csv"
+# What is taken of a folder. A file without a suffix may be a DICOM file; everything else is no image by its name.
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm", ".dicom", ""})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An image that is asked about, and its reference report where a list gives one."""
+
+    image: Path
+    reference: str | None = None
+
+
+def find_images(given: Sequence[Path]) -> list[Wanted]:
+    """Everything that `given` names. UserError for a name that is not there, a folder without an image, a list without
+    the column `image`; whether a file can be read is found out later."""
+    found: dict[Path, Wanted] = {}
+    for path in given:
+        if path.is_dir():
+            wanted = [Wanted(image) for image in _of_folder(path)]
+            if not wanted:
+                raise UserError(f"{path}: no image in this folder (by name: {', '.join(sorted(SUFFIXES - {''}))})")
+        elif not path.exists():
+            raise UserError(f"image not found: {path}")
+        elif path.suffix.lower() == LIST:
+            wanted = list(_of_list(path))
+        else:
+            wanted = [Wanted(path)]
+        for one in wanted:
+            known = found.setdefault(one.image, one)
+            if one.reference is not None and known.reference is None:
+                found[one.image] = one
+    return list(found.values())
+
+
+def _of_folder(folder: Path) -> Iterator[Path]:
+    """All images below, by name; hidden files and folders are left alone."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
+            yield path
+
+
+def _of_list(path: Path) -> Iterator[Wanted]:
+    """The rows of a CSV file with a column `image`, relative to the file, and perhaps one `reference`."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            names = rows.fieldnames or []
+            if "image" not in names:
+                raise UserError(f"{path}: no column 'image' in line 1; {nearest('image', names)}")
+            count = 0
+            for row in rows:
+                name = (row["image"] or "").strip()
+                if not name:
+                    raise UserError(f"{path}, line {rows.line_num}: no image is named")
+                count += 1
+                yield Wanted(path.parent / name, (row.get("reference") or "").strip() or None)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV file in UTF-8: {error}") from None
+    if not count:
+        raise UserError(f"{path}: the list has no row")

@@ -1,0 +1,120 @@
+"""A model that travels: the exported folder alone writes the same reports, and says nothing of where it was made."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from tiny import ROOT
+
+from revtaf.cli import main
+from revtaf.commands.export import _moved
+from revtaf.data.annotations import load_annotations
+from revtaf.engine.folder import read_manifest
+from revtaf.engine.runtime import read_jsonl
+
+
+@pytest.fixture(scope="module")
+def exported(world, tmp_path_factory):
+    """The world's run, exported whole."""
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    assert main(["export", str(world[1]), str(folder)]) == 0
+    return folder
+
+
+def test_the_folder_alone_writes_the_same_reports(exported, world, tmp_path):
+    """In a fresh process, in another folder, with run and data renamed away: byte for byte what `test` wrote."""
+    data, run, _ = world
+    names = [study.image_path[0] for study in load_annotations(data / "annotation.json")["test"]][:3]
+    shutil.copytree(exported, tmp_path / "travelled")
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / "images" / name, tmp_path / "images" / name)
+    expected = [record["prediction"] for record in read_jsonl(run / "phantom-test/predictions.jsonl")][:3]
+    away = [(place, place.with_name(place.name + "-away")) for place in (data, run)]
+    for place, hidden in away:
+        place.rename(hidden)
+    try:
+        call = [sys.executable, "-m", "revtaf", "generate", "--checkpoint", "travelled", "--json", "--device", "cpu"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        done = subprocess.run(
+            [*call, *(f"images/{name}" for name in names)],
+            **{"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 300},
+        )
+    finally:
+        for place, hidden in away:
+            hidden.rename(place)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [json.loads(line)["report"] for line in done.stdout.splitlines()] == expected
+
+
+def test_no_place_of_this_machine_is_left(exported, world):
+    """Nor of its data; the settings are still whole."""
+    home = str(world[0].parent).encode()
+    for path in exported.rglob("*"):
+        assert not path.is_file() or home not in path.read_bytes(), path
+    settings = yaml.safe_load((exported / "config.yaml").read_text())
+    assert settings["data"]["annotation"] == "annotation.json" and settings["run"] == "run"
+
+
+def test_places_are_found_in_notes_and_nothing_else_is_touched():
+    """Of a path its last name stays; fractions, addresses, units and single strokes are no paths."""
+    assert _moved("weights from /home/me/checkpoints/clip.pt (CLIP)") == "weights from clip.pt (CLIP)"
+    assert _moved({"a": ["/data/x/annotation.json", 3]}) == {"a": ["annotation.json", 3]}
+    for same in ("yes/no/maybe", "https://physionet.org/content/x", "checkpoints/a/b.pth", "2 / 3", "a /b", None):
+        assert _moved(same) == same
+
+
+def test_the_card_is_one_that_a_hub_reads(exported, world):
+    """Front matter, figures of the test, terms, and how it is opened; hashed, but free to be edited."""
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    front, text = card.removeprefix("---\n").split("\n---\n", 1)
+    assert yaml.safe_load(front)["library_name"] == "revtaf" and "revtaf" in yaml.safe_load(front)["tags"]
+    table = (world[1] / "phantom-test/table.md").read_text()
+    assert "Not a medical device" in text and table.strip() in text and "### phantom-test" in text
+    assert "This folder holds the training reports" in text and "No patient is in it" in text
+    assert 'revtaf.load("FOLDER")' in text
+    manifest = json.loads((exported / "model.json").read_text())
+    named = manifest["files"] | manifest["documents"]
+    there = {p.relative_to(exported).as_posix(): p for p in exported.rglob("*") if p.is_file()}
+    assert named.keys() == there.keys() - {"model.json"}
+    assert all(hashlib.sha256(there[name].read_bytes()).hexdigest() == digest for name, digest in named.items())
+
+
+def test_reports_are_left_out_and_attached_again(exported, world, tmp_path, capsys):
+    """From the annotation, or the file itself: the folder is the same again. Other reports are refused."""
+    data, run, _ = world
+    bare, full = tmp_path / "bare", tmp_path / "full"
+    assert main(["export", str(run), str(bare), "--without-reports"]) == 0
+    reports = {study.report for study in load_annotations(data / "annotation.json")["train"]}
+    assert not (bare / "reports.jsonl").exists()
+    everything = b"".join(path.read_bytes() for path in bare.rglob("*") if path.is_file())
+    assert not any(report.encode() in everything for report in reports if len(report) > 60)
+    assert "The training reports are not in this folder" in (bare / "README.md").read_text()
+    assert main(["export", str(bare), str(full), "--reports", str(data / "annotation.json")]) == 0
+    assert (full / "reports.jsonl").read_bytes() == (exported / "reports.jsonl").read_bytes()
+    assert read_manifest(full)["files"] == read_manifest(exported)["files"]
+    content = json.loads((data / "annotation.json").read_text())
+    content["train"][3]["report"] = "The heart is large."
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["export", str(bare), str(tmp_path / "x"), "--reports", str(tmp_path / "other.json")]) == 2
+    assert "does not hold the reports that this model was trained on" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_is_written_over(exported, tmp_path, capsys):
+    """A folder with a file in it is refused; an empty one is filled; a run that is not finished is no model."""
+    before = (exported / "model.json").read_bytes()
+    assert main(["export", str(exported), str(exported)]) == 2
+    assert "is there already" in capsys.readouterr().err and (exported / "model.json").read_bytes() == before
+    (tmp_path / "empty").mkdir()
+    assert main(["export", str(exported), str(tmp_path / "empty")]) == 0
+    assert (tmp_path / "empty/model.json").read_bytes() == before
+    assert main(["export", str(tmp_path), str(tmp_path / "y")]) == 2
+    assert "is no model" in capsys.readouterr().err

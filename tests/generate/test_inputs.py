@@ -1,0 +1,58 @@
+"""Which images a command line names."""
+
+import pytest
+
+from revtaf.errors import UserError
+from revtaf.generate.inputs import Wanted, find_images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images by their names, and what is none."""
+    place = tmp_path / "Röntgen Bilder"
+    for name in ("b.PNG", "deep/Mäuse 1.jpg", "IM0001", "notes.txt", ".hidden.png", ".trash/x.png"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"x")
+    return place
+
+
+def test_a_folder_is_its_images_by_name(folder):
+    """At any depth; a DICOM file may have no suffix; notes and hidden files are left alone. Each once."""
+    expected = [folder / name for name in ("IM0001", "b.PNG", "deep/Mäuse 1.jpg")]
+    assert [one.image for one in find_images([folder])] == expected
+    assert [one.image for one in find_images([folder / "b.PNG", folder])] == [expected[1], expected[0], expected[2]]
+
+
+def test_a_list_names_images_relative_to_itself_and_their_references(folder):
+    """With a byte order mark, commas in a report, an empty reference; a reference counts wherever it stands."""
+    text = 'id,image,reference\n1,b.PNG,"No edema, no effusion."\n2,deep/Mäuse 1.jpg,\n'
+    (folder / "list.csv").write_text(text, encoding="utf-8-sig")
+    expected = [Wanted(folder / "b.PNG", "No edema, no effusion."), Wanted(folder / "deep/Mäuse 1.jpg")]
+    assert find_images([folder / "list.csv"]) == expected
+    assert find_images([folder / "b.PNG", folder / "list.csv"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("Image,reference\na.png,x\n", "no column 'image' in line 1; did you mean 'Image'"),
+        ("image,reference\n", "the list has no row"),
+        ("image,reference\na.png,x\n,y\n", "line 3: no image is named"),
+        (b"image\n\xff\xfe\n", "not a CSV file in UTF-8"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_by_line(tmp_path, content, says):
+    """Before a model is opened."""
+    path = tmp_path / "list.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=says):
+        find_images([path])
+
+
+def test_a_name_that_is_not_there_and_a_folder_without_images_are_refused(tmp_path):
+    """A typing error is no unreadable image."""
+    with pytest.raises(UserError, match="image not found"):
+        find_images([tmp_path / "x.png"])
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match="no image in this folder"):
+        find_images([tmp_path])
