@@ -17,7 +17,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,13 @@ _UPLOAD = "upload.js"  # of the served page alone
 _GENERATED = "generated"
 
 
+class Upload(NamedTuple):
+    """What a served page takes. said: in words. limit: bytes of a file."""
+
+    said: str
+    limit: int
+
+
 def write_page(reports: Sequence[ImageReport], path: Path, title: str, facts: Mapping[str, str]) -> None:
     """Write the page of `reports`, at least one, in their order. facts: what wrote them, by name, shown at the end.
 
@@ -44,8 +51,10 @@ def write_page(reports: Sequence[ImageReport], path: Path, title: str, facts: Ma
         partial.write_text(page, encoding="utf-8")
 
 
-def page_text(reports: Sequence[ImageReport], title: str, facts: Mapping[str, str], upload: str = "") -> str:
-    """The HTML. upload: what may be uploaded, where the page is served (`revtaf.generate.serve`); "": it is a file."""
+def page_text(
+    reports: Sequence[ImageReport], title: str, facts: Mapping[str, str], upload: Upload | None = None
+) -> str:
+    """The HTML. upload: where the page is served (`revtaf.generate.serve`), what it takes; None: it is a file."""
     scripts = [*_SCRIPTS, *([_UPLOAD] if upload else [])]
     shown = [view(report, name) for report, name in zip(reports, _names(reports), strict=True)]
     return fill(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import browser, tab  # noqa: F401 (fixtures)
 from PIL import Image
 
 from revtaf.generate.page import view, write_page
@@ -49,7 +48,7 @@ def made(name: str, text: str, positive: float = 0.1, **more) -> ImageReport:
 
 
 @pytest.fixture
-def opened(tab, tmp_path):  # noqa: F811
+def opened(tab, tmp_path):
     """Opens the page of some reports; returns the tab."""
 
     def show(*reports: ImageReport, fragment: str = ""):
@@ -86,13 +85,13 @@ def test_a_text_that_is_chosen_shows_where_the_model_looked(opened):
     page.keyboard.press("ArrowDown")
     entity = corners(page)
     assert entity[1] > 2 * entity[0] and "effusion" in page.locator(".caption").inner_text()
-    page.get_by_label("Overlay").fill("0")
+    page.locator(".strength input").fill("0")
     assert corners(page) == [0, 0]
-    page.get_by_label("Overlay").fill("100")
+    page.locator(".strength input").fill("100")
     assert corners(page)[1] == 255
     page.get_by_text("No overlay").click()
     page.mouse.move(0, 0)
-    assert corners(page) == [0, 0] and page.get_by_label("Overlay").is_disabled()
+    assert corners(page) == [0, 0] and page.locator(".strength input").is_disabled()
 
 
 def test_hostile_text_stays_text(opened):

@@ -9,6 +9,7 @@ from jinja2 import UndefinedError, nodes
 
 from revtaf.ablation.examples import Example
 from revtaf.eval.evaluate import COLUMNS
+from revtaf.generate.page import Upload
 from revtaf.pages import page
 from revtaf.pages.cards import Card, Piece
 from revtaf.pages.environment import environment, fill
@@ -36,7 +37,7 @@ GENERATE = {
     "title": EVIL,
     "notice": EVIL,
     "facts": [(EVIL, EVIL)],
-    "upload": EVIL,
+    "upload": Upload(EVIL, EVIL),
     "scripts": ["view.js", "gallery.js", "upload.js"],
     "hashes": [EVIL],
     "ramp": EVIL,
