@@ -54,13 +54,13 @@ class Reporter:
         image, or where the model has no place for `statuses`; the message calls the image by its name."""
         suffix = Path(name).suffix.lower()
         with tempfile.TemporaryDirectory(prefix="revtaf-") as folder:
-            path = Path(folder) / f"image{suffix if suffix in SUFFIXES else ''}"
+            path = Path(folder) / f"upload{suffix if suffix in SUFFIXES else ''}"
             path.write_bytes(content)
             try:
                 with self._lock:
                     report = self._system.report(path, **({"statuses": dict(statuses)} if statuses else {}))
             except UserError as error:
-                raise UserError(str(error).replace(str(path), name)) from None
+                raise UserError(str(error).replace(str(path), name).replace(path.name, name)) from None
             return view(replace(report, image=Path(name)), name)
 
 

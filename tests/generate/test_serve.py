@@ -35,10 +35,10 @@ class GreySystem:
         self.active = self.most = 0
 
     def report(self, image: Path, statuses=None) -> ImageReport:
+        self.seen.append(image)
+        picture = read_image(image)
         self.active += 1
         self.most = max(self.most, self.active)
-        picture = read_image(image)
-        self.seen.append(image)
         self.now = int(np.asarray(picture).mean())
         time.sleep(0.02)
         given = tuple(
@@ -131,7 +131,7 @@ def test_a_name_is_shown_and_never_opened(client, system):
         code, report = client.report(film(5), name)
         assert code == 200 and words(report) == "grey 5."
         assert "/" not in report["name"] and "\\" not in report["name"] and 0 < len(report["name"]) <= 200
-        assert system.seen[-1].parent.name.startswith("revtaf-") and system.seen[-1].stem == "image"
+        assert system.seen[-1].parent.name.startswith("revtaf-") and system.seen[-1].stem == "upload"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,10 @@ async function send(files) {
   form.classList.remove("busy");
   progress.textContent = "";
   chooser.value = "";
-  if (item && (files.length === 1 || all.length === 1)) location.hash = `#image-${item.place + 1}`;
+  if (!item || (files.length > 1 && all.length > 1)) return;
+  const place = `#image-${item.place + 1}`;
+  if (location.hash === place) route(true);
+  else location.hash = place;
 }
 
 const enqueue = (files) => files.length && (waiting = waiting.then(() => send([...files])));
