@@ -68,7 +68,8 @@ def world(phantom: Path, tiny_config: Path, tmp_path_factory):
     shutil.copytree(phantom, home / "data", ignore=shutil.ignore_patterns("features"))
     names = {"annotation": "annotation.json", "images": "images", "features": "features"}
     places = [f"data.{key}={home / 'data' / name}" for key, name in names.items()]
-    settings = load_settings(tiny_config, [*places, f"run={home / 'run'}", "train.epochs=1", "eval.resamples=0"])
+    quick = ("train.epochs=1", "eval.resamples=0", "eval.java=/none")
+    settings = load_settings(tiny_config, [*places, f"run={home / 'run'}", *quick])
     train(settings)
     run_test(settings)
     return home / "data", home / "run", settings

@@ -63,7 +63,7 @@ def export(request: ExportRequest) -> Path:
         if attached is not None:
             (partial / REPORTS).write_bytes(attached)
         for path in sorted(partial.rglob("*")):
-            if path.name in (SETTINGS, META):
+            if path.name in (SETTINGS, META, "config.json"):
                 _without_places(path)
         write_json(partial / RESULTS, results)
         files = manifest["files"] | {name: sha256(partial / name) for name in model_files(partial)}

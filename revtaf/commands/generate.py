@@ -68,7 +68,7 @@ def generate(request: GenerateRequest) -> list[Unreadable]:
             for report in reports:
                 _show(request, report)
         if request.out is not None:
-            _keep(request, system, reports, unreadable, asked)
+            _keep(request, system, wanted, reports, unreadable, asked)
             journal.close()
     if unreadable:
         print(f"{len(unreadable)} of {len(wanted)} images could not be read:", file=sys.stderr)
@@ -85,6 +85,7 @@ def _write(
     at_once = not any(one.reference for one in wanted)
     found = {} if journal is None else {o.image: journal.done[o.image] for o in wanted if o.image in journal.done}
     unreadable: list[Unreadable] = []
+    paged = {one.image for one in wanted[:ON_PAGE]}
     for report in found.values() if at_once else ():
         _show(request, report)
     images = [one.image for one in wanted if one.image not in found]
@@ -93,7 +94,7 @@ def _write(
             if isinstance(written, Unreadable):
                 unreadable.append(written)
             else:
-                found[written.image] = written = written if len(found) < ON_PAGE else written.without_pictures()
+                found[written.image] = written = written if written.image in paged else written.without_pictures()
                 if journal is not None:
                     journal.add(written)
                 if at_once:
@@ -118,9 +119,14 @@ def _show(request: GenerateRequest, report: ImageReport) -> None:
 
 
 def _keep(
-    request: GenerateRequest, system: System, reports: list[ImageReport], unreadable: list[Unreadable], asked: dict
+    request: GenerateRequest,
+    system: System,
+    wanted: Sequence[Wanted],
+    reports: list[ImageReport],
+    unreadable: list[Unreadable],
+    asked: dict,
 ) -> None:
-    """The files of the folder. A page is of the first ON_PAGE images."""
+    """The files of the folder. The page is of the first ON_PAGE images that were asked for."""
     from revtaf.generate.page import write_page
 
     folder, told = request.out, sys.stderr if request.json else sys.stdout
@@ -130,19 +136,21 @@ def _keep(
         write_jsonl(folder / UNREADABLE, [{"image": str(o.image), "error": o.reason} for o in unreadable])
     else:
         (folder / UNREADABLE).unlink(missing_ok=True)
-    if reports:
-        write_page(reports[:ON_PAGE], folder / PAGE, system.settings.name, _facts(system, reports, unreadable, asked))
+    paged = {one.image for one in wanted[:ON_PAGE]}
+    if shown := [report for report in reports if report.image in paged]:
+        facts = _facts(system, len(reports), len(shown), len(unreadable), asked)
+        write_page(shown, folder / PAGE, system.settings.name, facts)
         print(f"page: {folder / PAGE}", file=told)
 
 
-def _facts(system: System, reports: list, unreadable: list, asked: dict) -> dict[str, str]:
+def _facts(system: System, written: int, shown: int, unreadable: int, asked: dict) -> dict[str, str]:
     """What the page says of the command."""
     settings = system.settings
-    shown = f"the first {ON_PAGE} of {len(reports)}" if len(reports) > ON_PAGE else str(len(reports))
+    images = str(written) if shown == written else f"{shown} of {written}; all are in {REPORTS}"
     facts = {
         "system": systems.find(settings.system).title,
         "model": f"{settings.name}, trained on {settings.training_data.name}",
-        "images": shown + (f"; {len(unreadable)} could not be read" if unreadable else ""),
+        "images": images + (f"; {unreadable} could not be read" if unreadable else ""),
     }
     if asked["statuses"]:
         facts["statuses given"] = ", ".join(f"{name}: {status}" for name, status in asked["statuses"].items())

@@ -14,6 +14,7 @@ from revtaf.data.annotations import load_annotations
 from revtaf.decoder import Decoder
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
+from revtaf.eval import nlg
 from revtaf.generate.journal import JOURNAL
 from revtaf.labels import CATEGORIES, POSITIVE
 from revtaf.system.session import Session
@@ -35,8 +36,9 @@ def told(monkeypatch):
     return seen
 
 
-def test_a_list_of_the_tested_images_gives_what_the_test_gave(call, pages, world, tmp_path):
+def test_a_list_of_the_tested_images_gives_what_the_test_gave(call, pages, world, tmp_path, monkeypatch):
     """Texts byte for byte, whatever the batch; scores with the references are the test's own."""
+    monkeypatch.setattr(nlg, "meteor_status", lambda: "left out, as in the world's test")
     data, run, _ = world
     studies = load_annotations(data / "annotation.json")["test"]
     with open(data / "list.csv", "w", newline="") as file:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from revtaf.comparators.medfuse.system import POINTS, REPORTS
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
 from revtaf.generate.asked import Asked
@@ -23,6 +22,7 @@ from revtaf.search.exact import nearest
 if TYPE_CHECKING:
     from revtaf.comparators.medfuse.system import MedFuse
 
+POINTS, REPORTS = "points.safetensors", "reports.jsonl"  # in a model's folder: the training reports
 SHOWN = 5  # reports for an image
 
 

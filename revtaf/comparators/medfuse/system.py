@@ -20,6 +20,7 @@ from revtaf.comparators.medfuse.data import PairBatch, PairDataset, StudyImages,
 from revtaf.comparators.medfuse.negatives import HardNegatives, hard_negatives, no_negatives
 from revtaf.comparators.medfuse.objective import contrast, margin_loss
 from revtaf.comparators.medfuse.settings import MedFuseSettings
+from revtaf.comparators.medfuse.single import POINTS, REPORTS
 from revtaf.comparators.medfuse.text import SentenceTokens, TextTokens, report_text
 from revtaf.comparators.medfuse.towers import DualEncoder
 from revtaf.config import DataSettings
@@ -42,7 +43,6 @@ from revtaf.knowledge.text_encoder import TfidfEncoder
 from revtaf.labels import CHEXPERT_CATEGORIES
 
 log = logging.getLogger("revtaf")
-POINTS, REPORTS = "points.safetensors", "reports.jsonl"  # in a model's folder: the training reports
 AT_ONCE = 64  # images or texts that are encoded together
 TFIDF_WIDTH = 512
 
