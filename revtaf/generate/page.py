@@ -66,7 +66,7 @@ def page_text(
         scripts=scripts,
         hashes=[_hash(script) for script in scripts],
         ramp=_ramp(),
-        records=[json.dumps(record, ensure_ascii=False) for record in shown],
+        records=[json.dumps(record) for record in shown],  # ASCII: a file's name may be no Unicode text
     )
 
 

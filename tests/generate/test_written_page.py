@@ -247,6 +247,12 @@ def test_images_of_one_name_are_told_apart(opened, tmp_path):
     assert names(opened(*reports)) == ["one/film.png", "two/film.png"]
 
 
+def test_a_name_that_is_no_unicode_is_written(tmp_path):
+    """As file systems allow: bytes that are no UTF-8 come as lone surrogates."""
+    write_page([made("film\udcff.png", "x .")], tmp_path / "page.html", "a title", {})
+    assert "film\\udcff.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_map_that_is_not_finite_is_an_error():
     broken = replace(made("film.png", "x ."), attention=(TextAttention("heart", "entity", spot(0, 0) * np.nan),))
     with pytest.raises(ValueError, match="'heart' has values that are not finite"):
