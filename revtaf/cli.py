@@ -27,6 +27,7 @@ from revtaf.commands.options import (
     add_report,
     add_score,
     add_search,
+    add_serve,
 )
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
             add_index,
         ),
         ("generate", _generate, "write the reports of image files (docs/generate.md)", add_generate),
+        ("serve", _serve, "try a model on a local page (docs/serve.md)", add_serve),
         ("export", _export, "make a trained model a folder that travels (docs/generate.md)", add_export),
         ("search", _search, "find reports by image, images by text, images by image", add_search),
         ("llm", _llm, "ask a language model for reports (docs/llm.md)", add_llm),
@@ -200,6 +202,12 @@ def _generate(options: argparse.Namespace) -> int:
     from revtaf.commands.generate import GenerateRequest, generate
 
     return UNREADABLE if generate(GenerateRequest(**_arguments(options))) else 0
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from revtaf.commands.serve import ServeRequest, serve
+
+    serve(ServeRequest(**_arguments(options)))
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from browser import browser, tab  # noqa: F401 (fixtures)
 from nothing_skipped import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 from tiny import TINY, make_session
 

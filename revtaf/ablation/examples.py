@@ -6,8 +6,6 @@ page holds images and report text: it stays beside the runs and never goes where
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,19 +19,17 @@ from revtaf.ablation.scoring import Scored, Scorer
 from revtaf.config import RunSettings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image, resize_crop
-from revtaf.data.text import readable, readable_sentences
 from revtaf.features.build import select
 from revtaf.files import atomic_write, read_json
-from revtaf.pages.cards import Piece, closest_sentence, content_words, joined
+from revtaf.pages.cards import Piece
 from revtaf.pages.environment import fill
 from revtaf.pages.images import pixel_data
+from revtaf.pages.phrases import coloured
 from revtaf.system.analyses import ALIGNMENT, MODEL_ROW
 from revtaf.system.cards import sample_rows
 
 COUNT = 6
 MAPS = 8  # findings whose maps are drawn, the most frequent ones
-PALETTE = ("#cfe3f5", "#d9efdd", "#fbe3c0", "#ecd9f2", "#f7d3d6", "#d7eef0", "#e9e6b8", "#dedede", "#f3d9c4")
-_DENIAL = re.compile(r"\b(?:no|not|without|free|negative|absent|resolved)\b")
 
 
 class Example(NamedTuple):
@@ -80,28 +76,6 @@ def write_maps(grid: Grid, runs: Sequence[Run], path: Path) -> Path:
     return path
 
 
-def coloured(reference: str, texts: Mapping[str, str]) -> dict[str, list[Piece]]:
-    """The reference (under "") and each text in pieces, marked by colours: each reference sentence has a colour, and so
-    have the words that a sentence of a text shares with its closest reference sentence. Nothing is marked where one of
-    the two denies and the other does not. An empty text has no pieces."""
-    sentences = readable_sentences(reference)
-    known = [content_words(s) for s in sentences]
-    used: set[int] = set()
-    result = {}
-    for name, text in texts.items():
-        parts = []
-        for sentence in readable_sentences(text):
-            best = closest_sentence(sentence, known)
-            if best is None or _denies(sentence) != _denies(sentences[best]):
-                parts.append([Piece(sentence)])
-                continue
-            used.add(best)
-            parts.append(_marked(sentence, content_words(sentence) & known[best], best))
-        result[name] = joined(parts)
-    marked = [_marked(s, known[i], i) if i in used else [Piece(s)] for i, s in enumerate(sentences)]
-    return {"": joined(marked)} | result
-
-
 def _first_runs(runs: Sequence[Run]) -> list[Run]:
     """Every row's first seed, in the order of the rows."""
     first: dict[str, Run] = {}
@@ -124,18 +98,3 @@ def _crop(study: Study, settings: RunSettings) -> np.ndarray:
 
 def _texts(scored: Mapping[str, Scored], row: int) -> dict[str, str]:
     return {label: found.samples.predictions[row] for label, found in scored.items()}
-
-
-def _denies(sentence: str) -> bool:
-    return _DENIAL.search(readable(sentence).lower()) is not None
-
-
-def _marked(sentence: str, words: frozenset[str], number: int) -> list[Piece]:
-    """The sentence with `words` in the colour of reference sentence `number`; neighbours share one mark."""
-    pieces = re.split(r"([\w-]+)", sentence)  # words at odd places, what stands between them at even ones
-    wanted = [i % 2 == 1 and piece.lower() in words for i, piece in enumerate(pieces)]
-    for i in range(2, len(pieces) - 1, 2):  # a blank between two shared words belongs to them
-        wanted[i] = wanted[i - 1] and wanted[i + 1] and pieces[i].isspace()
-    colour = PALETTE[number % len(PALETTE)]
-    groups = itertools.groupby(zip(wanted, pieces, strict=True), key=lambda pair: pair[0])
-    return [Piece("".join(piece for _, piece in group), colour if shared else "") for shared, group in groups]

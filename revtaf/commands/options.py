@@ -178,6 +178,16 @@ def add_generate(generate: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
+def add_serve(serve: argparse.ArgumentParser) -> None:
+    """What `revtaf.commands.serve.ServeRequest` holds."""
+    add = serve.add_argument
+    add("--checkpoint", required=True, type=Path, metavar="RUN", help="a finished run, or a model's folder")
+    add("--host", default="127.0.0.1", help="the address to listen on; 127.0.0.1, this machine alone, by default")
+    add("--port", type=int, default=7860, help="7860 by default; 0 takes a free one")
+    add("--max-upload", type=positive, default=64, metavar="MB", help="size of a file that is taken; 64 by default")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
 def add_export(export: argparse.ArgumentParser) -> None:
     """What `revtaf.commands.export.ExportRequest` holds."""
     add = export.add_argument

@@ -1,8 +1,9 @@
 """What the examples page marks, and what it does not."""
 
-from revtaf.ablation.examples import PALETTE, Example, coloured
+from revtaf.ablation.examples import Example
 from revtaf.pages.cards import Piece
 from revtaf.pages.environment import fill
+from revtaf.pages.phrases import PALETTE, coloured
 
 REFERENCE = "The heart size is normal. There is a large right pleural effusion. No pneumothorax."
 

@@ -9,6 +9,7 @@ from jinja2 import UndefinedError, nodes
 
 from revtaf.ablation.examples import Example
 from revtaf.eval.evaluate import COLUMNS
+from revtaf.generate.page import Upload
 from revtaf.pages import page
 from revtaf.pages.cards import Card, Piece
 from revtaf.pages.environment import environment, fill
@@ -30,6 +31,17 @@ SEARCH = {
     "notice": EVIL,
     "facts": [(EVIL, EVIL)],
     "answers": [ShownAnswer(asked, EVIL, [Piece(EVIL, "shared")], EVIL, EVIL, EVIL, HITS) for asked in ("", EVIL)],
+}
+
+GENERATE = {
+    "title": EVIL,
+    "notice": EVIL,
+    "facts": [(EVIL, EVIL)],
+    "upload": Upload(EVIL, EVIL),
+    "scripts": ["view.js", "gallery.js", "upload.js"],
+    "hashes": [EVIL],
+    "ramp": EVIL,
+    "records": [EVIL],
 }
 
 
@@ -69,9 +81,12 @@ def test_every_template_escapes_every_value(values):
     evil = {k: hostile(v) for k, v in values.items()}
     pages = [fill(name, **evil) for name in ("report.html", "rankings.html")]
     pages += [fill("examples.html", **EXAMPLES), fill("search.html", **SEARCH)]
+    scripted = fill("generate.html", **GENERATE)
     loaded = {name for _, name in environment().cache.keys()}
     assert loaded == set(environment().list_templates())
-    for text in pages:
+    without_own, scripts = re.subn(r"^<script>.*?</script>$", "", scripted, flags=re.M | re.S)
+    assert scripts == len(GENERATE["scripts"])
+    for text in (*pages, without_own):
         assert "<script" not in text and "&lt;script&gt;" in text and "{{ title }}" in text
         assert text.count("<style") == text.count("</style") == 1
         assert not re.search(r'="[^"]*"[^ >/]', text[text.index("</style>") :])  # no attribute was ended from inside
@@ -88,7 +103,12 @@ def test_no_template_turns_escaping_off():
 
 def test_a_value_that_is_missing_is_an_error(values):
     """Each value of a page is used, and none has a silent default."""
-    for template, given in (("report.html", values), ("examples.html", EXAMPLES), ("search.html", SEARCH)):
+    for template, given in (
+        ("report.html", values),
+        ("examples.html", EXAMPLES),
+        ("search.html", SEARCH),
+        ("generate.html", GENERATE),
+    ):
         for name in given:
             rest = {other: value for other, value in given.items() if other != name}
             with pytest.raises(UndefinedError, match=f"'{name}' is undefined"):
