@@ -63,7 +63,9 @@ def _require_finite(values: np.ndarray) -> None:
 
 def is_deep_colour(image: Image.Image) -> bool:
     """Whether an opened, not yet loaded file holds 16 bits a channel, of which Pillow reads the upper 8."""
-    return image.mode in ("RGB", "RGBA", "LA") and any("16" in str(tile.args) for tile in image.tile)
+    arguments = [tile[3] for tile in image.tile]  # of the decoder: the raw mode, "RGB;16B", alone or first
+    raw_modes = (told[0] if isinstance(told, tuple) and told else told for told in arguments)
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(mode) for mode in raw_modes)
 
 
 def read_deep_colour(file: BinaryIO, image: Image.Image) -> Image.Image:
