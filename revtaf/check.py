@@ -9,7 +9,8 @@ from revtaf import systems
 from revtaf.check_line import CheckLine
 from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
 from revtaf.data.annotations import Annotations, load_annotations
-from revtaf.data.images import read_image
+from revtaf.data.examine import examine
+from revtaf.data.images import read_noted
 from revtaf.engine.folder import BEST, is_model
 from revtaf.errors import UserError
 from revtaf.eval import advanced
@@ -19,7 +20,7 @@ from revtaf.features.build import select
 from revtaf.pretrained.needed import Needed
 
 SHOWN = 5  # missing files listed by name
-OPENED = 16  # images decoded by the check; training reads every one
+OPENED = 48  # images, at least, that are decoded and looked at; training reads every one
 
 HOW = {
     "phantom": "draw it: python -m revtaf prepare phantom --out {folder}",
@@ -115,14 +116,21 @@ def _images(data: DataSettings, annotations: Annotations, splits: list[str], how
         some = ", ".join(str(Path(data.images) / name) for name in absent[:SHOWN])
         yield CheckLine("error", f"{len(absent):,} of {len(names):,} images are missing: {some}", how)
         return
-    step = max(1, len(names) // OPENED)
+    opened = names[:: max(1, len(names) // OPENED)]
+    doubtful: dict[str, list[Path]] = {}  # by kind of warning
     try:
-        for name in names[::step]:
-            read_image(Path(data.images) / name)
+        for path in (Path(data.images) / name for name in opened):
+            image, notes = read_noted(path)
+            for kind in {told.split(":")[0] for told in notes + examine(image)}:
+                doubtful.setdefault(kind, []).append(path)
     except UserError as error:
         yield CheckLine("error", str(error))
         return
     yield CheckLine("ok", f"images {data.images}: {len(names):,} files")
+    for kind, paths in sorted(doubtful.items()):
+        some = ", ".join(map(str, paths[:SHOWN]))
+        advice = f"{some}; docs/data.md, Images, says what is looked for"
+        yield CheckLine("note", f"{len(paths):,} of {len(opened):,} images opened: {kind}", advice)
 
 
 def _listing(root: Path, names: list[str]) -> set[str]:

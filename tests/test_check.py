@@ -1,14 +1,18 @@
 """What a configuration must have: with `missing: error` nothing is missing in silence, with `stand-in` it is a note."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from bert_files import write_bert_folder
+from PIL import Image, ImageOps
 
 from revtaf.check import inspect
 from revtaf.cli import main
 from revtaf.config_file import differences, load_settings
+from revtaf.data.annotations import load_annotations
+from revtaf.data.images import read_image
 from revtaf.settings import Settings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -158,3 +162,19 @@ def test_a_run_of_stand_ins_is_tested_on_them_only_when_asked(place, capsys):
     assert "missing=stand-in" in told
     assert main(["train", *config]) == 0 and sorted(place.rglob("*")) == before
     assert yaml.safe_load((place / "run" / "config.yaml").read_text())["missing"] == "stand-in"
+
+
+def test_images_that_look_wrong_are_counted_and_named(place):
+    """A negative, a blank image and one in colour among the training images: one counted note each; no error."""
+    folder = place / "odd"
+    shutil.copytree(Path(settings().data.images), folder)
+    studies = load_annotations(settings().data.annotation)["train"]
+    first, second, third = (folder / study.image_path[0] for study in studies[:3])
+    ImageOps.invert(read_image(first)).save(first)
+    Image.new("L", (72, 72), 40).save(second)
+    Image.merge("RGB", [read_image(third), Image.new("L", (72, 72)), read_image(third)]).save(third)
+    told = [line for line in inspect(settings(f"data.images={folder}"), True) if "images opened: " in line.what]
+    counted = {line.what.split("opened: ")[1]: line for line in told}
+    for kind, path in (("looks inverted", first), ("nearly constant", second), ("in colour", third)):
+        assert counted[kind].level == "note" and str(path) in counted[kind].advice
+        assert counted[kind].what.startswith("1 of ")

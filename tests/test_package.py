@@ -44,6 +44,7 @@ def test_the_wheel_is_the_package_alone(wheel):
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "faiss": "faiss-cpu",
+    "gdcm": "python-gdcm",
     "open_clip": "open-clip-torch",
     "ot": "pot",
     "sklearn": "scikit-learn",

@@ -1,5 +1,8 @@
 """Reading radiographs, and the paper's transforms (docs/method.md section 1).
 
+`read_noted` is the one way from a file to an image, for training, features, search and reports alike. Which files it
+reads, and how: docs/data.md, "Images".
+
 Training: Resize(256), RandomCrop(224), RandomRotation(5). Evaluation: Resize(256), CenterCrop(224). A stronger
 augmentation, not the paper's, is for small training sets. Grey levels are scaled as the encoder's weights want them. No
 horizontal flip: left and right matter. The random draws of a sample depend on (seed, epoch, sample) alone, so that an
@@ -8,40 +11,129 @@ interrupted run continues with exactly the same images, whatever the workers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from revtaf.config import InputKind
+from revtaf.data import dicom
+from revtaf.data.grey import is_deep_colour, read_deep_colour, to_grey
 from revtaf.errors import UserError
 
+FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")  # of Pillow's; others run programs
+SMALLEST = 16  # pixels a side; a radiograph cannot be told in fewer
 STRONG_SHIFT, STRONG_ZOOM, STRONG_LIGHT = 0.05, 0.1, 0.2  # of the side; of the size; of brightness, and of contrast
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_INSTEAD = {  # what files that are no images begin with
+    b"%PDF": "it is a PDF, whatever its name says; export the picture",
+    b"<!doctype": "it is a web page, as failed downloads leave; download it again",
+    b"<html": "it is a web page, as failed downloads leave; download it again",
+    b"version https://git-lfs": "it is a Git LFS pointer; fetch the file itself with git lfs pull",
+    b"pk\x03\x04": "it is a ZIP archive; unpack it",
+    b"\x1f\x8b": "it is a gzip archive; unpack it",
+}
+
 
 def read_image(path: str | Path) -> Image.Image:
-    """The image in 8-bit grey. Raises UserError where it is missing, truncated or no image."""
+    """The image in 8-bit grey, upright. Raises UserError where it is missing, damaged, no image, or too large."""
+    return read_noted(path)[0]
+
+
+def read_noted(path: str | Path) -> tuple[Image.Image, list[str]]:
+    """`read_image`, and notes on the file: "in colour: ...", each a kind, a colon and what was made of it.
+
+    What the grey image itself looks like: `revtaf.data.examine.examine`.
+    """
+    with _readable(path) as file:
+        if dicom.is_dicom(file):
+            grey, notes = dicom.read(file, path)
+        else:
+            grey, notes = _read_picture(file)
+        if min(grey.size) < SMALLEST:
+            raise ValueError(f"{grey.width} x {grey.height} pixels; at least {SMALLEST} x {SMALLEST} are needed")
+    return grey, notes
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) of `read_image`, without scaling grey levels. Raises UserError likewise."""
+    with _readable(path) as file:
+        if dicom.is_dicom(file):
+            return dicom.size(file, path)
+        image = _open(file)
+        if image.format == "TIFF":
+            image.load()  # which turns it upright, and forgets the orientation
+        try:
+            sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+        except Exception:  # as in _upright
+            sideways = False
+        return (image.height, image.width) if sideways else image.size
+
+
+def _read_picture(file: BinaryIO) -> tuple[Image.Image, list[str]]:
+    image, notes = _open(file), []
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        notes.append(f"several frames: the first of {frames} is read")
+    if is_deep_colour(image):
+        image = read_deep_colour(file, image)
+    image.load()
     try:
-        with Image.open(path) as image:
-            if image.mode in ("I", "I;16", "I;16B", "F"):  # 16-bit PNG: scale, do not clip
-                pixels = np.asarray(image, dtype=np.float32)
-                low, high = float(pixels.min()), float(pixels.max())
-                scaled = (pixels - low) * (255.0 / max(high - low, 1.0))
-                return Image.fromarray(scaled.astype(np.uint8), "L")
-            return image.convert("L")
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # EXIF is a file format of its own; Pillow's reader raises many kinds where it is damaged
+        notes.append("damaged EXIF data: the image may lie on its side")
+    grey, more = to_grey(image)
+    return grey, notes + more
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """Header read, pixels not."""
+    file.seek(0)
+    image = Image.open(file, formats=FORMATS)
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
+    return image
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[BinaryIO]:
+    """The opened file; whatever goes wrong while it is read becomes one UserError."""
+    broken = f"not a readable image: {path}"
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"image not found: {path}; check data.images and the annotation") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"not a readable image: {path} ({error}); replace it or drop the study") from None
+    except Image.DecompressionBombError:
+        limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit"
+        raise UserError(f"{broken} ({limit}); scale it down, 1,000 pixels a side are plenty") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{broken} ({_instead(path)}); replace it or drop the study") from None
+    except Exception as error:  # decoders raise many kinds on damaged files; all mean the same here
+        raise UserError(f"{broken} ({error or type(error).__name__}); replace it or drop the study") from None
+
+
+def _instead(path: str | Path) -> str:
+    """What a file that is no image seems to be."""
+    with open(path, "rb") as file:
+        head = file.read(64).lower()
+    if not head:
+        return "the file is empty"
+    found = (said for begin, said in _INSTEAD.items() if head.startswith(begin.lower()))
+    return next(found, "no known image format: PNG, JPEG, TIFF, GIF, BMP, WebP, JPEG 2000, PNM, DICOM")
 
 
 def resize_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
@@ -58,15 +150,6 @@ def crop_box(xyxy: Sequence[float], size: tuple[int, int], resize: int, crop: in
         side = size[i % 2] * scale
         moved.append(min(max((value * side - (side - crop) / 2) / crop, 0.0), 1.0))
     return tuple(moved)
-
-
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height), from the header alone. Raises UserError as `read_image`."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"not a readable image: {path} ({error}); replace it or drop the study") from None
 
 
 def augment(image: Image.Image, resize: int, size: int, rotation: float, draw: np.random.Generator) -> Image.Image:

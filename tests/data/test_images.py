@@ -1,7 +1,10 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from revtaf.data.images import (
     STRONG_SHIFT,
@@ -11,6 +14,7 @@ from revtaf.data.images import (
     crop_box,
     image_size,
     read_image,
+    read_noted,
     resize_crop,
     to_tensor,
 )
@@ -34,12 +38,215 @@ def test_unreadable_images_are_named(tmp_path, ramp):
             read_image(tmp_path / name)
 
 
+def png(pixels: np.ndarray) -> bytes:
+    """16-bit colour (H, W, C), which Pillow does not write."""
+    height, width, channels = pixels.shape
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        whole = name + content
+        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+DEEP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 12 bits
+
+
+def deep(path) -> np.ndarray:
+    return np.asarray(read_image(path), dtype=float)
+
+
 def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
     """A 12-bit radiograph in a 16-bit PNG keeps its range."""
-    pixels = (np.arange(64 * 64).reshape(64, 64)).astype(np.uint16)
-    Image.fromarray(pixels).save(tmp_path / "deep.png")
+    Image.fromarray(DEEP).save(tmp_path / "deep.png")
     read = np.asarray(read_image(tmp_path / "deep.png"))
     assert read.min() == 0 and read.max() == 255 and len(np.unique(read)) > 200
+
+
+def test_one_marker_does_not_black_out_a_film(tmp_path):
+    """Of 4,096 pixels, sixteen at 65,535: all others change by two levels at most."""
+    Image.fromarray(DEEP).save(tmp_path / "plain.png")
+    marked = DEEP.copy()
+    marked[:4, :4] = 65535
+    Image.fromarray(marked).save(tmp_path / "marked.png")
+    change = np.abs(deep(tmp_path / "marked.png") - deep(tmp_path / "plain.png"))
+    change[:4, :4] = 0
+    assert change.max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["float.tif", "int.tif", "white is zero.tif", "colour.png", "colour and alpha.png"])
+def test_every_deep_file_gives_the_same_picture(tmp_path, kind):
+    """Floating point from 0 to 1, 32 bits with an offset, WhiteIsZero, three channels and four: as the 16-bit PNG."""
+    Image.fromarray(DEEP).save(tmp_path / "plain.png")
+    path, fraction = tmp_path / kind, (DEEP / 4095).astype(np.float32)
+    opaque = np.full_like(DEEP, 65535)
+    if kind == "float.tif":
+        Image.fromarray(fraction).save(path)
+    elif kind == "int.tif":
+        Image.fromarray(DEEP.astype(np.int32) + 10**6).save(path)
+    elif kind == "white is zero.tif":
+        Image.fromarray(4095 - DEEP).save(path, tiffinfo={262: 0})
+    else:
+        path.write_bytes(png(np.stack([DEEP] * 3 + ([opaque] if "alpha" in kind else []), axis=-1)))
+    assert np.abs(deep(path) - deep(tmp_path / "plain.png")).max() <= 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_film_with_nan_or_infinity_is_refused(tmp_path, value):
+    pixels = DEEP.astype(np.float32)
+    pixels[3, 5] = value
+    Image.fromarray(pixels).save(tmp_path / "film.tif")
+    with pytest.raises(UserError, match="film.tif.*NaN or infinite"):
+        read_image(tmp_path / "film.tif")
+
+
+def test_a_film_of_one_level_is_black_and_of_two_has_both(tmp_path):
+    """Also where the second level is rarer than the percentiles."""
+    pixels = np.full((40, 40), 700, dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    pixels[0, 0] = 800
+    Image.fromarray(pixels).save(tmp_path / "two.png")
+    assert deep(tmp_path / "one.png").max() == 0
+    assert deep(tmp_path / "two.png").max() == 255 == deep(tmp_path / "two.png")[0, 0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "RGBA", "LA"])
+def test_eight_bits_are_read_as_pillow_converts_them(tmp_path, mode):
+    """No scaling, and no change by a channel of full opacity."""
+    colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image = Image.fromarray(colours).convert("L" if mode in ("LA", "1") else "RGB").convert(mode)
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    image.save(path)
+    with Image.open(path) as again:
+        assert again.mode == mode and read_image(path).tobytes() == again.convert("L").tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["tif", "bmp", "jp2", "ppm", "webp"])
+@pytest.mark.parametrize("width", [16, 160, 1616])
+def test_eight_bits_in_colour_are_no_deep_colour(tmp_path, suffix, width):
+    """Whatever numbers a format's decoder is told; TIFF compressed too."""
+    image = Image.effect_noise((width, 16), 50).convert("RGB")
+    image.save(tmp_path / f"image.{suffix}", **({"compression": "tiff_lzw"} if suffix == "tif" else {}))
+    with Image.open(tmp_path / f"image.{suffix}") as again:
+        assert read_image(tmp_path / f"image.{suffix}").tobytes() == again.convert("L").tobytes()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+def test_what_is_transparent_is_black_and_noted(tmp_path, ramp, mode):
+    """Whatever its hidden colour; half transparent is half as bright. Palettes and PNG's one transparent level too."""
+    path = tmp_path / "image.png"
+    if mode in ("P", "L"):
+        grey = Image.new("L", (40, 40), 200)
+        grey.paste(90, (0, 0, 20, 40))
+        grey.convert(mode).save(path, transparency=90 if mode == "L" else grey.convert("P").getpixel((0, 0)))
+    else:
+        image = Image.new("L", (40, 40), 200).convert(mode)
+        image.putalpha(Image.fromarray(np.repeat([[0, 128], [255, 255]], 20, 0).repeat(20, 1).astype(np.uint8)))
+        image.save(path)
+    grey, notes = read_noted(path)
+    assert grey.getpixel((5, 5)) == 0 and grey.getpixel((30, 30)) == 200
+    assert mode in ("P", "L") or grey.getpixel((30, 5)) == pytest.approx(100, abs=1)
+    assert notes == ["transparent in places: laid on black"]
+
+
+def test_colour_is_noted_grey_in_three_channels_is_not(tmp_path, ramp):
+    """Nor is what JPEG makes of it."""
+    ramp.convert("RGB").save(tmp_path / "grey.jpg", quality=30)
+    assert read_noted(tmp_path / "grey.jpg")[1] == []
+    Image.merge("RGB", [ramp, ramp, Image.new("L", ramp.size)]).save(tmp_path / "colour.png")
+    assert read_noted(tmp_path / "colour.png")[1][0].startswith("in colour: ")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_honoured(tmp_path, suffix, depth, orientation):
+    """The bright corner, stored upper left, is where EXIF says; `image_size` is that of what is read."""
+    if suffix == "jpg" and depth == 16:
+        pytest.skip("JPEG has 8 bits")
+    pixels = np.zeros((32, 48), dtype=np.uint8 if depth == 8 else np.uint16)
+    pixels[:8, :8] = 250 * (1 if depth == 8 else 16)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / f"image.{suffix}"
+    told = {"tiffinfo": {274: orientation}} if suffix == "tif" else {"exif": exif}
+    Image.fromarray(pixels).save(path, **told)
+    read = np.asarray(read_image(path), dtype=float)
+    height, width = read.shape
+    corners = {"upper left": (4, 4), "upper right": (4, width - 5)}
+    corners |= {"lower right": (height - 5, width - 5), "lower left": (height - 5, 4)}
+    where = ["upper left", "upper right", "lower right", "lower left"] * 2  # EXIF: row 0 and column 0 are these sides
+    assert max(corners, key=lambda name: read[corners[name]]) == where[orientation - 1]
+    assert image_size(path) == (width, height) == ((32, 48) if orientation > 4 else (48, 32))
+
+
+def test_damaged_exif_does_not_stop_the_reader(tmp_path, ramp):
+    ramp.save(tmp_path / "image.jpg", exif=b"Exif\0\0not a TIFF header at all")
+    assert read_image(tmp_path / "image.jpg").size == ramp.size == image_size(tmp_path / "image.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tif", "png", "webp"])
+def test_of_several_frames_the_first_is_read_and_noted(tmp_path, suffix):
+    frames = [Image.new("L", (40, 30), level) for level in (50, 100, 200)]
+    frames[0].save(tmp_path / f"image.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
+    grey, notes = read_noted(tmp_path / f"image.{suffix}")
+    assert abs(grey.getpixel((20, 20)) - 50) <= 1 and notes == ["several frames: the first of 3 is read"]
+
+
+def test_bad_files_are_told_by_what_they_are(tmp_path, ramp):
+    """One message each: the file, what it is, what to do. The name of the file decides nothing."""
+    ramp.save(tmp_path / "whole.jpg")
+    jpeg = (tmp_path / "whole.jpg").read_bytes()
+    files = {
+        "empty": (b"", "the file is empty"),
+        "pdf": (b"%PDF-1.7\n%more", "PDF.*export"),
+        "cut": (jpeg[: len(jpeg) // 2], "truncated"),
+        "login": (b"<!DOCTYPE html><html>", "web page"),
+        "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        "archive": (b"PK\x03\x04rest", "ZIP"),
+        "text": (b"The lungs are clear.", "no known image format"),
+        "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no known image format"),
+    }
+    for name, (content, message) in files.items():
+        (tmp_path / f"{name}.png").write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}.png.*{message}"):
+            read_image(tmp_path / f"{name}.png")
+    Image.new("L", (1, 1)).save(tmp_path / "dot.png")
+    with pytest.raises(UserError, match="dot.png.*1 x 1 pixels; at least 16 x 16"):
+        read_image(tmp_path / "dot.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match="folder.png"):
+        read_image(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize("size", [(10_000, 9_000), (20_000, 20_000)])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_above_pillows_limit_is_refused_by_name(tmp_path, size):
+    """Where Pillow would warn as where it would refuse; nothing is unpacked."""
+    Image.new("1", size).save(tmp_path / "bomb.png")
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match="bomb.png.*89,478,485 pixels.*scale it down"):
+            read(tmp_path / "bomb.png")
+
+
+def test_damaged_files_never_give_a_traceback(tmp_path, ramp):
+    """Single bytes changed, 200 files of five formats: an image or a UserError."""
+    draw = np.random.default_rng(0)
+    for suffix in ("png", "jpg", "tif", "gif", "webp"):
+        ramp.save(tmp_path / f"whole.{suffix}")
+        content = bytearray((tmp_path / f"whole.{suffix}").read_bytes())
+        for _ in range(40):
+            damaged = content.copy()
+            for place in draw.integers(0, min(len(content), 400), 3):
+                damaged[place] = draw.integers(0, 256)
+            (tmp_path / "damaged").write_bytes(damaged)
+            for read in (read_noted, image_size):
+                try:
+                    read(tmp_path / "damaged")
+                except UserError as error:
+                    assert "damaged" in str(error)
 
 
 @pytest.mark.parametrize("transform", [augment, augment_strongly])
