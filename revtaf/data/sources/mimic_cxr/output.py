@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from revtaf.data.sources.manifest import packed_rows
 from revtaf.data.sources.mimic_cxr.reports import Reports
 from revtaf.data.sources.mimic_cxr.sections import Sections, extract_sections
 from revtaf.data.sources.mimic_cxr.selection import Sample, Samples
@@ -92,26 +90,23 @@ def write_manifest(
     """
     splits = {image.dicom_id: split for split, found in samples.items() for sample in found for image in sample.images}
     refused: Counter = Counter()
-    # No name and no time in the header: the same rows are the same bytes.
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
-        with io.TextIOWrapper(packed, encoding="utf-8", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(MANIFEST_COLUMNS)
-            for images in tqdm(studies.values(), desc="manifest", unit="study"):
-                sections = astuple(extract_sections(texts.read(images[0].subject_id, images[0].study_id)))
-                for image in images:
-                    selected = "yes"
-                    if image.dicom_id not in splits:
-                        selected = not_chosen
-                    elif image.dicom_id in outcome.empty:
-                        selected = no_text
-                    elif image.dicom_id in outcome.given:
-                        selected = "yes, with the report of the followed annotation"
-                    if not selected.startswith("yes"):
-                        refused[selected] += 1
-                    split = splits.get(image.dicom_id, image.split)
-                    ids = (image.subject_id, image.study_id, image.dicom_id)
-                    rows.writerow((*ids, image.view, split, selected, *sections))
+    with packed_rows(path) as rows:
+        rows.writerow(MANIFEST_COLUMNS)
+        for images in tqdm(studies.values(), desc="manifest", unit="study"):
+            sections = astuple(extract_sections(texts.read(images[0].subject_id, images[0].study_id)))
+            for image in images:
+                selected = "yes"
+                if image.dicom_id not in splits:
+                    selected = not_chosen
+                elif image.dicom_id in outcome.empty:
+                    selected = no_text
+                elif image.dicom_id in outcome.given:
+                    selected = "yes, with the report of the followed annotation"
+                if not selected.startswith("yes"):
+                    refused[selected] += 1
+                split = splits.get(image.dicom_id, image.split)
+                ids = (image.subject_id, image.study_id, image.dicom_id)
+                rows.writerow((*ids, image.view, split, selected, *sections))
     return refused
 
 
