@@ -152,7 +152,7 @@ def _parquet(path: Path) -> list[tuple[str, dict]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow, or write the table as CSV") from None
+        raise UserError(f"{path}: Parquet needs pyarrow: pip install 'revtaf[parquet]', or write it as CSV") from None
     try:
         rows = parquet.read_table(path).to_pylist()
     except FileNotFoundError:

@@ -88,7 +88,7 @@ def prepare_table(
     record = {
         "source": "table",
         "preset": preset,
-        "columns": {option.lstrip("-"): column for column, option in chosen.named().items()},
+        "columns": {name: value for name, value in vars(chosen).items() if value and name != "note"},
         "files": {path.name: sha256(path) for path in (*csv, *([join] if join else []))},
         "split": {"kind": how or ("column" if chosen.split else "file" if table_splits else RANDOM), "seed": seed},
         "dealt_studies": dealt,
