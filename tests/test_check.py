@@ -1,5 +1,7 @@
 """What a configuration must have: with `missing: error` nothing is missing in silence, with `stand-in` it is a note."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,27 @@ def test_a_run_of_stand_ins_is_tested_on_them_only_when_asked(place, capsys):
     assert "missing=stand-in" in told
     assert main(["train", *config]) == 0 and sorted(place.rglob("*")) == before
     assert yaml.safe_load((place / "run" / "config.yaml").read_text())["missing"] == "stand-in"
+
+
+def changed(place, change):
+    """The tiny annotation with `change(split, number, study)` done to every study, as an override."""
+    content = json.loads(Path(settings().data.annotation).read_text())
+    for split, studies in content.items():
+        for number, study in enumerate(studies):
+            change(split, number, study)
+    (place / "changed.json").write_text(json.dumps(content))
+    return ["missing=stand-in", f"data.annotation={place / 'changed.json'}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda split, n, study: n % 2 and study.pop("labels", None), "labels: the studies have .0, 18. statuses"),
+        (lambda split, n, study: study.update(subject_id=split, study_id=""), "a single patient; retrieval needs"),
+        (lambda split, n, study: study.update(subject_id=f"{split}{n % 2}"), "knowledge.folds is 3, .* only 2 patient"),
+    ],
+)
+def test_check_finds_what_train_refuses(place, change, says):
+    """Statuses in part of the studies, one patient, fewer patients than folds: before any feature is made."""
+    wrong = lines("error", *changed(place, change), "knowledge.folds=3", training=True)
+    assert any(re.search(says, line) for line in wrong), wrong
