@@ -178,6 +178,7 @@ def add_mimic(mimic: argparse.ArgumentParser) -> None:
     mimic.add_argument("--one-image-per-study", action="store_true", help="a study is one sample with all its images")
     mimic.add_argument("--labels", choices=("none", "chexpert", "negbio"), default="none", help="statuses of PhysioNet")
     mimic.add_argument("--like", type=Path, help="an annotation (R2Gen's) whose images and splits are reproduced")
+    mimic.add_argument("--missing", choices=("error", "drop"), default="error", help="images that are not there")
     mimic.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
 
 

@@ -33,19 +33,26 @@ class Outcome:
     images: Counter = field(default_factory=Counter)
     studies: dict[str, set[str]] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)  # without the selected text: not written
+    absent: set[str] = field(default_factory=set)  # without a file, and left out for it
     given: set[str] = field(default_factory=set)  # with the report of the followed annotation
     compared: int = 0  # samples for which the followed annotation has a report,
     equal: int = 0  # and how many of these equal ours, whitespace apart
 
 
 def write_annotation(
-    path: Path, samples: Samples, texts: Reports, sections: str, statuses: dict[str, tuple[int, ...]] | None
+    path: Path,
+    samples: Samples,
+    texts: Reports,
+    sections: str,
+    statuses: dict[str, tuple[int, ...]] | None,
+    absent: set[str],
 ) -> Outcome:
     """Write the samples whose report has a text in `sections` ("findings" or "findings+impression").
 
-    One study per line, in the schema of `revtaf.data.annotations`. `statuses` is by study id, None for no labels.
+    One study per line, in the schema of `revtaf.data.annotations`. `statuses` is by study id, None for no labels;
+    `absent` are the dicom ids of images that were left out as they are not there.
     """
-    outcome = Outcome()
+    outcome = Outcome(absent=absent)
     with path.open("w", encoding="utf-8") as file:
         for split, found in samples.items():
             for sample, read in _with_sections(found, texts, split):
@@ -96,7 +103,9 @@ def write_manifest(
             sections = astuple(extract_sections(texts.read(images[0].subject_id, images[0].study_id)))
             for image in images:
                 selected = "yes"
-                if image.dicom_id not in splits:
+                if image.dicom_id in outcome.absent:
+                    selected = "no image file"
+                elif image.dicom_id not in splits:
                     selected = not_chosen
                 elif image.dicom_id in outcome.empty:
                     selected = no_text
