@@ -17,6 +17,7 @@ from revtaf.eval import advanced
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.meteor import find_java
 from revtaf.features.build import select
+from revtaf.features.stages import given_statuses
 from revtaf.pretrained.needed import Needed
 
 SHOWN = 5  # missing files listed by name
@@ -35,11 +36,11 @@ def inspect(settings: RunSettings, training: bool | None = None) -> list[CheckLi
     lines: list[CheckLine] = []
     data = settings.training_data
     if training is not False:
-        lines += _data(data, ["train", data.validation_split])
+        lines += _data(settings, data, ["train", data.validation_split])
     elif not is_model(Path(settings.run) / BEST):  # the features of the training images, and its reports
-        lines += _data(data, ["train"], images=False)
+        lines += _data(settings, data, ["train"], images=False)
     if training is not True:
-        lines += _data(settings.data, [settings.data.test_split])
+        lines += _data(settings, settings.data, [settings.data.test_split])
     system = systems.find(settings.system)
     lines += [line for item in system.needed(settings, training) if (line := _line(item, settings))]
     lines += system.requirements(settings)
@@ -81,7 +82,7 @@ def _line(item: Needed, settings: RunSettings) -> CheckLine | None:
     return CheckLine("note", f"{what}; {item.stand_in} in its place", str(item.source))
 
 
-def _data(data: DataSettings, splits: list[str], images: bool = True) -> Iterator[CheckLine]:
+def _data(settings: RunSettings, data: DataSettings, splits: list[str], images: bool = True) -> Iterator[CheckLine]:
     folder = Path(data.annotation).parent
     how = HOW.get(data.name, "see docs/data.md").format(folder=folder)
     missing = [
@@ -98,7 +99,7 @@ def _data(data: DataSettings, splits: list[str], images: bool = True) -> Iterato
     try:
         annotations = load_annotations(data.annotation)
         for split in splits:
-            select(annotations, split, data)
+            given_statuses(select(annotations, split, data), settings.knowledge)
     except UserError as error:
         yield CheckLine("error", str(error), "docs/data.md describes the file")
         return

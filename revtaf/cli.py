@@ -28,6 +28,7 @@ from revtaf.commands.options import (
     add_score,
     add_search,
     add_serve,
+    add_table,
 )
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     sources = prepare.add_subparsers(title="what", required=True, metavar="WHAT")
     for name, run, text, add in (
         ("features", _features, "make the features of a configuration, which train would make else", add_features),
+        ("table", _table, "any data set by its own columns: CSV, JSON lines, Parquet", add_table),
         ("mimic_cxr", _mimic_cxr, "MIMIC-CXR, from the files of PhysioNet", add_mimic),
         ("iu_xray", _iu_xray, "Indiana University collection, from Open-i's files or R2Gen's", add_iu),
         ("import", _import, "the artefacts of PromptMRG or REVTAF's authors", add_import),
@@ -247,6 +249,12 @@ def _iu_xray(options: argparse.Namespace) -> None:
     from revtaf.data.sources.iu_xray.prepare import prepare_iu_xray
 
     prepare_iu_xray(**_arguments(options))
+
+
+def _table(options: argparse.Namespace) -> None:
+    from revtaf.data.sources.table.prepare import prepare_table
+
+    prepare_table(**_arguments(options))
 
 
 def _mimic_cxr(options: argparse.Namespace) -> None:

@@ -1,5 +1,7 @@
 """What a configuration must have: with `missing: error` nothing is missing in silence, with `stand-in` it is a note."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -178,3 +180,27 @@ def test_images_that_look_wrong_are_counted_and_named(place):
     for kind, path in (("looks inverted", first), ("nearly constant", second), ("in colour", third)):
         assert counted[kind].level == "note" and str(path) in counted[kind].advice
         assert counted[kind].what.startswith("1 of ")
+
+
+def changed(place, change):
+    """The tiny annotation with `change(split, number, study)` done to every study, as an override."""
+    content = json.loads(Path(settings().data.annotation).read_text())
+    for split, studies in content.items():
+        for number, study in enumerate(studies):
+            change(split, number, study)
+    (place / "changed.json").write_text(json.dumps(content))
+    return ["missing=stand-in", f"data.annotation={place / 'changed.json'}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda split, n, study: n % 2 and study.pop("labels", None), "labels: the studies have .0, 18. statuses"),
+        (lambda split, n, study: study.update(subject_id=split, study_id=""), "a single patient; retrieval needs"),
+        (lambda split, n, study: study.update(subject_id=f"{split}{n % 2}"), "knowledge.folds is 3, .* only 2 patient"),
+    ],
+)
+def test_check_finds_what_train_refuses(place, change, says):
+    """Statuses in part of the studies, one patient, fewer patients than folds: before any feature is made."""
+    wrong = lines("error", *changed(place, change), "knowledge.folds=3", training=True)
+    assert any(re.search(says, line) for line in wrong), wrong

@@ -12,13 +12,13 @@ from revtaf.errors import UserError
 
 def prepare_features(settings: RunSettings, shard: Shard = WHOLE) -> None:
     """For all splits that a run uses. `shard`: compute this part only; the command without it puts all parts together.
-    Under `accelerate launch` every process takes its part."""
+    Under `torchrun` every process takes its part."""
     declaration = systems.find(settings.system)
     require(settings, training=True)
     accelerator = make_accelerator(settings)
     processes = accelerator.num_processes
     if processes > 1 and shard.count > 1:
-        raise UserError("--shard and accelerate launch both divide the work; use one of them")
+        raise UserError("--shard and torchrun both divide the work; use one of them")
     if processes > 1:
         declaration.prepare_features(settings, accelerator.device, Shard(accelerator.process_index, processes))
         accelerator.wait_for_everyone()

@@ -227,7 +227,44 @@ def add_mimic(mimic: argparse.ArgumentParser) -> None:
     mimic.add_argument("--one-image-per-study", action="store_true", help="a study is one sample with all its images")
     mimic.add_argument("--labels", choices=("none", "chexpert", "negbio"), default="none", help="statuses of PhysioNet")
     mimic.add_argument("--like", type=Path, help="an annotation (R2Gen's) whose images and splits are reproduced")
+    mimic.add_argument("--missing", choices=("error", "drop"), default="error", help="images that are not there")
     mimic.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
+
+
+def add_table(table: argparse.ArgumentParser) -> None:
+    """Arguments of `revtaf.data.sources.table.prepare.prepare_table`."""
+    add = table.add_argument
+    add(
+        "--csv", required=True, nargs="+", type=Path, help=".csv, .tsv, .jsonl, .json or .parquet; several: one a split"
+    )
+    add("--images", required=True, type=Path, help="folder that the names of the images are relative to")
+    add("--out", required=True, type=Path)
+    add("--preset", help="the columns of a public set: chexpert_plus, padchest, indiana, rexgradient")
+    add("--join", type=Path, help="a second table, such as the one that names the images")
+    add("--on", metavar="COLUMN", help="what both tables share")
+    for name, several, what in COLUMNS:
+        add(f"--{name}", metavar="COLUMN", nargs="+" if several else None, help=what)
+    add("--split", help="column of train, val, test; or whole (all is test), or random; random where there is none")
+    add("--seed", type=int, default=0, help="of random splits, by patient")
+    add("--views", choices=("all", "frontal"), default="all")
+    add("--labels", choices=("chexpert", "ours"), help="the table holds statuses, in these codes (docs/data.md)")
+    add("--strip", metavar="TEXT", help="what image names begin with that is not below --images")
+    add("--missing", choices=("error", "drop"), default="error", help="images that are not there")
+    add("--encoding", default="utf-8", help="of the tables, such as cp1252")
+    add("--copy", action="store_true", help="copy the images instead of linking to them")
+
+
+COLUMNS = (
+    ("image", True, "file names, or lists of them"),
+    ("report", True, "the text; of several columns, the texts are joined"),
+    ("id", False, "of a sample; the study or the image by default"),
+    ("patient", False, "who it is; a patient stays in one split"),
+    ("study", True, "rows that share it are one sample with several images"),
+    ("view", False, "PA, AP, frontal, lateral ...; frontal images come first"),
+    ("folder", False, "of the image, in front of its name"),
+    ("indication", False, "why the image was taken"),
+    ("impression", False, "where it is no part of the report"),
+)
 
 
 def add_import(given: argparse.ArgumentParser) -> None:

@@ -42,6 +42,11 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     cpu = wanted == "cpu" or not torch.cuda.is_available()
+    if cpu and "ACCELERATE_USE_CPU" in os.environ and "RANK" not in os.environ:  # its launcher sets the first
+        log.warning(
+            "accelerate launch started one process, whatever --num_processes says, as it does where there is no GPU; "
+            "for several: torchrun --standalone --nproc_per_node N -m revtaf ..."
+        )
     # `auto` is CUDA or the CPU: other backends lack float64, which the retrieval index and transport need.
     # Waiting processes outlast the default time-out while the first one fits features or scores reports.
     try:

@@ -54,7 +54,7 @@ def read_statuses(
         sample = id_of(where, row, column or "id")
         if sample in found:
             raise UserError(f"{where}: the id {sample} appears twice; keep one record for each")
-        found[sample] = statuses = _statuses(where, row, codes)
+        found[sample] = statuses = statuses_of(where, row, codes)
         width, first = width or len(statuses), first or where
         if len(statuses) != width:
             raise UserError(f"{where}: {len(statuses)} categories, but {first} has {width}; give all or none the same")
@@ -63,7 +63,8 @@ def read_statuses(
     return np.stack([found[sample] for sample in ids])
 
 
-def _statuses(where: str, row: dict[str, Any], codes: str) -> np.ndarray:
+def statuses_of(where: str, row: dict[str, Any], codes: str) -> np.ndarray:
+    """One record's statuses, (14,) or (18,) uint8 in our codes; see `read_statuses`."""
     names, values = _list(where, row["labels"]) if "labels" in row else _columns(where, row)
     return np.array([_status(where, n, v, codes) for n, v in zip(names, values, strict=True)], dtype=np.uint8)
 

@@ -1,4 +1,4 @@
-"""Tables of records as other tools write them: JSON Lines, JSON or CSV, each also packed, with one row a sample.
+"""Tables of records as other tools write them: JSON Lines, JSON, CSV (all also packed) or Parquet, one row a sample.
 
 Every record comes with the place where it stands, so that whoever checks its values can name file and line.
 """
@@ -16,25 +16,30 @@ from typing import Any
 
 from revtaf.errors import UserError
 
-FORMATS = (".jsonl", ".json", ".csv")
+FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+TAB = "\t"
+DELIMITERS = f",;{TAB}"  # a spreadsheet writes ";" where the decimal mark is a comma
 LISTED = 10  # ids that one message names
 # Line breaks among them: METEOR's protocol is line by line, ROUGE-L knows blanks only. Half of a surrogate pair (a
 # text cut in the middle of a character) can be neither hashed nor written.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def read_table(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
+def read_table(path: str | Path, encoding: str = "utf-8") -> list[tuple[str, dict[str, Any]]]:
     """("FILE, line N" or "FILE, entry N", the record) for each record; values are texts if the file is CSV.
 
-    A JSON file holds a list of objects, or an object of objects, whose keys become `id`. Raises UserError for a file
-    that cannot be read, is damaged, is not UTF-8, or is not what its ending says.
+    CSV: values stand between commas, semicolons or tabs, whichever the header has most of. A JSON file holds
+    a list of objects, or an object of objects, whose keys become `id`. Parquet needs pyarrow. Raises UserError for a
+    file that cannot be read, is damaged, is not in `encoding`, or is not what its ending says.
     """
     path = Path(path)
-    suffix = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
-    if suffix.lower() not in FORMATS:
+    suffix = (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
+    if suffix not in FORMATS:
         raise UserError(f"{path}: unknown format {suffix!r}; expected a name ending in {', '.join(FORMATS)} (or .gz)")
-    text = _decoded(path)
-    return {".jsonl": _json_lines, ".json": _json, ".csv": _csv}[suffix.lower()](path, text)
+    if suffix == ".parquet":
+        return _parquet(path)
+    readers = {".jsonl": _json_lines, ".json": _json, ".csv": _csv, ".tsv": _csv}
+    return readers[suffix](path, _decoded(path, encoding))
 
 
 def id_of(where: str, row: dict[str, Any], column: str = "id") -> str:
@@ -75,7 +80,7 @@ def optional_id(where: str, row: dict, name: str) -> str:
     return plain(str(value)).strip()
 
 
-def _decoded(path: Path) -> str:
+def _decoded(path: Path, encoding: str) -> str:
     try:
         content = path.read_bytes()
         if path.suffix.lower() == ".gz":
@@ -87,12 +92,25 @@ def _decoded(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+    except LookupError:
+        raise UserError(f"{path}: unknown encoding {encoding!r}; such as utf-8, cp1252, utf-16") from None
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}, line {line}: not UTF-8 text (byte 0x{content[error.start]:02x}); save the whole file as UTF-8"
-        ) from None
+        raise UserError(_not_text(path, content, error)) from None
+
+
+def _not_text(path: Path, content: bytes, error: UnicodeDecodeError) -> str:
+    """What a file that is not in the expected encoding looks like: spreadsheets write cp1252 and UTF-16."""
+    fix = "save the whole file as UTF-8 (Excel: 'CSV UTF-8')"
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return f"{path}: UTF-16 text, not {error.encoding}; {fix}"
+    line, byte = content[: error.start].count(b"\n") + 1, content[error.start]
+    word = re.search(rb"[^\s,;]*\Z", content[: error.start])[0] + re.match(rb"[^\s,;]*", content[error.start :])[0]
+    read = word.decode("cp1252", errors="replace")[:40]
+    return (
+        f"{path}, line {line}: not {error.encoding.upper()} text (byte 0x{byte:02x}); as cp1252 (Windows) it reads "
+        f"{read!r}; {fix}"
+    )
 
 
 def _json_lines(path: Path, text: str) -> list[tuple[str, dict]]:
@@ -130,10 +148,31 @@ def _object(where: str, row: Any) -> dict:
     return row
 
 
+def _parquet(path: Path) -> list[tuple[str, dict]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise UserError(f"{path}: Parquet needs pyarrow: pip install 'revtaf[parquet]', or write it as CSV") from None
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found") from None
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error})") from None
+    return [(f"{path}, row {i}", row) for i, row in enumerate(rows, start=1)]
+
+
+def _delimiter(text: str) -> str:
+    """Which of `DELIMITERS` the header has most of; a comma where it has none."""
+    header = text[: text.find("\n")] if "\n" in text else text
+    return max(DELIMITERS, key=header.count)
+
+
 def _csv(path: Path, text: str) -> list[tuple[str, dict]]:
     limit = csv.field_size_limit(len(text) + 1)  # the default refuses a field of more than 131,072 characters
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        mark = _delimiter(text)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
         header = [name.strip() for name in next(reader, [])]
         if repeated := {name for name in header if header.count(name) > 1}:
             raise UserError(f"{path}, line 1: the column {min(repeated)!r} appears twice")
@@ -144,7 +183,7 @@ def _csv(path: Path, text: str) -> list[tuple[str, dict]]:
             if row and len(row) != len(header):
                 raise UserError(
                     f"{where}: expected {len(header)} values as in the header, got {len(row)}; "
-                    "put texts with commas in double quotes"
+                    f"put texts with {'tabs' if mark == TAB else repr(mark)} in double quotes"
                 )
             if row:
                 rows.append((where, dict(zip(header, row, strict=True))))

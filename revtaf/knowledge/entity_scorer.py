@@ -199,8 +199,7 @@ def fit_entity_scorer(
     trains its own folds; Waiting is raised where others' are missing.
     """
     target = (mentions.presence == 1).astype(np.float32)
-    if len(set(patients)) < settings.folds:
-        raise UserError(f"knowledge.folds is {settings.folds}, but there are only {len(set(patients))} patients")
+    check_folds(patients, settings.folds)
     fold_of = assign_folds(patients, settings.folds, seed)
     paths = [folder / f"fold{fold}.safetensors" for fold in range(settings.folds)]
     for fold, path in enumerate(paths):
@@ -246,6 +245,12 @@ def in_halves(settings: KnowledgeSettings, device: torch.device) -> bool:
     """Whether the networks are fitted in bfloat16."""
     wanted = settings.scorer_precision
     return wanted == "bf16" or (wanted == "auto" and computes_in_bf16(device))
+
+
+def check_folds(patients: Sequence[str], folds: int) -> None:
+    """UserError where there are fewer patients than folds."""
+    if len(set(patients)) < folds:
+        raise UserError(f"knowledge.folds is {folds}, but there are only {len(set(patients))} patients")
 
 
 def assign_folds(patients: Sequence[str], folds: int, seed: int) -> np.ndarray:

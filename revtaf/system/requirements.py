@@ -56,8 +56,12 @@ def needed(settings: Settings, training: bool | None = None) -> list[Needed]:
 
 
 def requirements(settings: Settings) -> Iterator[CheckLine]:
-    """What else must be there: imported features, and the packages of networks that others wrote."""
+    """What else must be there: enough patients, imported features, and the packages of networks that others wrote."""
     s = settings.knowledge
+    try:
+        check_patients(settings)
+    except UserError as error:
+        yield CheckLine("error", str(error), "each patient by its own subject_id in the annotation, see docs/data.md")
     if efficientnet.NAME in (settings.encoder.backbone, s.scorer_backbone) and not efficientnet.installed():
         yield CheckLine("error", f"the backbone {efficientnet.NAME} needs the package timm", efficientnet.INSTALL)
     if s.imported:
@@ -193,3 +197,26 @@ def _file(
 
 def _in(folder: Path, names: list[str]) -> tuple[str, ...]:
     return tuple(str(folder / name) for name in names)
+
+
+def check_patients(settings: Settings) -> None:
+    """UserError where the training split has too few patients for what training does by patient: retrieval, the folds
+    of the entity scorer, the patients that the staged schedule keeps apart. A split that is not there is not judged."""
+    from revtaf.data.annotations import load_annotations
+    from revtaf.knowledge.entity_scorer import check_folds
+    from revtaf.system.trunk import held_out
+
+    data, knowledge = settings.training_data, settings.knowledge
+    try:
+        studies = load_annotations(data.annotation).get("train", [])[: data.max_samples]
+    except UserError:  # said where the annotation is checked
+        return
+    patients = [study.patient for study in studies]
+    if len(set(patients)) == 1:
+        raise UserError(f"{data.annotation}: the training split has a single patient; retrieval needs at least two")
+    if not patients or knowledge.imported:
+        return
+    if knowledge.entities == "scorer" or not knowledge.medklip.is_file():
+        check_folds(patients, knowledge.folds)
+    if settings.train.schedule == "staged":
+        held_out(patients, settings.trunk.holdout, settings.seed)

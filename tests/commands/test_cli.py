@@ -11,6 +11,8 @@ import yaml
 from tiny import ROOT
 
 from revtaf.cli import main
+from revtaf.config_file import load_settings
+from revtaf.engine.runtime import make_accelerator
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -61,10 +63,17 @@ def test_training_without_data_lists_every_missing_file(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_one_process_in_place_of_several_is_said(tiny_config, monkeypatch, caplog):
+    """accelerate's launcher sets this variable and no rank where there is no GPU."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "False")
+    make_accelerator(load_settings(tiny_config))
+    assert "torchrun --standalone --nproc_per_node N" in caplog.text
+
+
 def test_two_processes_train_one_model(tiny_config, tmp_path):
     """torchrun with two CPU processes: one run folder, half the steps each, every val report once."""
     result = run(
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "revtaf", "train",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "revtaf", "train",
         "--config", str(tiny_config), f"run={tmp_path / 'run'}", "train.epochs=1",
         OMP_NUM_THREADS="1",
     )  # fmt: skip

@@ -570,3 +570,25 @@ def test_memory_does_not_grow_with_the_number_of_texts(files, tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < written / 10
+
+
+def test_of_a_partial_download_the_images_that_are_there_can_be_taken(original, tmp_path):
+    """Said with both ways out; with `missing="drop"` the rest is prepared, and the manifest names what is not there."""
+    part = tmp_path / "jpg"
+    shutil.copytree(original.jpg, part)
+    gone = {image[0] for image in original.images[::3]}
+    for path in part.rglob("*.jpg"):
+        if path.stem in gone:
+            path.unlink()
+    with pytest.raises(UserError, match="images are missing: .*--like ANNOTATION.*--missing drop"):
+        prepare_mimic_cxr(part, original.reports_zip, tmp_path / "out")
+    path = prepare_mimic_cxr(part, original.reports_zip, tmp_path / "out", missing="drop")
+    with_text = {i[0] for i in original.images if original.findings[i[1]]}
+    assert {study.id for study in all_samples(path)} == with_text - gone
+    assert {row["dicom_id"] for row in manifest(path) if row["selected"] == "no image file"} == gone
+
+
+def test_reports_that_are_sought_among_the_images(original, tmp_path):
+    """MIMIC-CXR-JPG has none: the message says where they come from."""
+    with pytest.raises(UserError, match="this is MIMIC-CXR-JPG.*mimic-cxr-reports.zip of MIMIC-CXR"):
+        prepare_mimic_cxr(original.jpg, original.jpg, tmp_path / "out")

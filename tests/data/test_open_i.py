@@ -16,7 +16,8 @@ from revtaf.data.annotations import load_annotations
 from revtaf.data.sources.iu_xray import prepare as iu_xray
 from revtaf.data.sources.iu_xray.open_i import find_images, frontal_first, image_key, read_open_i
 from revtaf.data.sources.iu_xray.prepare import prepare_iu_xray
-from revtaf.data.sources.iu_xray.raw import drop_blanks, random_split
+from revtaf.data.sources.iu_xray.raw import drop_blanks
+from revtaf.data.sources.splits import random_split
 from revtaf.errors import UserError
 
 ROOT = Path(__file__).parents[2]

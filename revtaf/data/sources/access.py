@@ -1,12 +1,14 @@
-"""Raw files that are there but may not be read: said as that, not as absent or damaged."""
+"""Raw files that are absent, or there but may not be read: each said as what it is."""
 
 from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from revtaf.errors import UserError
+
+SHOWN = 5  # examples in a message, after the count
 
 
 def unreadable(path: str | Path, error: OSError) -> UserError:
@@ -30,3 +32,17 @@ def is_file(path: Path) -> bool:
         if error.errno == errno.ENAMETOOLONG:
             return False
         raise unreadable(path, error) from None
+
+
+def check_missing(images: Path, missing: list[str], total: int, fix: str) -> None:
+    """Raises UserError that counts and lists missing images, if there are any."""
+    if missing:
+        more = ", ..." if len(missing) > SHOWN else ""
+        raise UserError(
+            f"{images}: {len(missing)} of {total} images are missing: {', '.join(missing[:SHOWN])}{more}{fix}"
+        )
+
+
+def inside(path: str) -> bool:
+    """Whether a relative path stays below the folder that it is relative to."""
+    return bool(path) and not path.startswith(("/", "\\")) and ".." not in PurePosixPath(path).parts

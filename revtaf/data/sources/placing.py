@@ -36,6 +36,13 @@ def check_out(out: Path, inputs: Iterable[Path]) -> None:
             raise UserError(f"{out / name} is a folder, expected a file; move it away, or name another --out")
 
 
+def check_kept(out: Path, *inputs: Path | None) -> None:
+    """UserError where the annotation would be written over an input."""
+    result = (out / "annotation.json").resolve()
+    if given := next((path for path in inputs if path and path.resolve() == result), None):
+        raise UserError(f"--out {out}: {given} would be overwritten; name another folder")
+
+
 def check_place(images: Path, place: Path, copy: bool) -> None:
     """UserError where `place_images` would refuse. A link may be replaced, a folder only if it is our copy."""
     if place.is_symlink() or not place.exists():

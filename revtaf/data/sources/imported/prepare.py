@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from revtaf.data.annotations import Annotations, Study, load_annotations, save_annotations
-from revtaf.data.sources.access import is_file
+from revtaf.data.sources.access import inside, is_file
 from revtaf.data.sources.imported.artefacts import (
     SCORE_KINDS,
     clip_indices,
@@ -32,7 +32,6 @@ from revtaf.data.sources.imported.artefacts import (
     read_scores,
 )
 from revtaf.data.sources.imported.texts import stored_local_texts, stored_reports, stored_vectors
-from revtaf.data.sources.iu_xray.open_i import inside
 from revtaf.data.sources.placing import check_out, check_place, place_images
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features, TextTables, save_arrays

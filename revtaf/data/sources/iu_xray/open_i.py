@@ -24,18 +24,18 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from revtaf.data.sources.access import is_file, names_in, unreadable
+from revtaf.data.sources.access import inside, is_file, names_in, unreadable
+from revtaf.data.sources.views import FRONTAL, LATERAL, UNKNOWN
 from revtaf.errors import UserError
 
 ARCHIVES = ("ecgen-radiology.tgz", "NLMCXR_reports.tgz")
 FOLDER = "ecgen-radiology"
 IMAGE_FOLDERS = ("NLMCXR_png", "images")
 MAX_XML_BYTES = 1 << 20  # a report is about 10 kB; more is not an Open-i report
-FRONTAL, UNKNOWN, LATERAL = 0, 1, 2  # in the order in which images are listed
 # Words with at least 50 images in two-image training studies, 92 % or more of them of one view.
 FRONTAL_EDGES = {"f0p0k184", "f0p0k338"}
 LATERAL_EDGES = {"f0p0k436", "f0p0k518", "f0p0k593", "f0p0k666", "f0p0k832", "f0p0k1179"}
@@ -97,11 +97,6 @@ def read_open_i(source: Path) -> tuple[dict[str, OpenIReport], Path | None]:
     if not reports:
         raise UserError(f"{place}: no Open-i report (NUMBER.xml) in it; download it again or remove it")
     return reports, place
-
-
-def inside(path: str) -> bool:
-    """Whether a relative path stays below the folder that it is relative to."""
-    return bool(path) and not path.startswith(("/", "\\")) and ".." not in PurePosixPath(path).parts
 
 
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:

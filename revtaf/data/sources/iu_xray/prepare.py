@@ -14,7 +14,7 @@ from revtaf.data.annotations import save_annotations
 from revtaf.data.sources.iu_xray.open_i import FOLDER, IMAGE_FOLDERS
 from revtaf.data.sources.iu_xray.r2gen import read_package
 from revtaf.data.sources.iu_xray.raw import raw_annotations, read_raw, write_manifest
-from revtaf.data.sources.placing import check_out, check_place, place_images
+from revtaf.data.sources.placing import check_kept, check_out, check_place, place_images
 from revtaf.data.text import SECTIONS
 from revtaf.errors import UserError
 from revtaf.files import write_json
@@ -63,13 +63,13 @@ def prepare_iu_xray(
         if (seed, blanks, sections, missing, projections) != (0, "keep", "findings", "error", None):
             raise UserError("seed, blanks, sections, missing and projections are for Open-i's raw files; add --split")
         annotation = Path(annotation) if annotation else source / "annotation.json"
-        _check_kept(out, annotation, test)
+        check_kept(out, annotation, test)
         images = source / "images"
         annotations, record = read_package(source, annotation, test)
     else:
         if annotation:
             raise UserError(f"--annotation {annotation} and --split {split} exclude each other; give one of them")
-        _check_kept(out, Path(split), test)
+        check_kept(out, Path(split), test)
         projections = Path(projections) if projections else None
         studies, images, record = read_raw(source, str(split), test, seed, blanks, sections, missing, projections)
         annotations = raw_annotations(studies)
@@ -95,9 +95,3 @@ def prepare_iu_xray(
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UserError(f"--{name} {value}: expected {' or '.join(choices)}")
-
-
-def _check_kept(out: Path, *inputs: Path | None) -> None:
-    result = (out / "annotation.json").resolve()
-    if given := next((path for path in inputs if path and path.resolve() == result), None):
-        raise UserError(f"--out {out}: {given} would be overwritten; name another folder")

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from revtaf.data.annotations import SPLITS, Annotations, Study
-from revtaf.data.sources.access import is_file
-from revtaf.data.sources.iu_xray.open_i import OpenIReport, inside, read_open_i
+from revtaf.data.sources.access import SHOWN, check_missing, inside, is_file
+from revtaf.data.sources.iu_xray.open_i import OpenIReport, read_open_i
 from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.files import read_json, sha256
 
-SHOWN = 5  # examples in a message, after the count
 _ID = re.compile(r"(CXR\d+)(?:_(.+))?")
 
 Entry = dict[str, Any]
@@ -53,15 +52,6 @@ def read_package(source: Path, annotation: Path, test: Path | None) -> tuple[Ann
         "open_i": _compare(splits, reports, archive) if archive else None,
     }
     return {split: [_study(s, reports) for s in studies] for split, studies in splits.items()}, record
-
-
-def check_missing(images: Path, missing: list[str], total: int, fix: str) -> None:
-    """Raises UserError that counts and lists missing images, if there are any."""
-    if missing:
-        more = ", ..." if len(missing) > SHOWN else ""
-        raise UserError(
-            f"{images}: {len(missing)} of {total} images are missing: {', '.join(missing[:SHOWN])}{more}{fix}"
-        )
 
 
 def read_splits(path: Path, test: Path | None, check: Callable[[str, object], Entry]) -> Splits:

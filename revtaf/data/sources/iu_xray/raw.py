@@ -6,19 +6,16 @@ and counted.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from revtaf.data.annotations import SPLITS, Annotations, Study
+from revtaf.data.sources.access import check_missing
 from revtaf.data.sources.iu_xray.open_i import (
     ARCHIVES,
     FOLDER,
-    FRONTAL,
     OpenIReport,
     find_images,
     frontal_first,
@@ -26,13 +23,15 @@ from revtaf.data.sources.iu_xray.open_i import (
     read_projections,
     view,
 )
-from revtaf.data.sources.iu_xray.r2gen import SHOWN, check_id, check_missing, read_splits
+from revtaf.data.sources.iu_xray.r2gen import SHOWN, check_id, read_splits
+from revtaf.data.sources.manifest import packed_rows
+from revtaf.data.sources.splits import random_split
+from revtaf.data.sources.views import FRONTAL
 from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, digest, sha256
 
 MANIFEST_COLUMNS = "id images findings impression indication comparison mesh_major mesh_automatic split".split()
-RANDOM_SPLITS = {"train": 0.7, "val": 0.8, "test": 1.0}  # where each part of 70, 10 and 20 % ends
 # The blank before the mark goes with it where a blank, punctuation or the end follows.
 _REMOVED_WORD = re.compile(r"\s+XXXX(?=[\s.,;:)]|$)|XXXX")
 
@@ -124,12 +123,6 @@ def _assign_splits(
     return {number: random_split(number, seed) for number in numbers}, {"kind": split, "seed": seed}
 
 
-def random_split(number: str, seed: int) -> str:
-    """70/10/20 by a hash of seed and number, so that no other option can move a report to another split."""
-    draw = int(digest(seed, number), 16) / 16**12
-    return next(split for split, end in RANDOM_SPLITS.items() if draw < end)
-
-
 def _splits_of_file(
     reports: dict[str, OpenIReport], archive: Path, path: Path, test: Path | None
 ) -> tuple[dict[str, str], dict[str, Any]]:
@@ -187,13 +180,7 @@ def raw_annotations(studies: list[RawStudy]) -> Annotations:
 
 def write_manifest(path: Path, studies: list[RawStudy]) -> None:
     """One row of MANIFEST_COLUMNS per study; images and MeSH terms joined by ";". The same bytes on every run."""
-    with (
-        atomic_write(path) as partial,
-        partial.open("wb") as file,
-        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,  # neither name nor time in the header
-        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
-    ):
-        rows = csv.writer(text, lineterminator="\n")
+    with atomic_write(path) as partial, packed_rows(partial) as rows:
         rows.writerow(MANIFEST_COLUMNS)
         for split, original, _, _, images in studies:
             texts = (original.findings, original.impression, original.indication, original.comparison)

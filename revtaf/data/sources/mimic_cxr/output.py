@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from revtaf.data.sources.manifest import packed_rows
 from revtaf.data.sources.mimic_cxr.reports import Reports
 from revtaf.data.sources.mimic_cxr.sections import Sections, extract_sections
 from revtaf.data.sources.mimic_cxr.selection import Sample, Samples
@@ -35,19 +33,26 @@ class Outcome:
     images: Counter = field(default_factory=Counter)
     studies: dict[str, set[str]] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)  # without the selected text: not written
+    absent: set[str] = field(default_factory=set)  # without a file, and left out for it
     given: set[str] = field(default_factory=set)  # with the report of the followed annotation
     compared: int = 0  # samples for which the followed annotation has a report,
     equal: int = 0  # and how many of these equal ours, whitespace apart
 
 
 def write_annotation(
-    path: Path, samples: Samples, texts: Reports, sections: str, statuses: dict[str, tuple[int, ...]] | None
+    path: Path,
+    samples: Samples,
+    texts: Reports,
+    sections: str,
+    statuses: dict[str, tuple[int, ...]] | None,
+    absent: set[str],
 ) -> Outcome:
     """Write the samples whose report has a text in `sections` ("findings" or "findings+impression").
 
-    One study per line, in the schema of `revtaf.data.annotations`. `statuses` is by study id, None for no labels.
+    One study per line, in the schema of `revtaf.data.annotations`. `statuses` is by study id, None for no labels;
+    `absent` are the dicom ids of images that were left out as they are not there.
     """
-    outcome = Outcome()
+    outcome = Outcome(absent=absent)
     with path.open("w", encoding="utf-8") as file:
         for split, found in samples.items():
             for sample, read in _with_sections(found, texts, split):
@@ -92,26 +97,25 @@ def write_manifest(
     """
     splits = {image.dicom_id: split for split, found in samples.items() for sample in found for image in sample.images}
     refused: Counter = Counter()
-    # No name and no time in the header: the same rows are the same bytes.
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
-        with io.TextIOWrapper(packed, encoding="utf-8", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(MANIFEST_COLUMNS)
-            for images in tqdm(studies.values(), desc="manifest", unit="study"):
-                sections = astuple(extract_sections(texts.read(images[0].subject_id, images[0].study_id)))
-                for image in images:
-                    selected = "yes"
-                    if image.dicom_id not in splits:
-                        selected = not_chosen
-                    elif image.dicom_id in outcome.empty:
-                        selected = no_text
-                    elif image.dicom_id in outcome.given:
-                        selected = "yes, with the report of the followed annotation"
-                    if not selected.startswith("yes"):
-                        refused[selected] += 1
-                    split = splits.get(image.dicom_id, image.split)
-                    ids = (image.subject_id, image.study_id, image.dicom_id)
-                    rows.writerow((*ids, image.view, split, selected, *sections))
+    with packed_rows(path) as rows:
+        rows.writerow(MANIFEST_COLUMNS)
+        for images in tqdm(studies.values(), desc="manifest", unit="study"):
+            sections = astuple(extract_sections(texts.read(images[0].subject_id, images[0].study_id)))
+            for image in images:
+                selected = "yes"
+                if image.dicom_id in outcome.absent:
+                    selected = "no image file"
+                elif image.dicom_id not in splits:
+                    selected = not_chosen
+                elif image.dicom_id in outcome.empty:
+                    selected = no_text
+                elif image.dicom_id in outcome.given:
+                    selected = "yes, with the report of the followed annotation"
+                if not selected.startswith("yes"):
+                    refused[selected] += 1
+                split = splits.get(image.dicom_id, image.split)
+                ids = (image.subject_id, image.study_id, image.dicom_id)
+                rows.writerow((*ids, image.view, split, selected, *sections))
     return refused
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from revtaf.data.annotations import SPLITS
 from revtaf.data.sources.access import unreadable
 from revtaf.data.sources.mimic_cxr.output import Outcome, write_annotation, write_manifest
-from revtaf.data.sources.mimic_cxr.reports import Reports, report_name
+from revtaf.data.sources.mimic_cxr.reports import Reports, origin, report_name
 from revtaf.data.sources.mimic_cxr.selection import VIEWS, Samples, select, select_like
 from revtaf.data.sources.mimic_cxr.tables import Image, ImagesByStudy, find_table, read_images, read_labels, shown
 from revtaf.data.sources.placing import check_out, check_place, place_images
@@ -43,6 +44,7 @@ def prepare_mimic_cxr(
     one_image_per_study: bool = False,
     labels: str = "none",
     like: Path | None = None,
+    missing: str = "error",
     copy: bool = False,
 ) -> Path:
     """Write annotation.json, manifest.csv.gz, source.json and images/ in `out`; returns the annotation's path.
@@ -51,13 +53,14 @@ def prepare_mimic_cxr(
     unpacked tree. `sections` is "findings" or "findings+impression"; `views` and `one_image_per_study` are those
     of `mimic_selection.select`; `labels` takes the 14 statuses of PhysioNet's "chexpert" or "negbio" table, a
     study without a row there being blank in all. With `like`, an annotation in R2Gen's form, ids, splits and
-    order are that file's; where our text is empty, that file's own report stands in. `copy` copies the images
+    order are that file's; where our text is empty, that file's own report stands in. `missing` "drop" leaves out
+    images that are not there, as after a download of a part, where "error" lists them. `copy` copies the images
     in use instead of linking their folder; a folder `images` that is no such copy is never replaced. Raises
     UserError for every fault of the input. The annotation is there only when all is done; the same input gives
     the same bytes.
     """
     jpg, reports, out, like = Path(jpg), Path(reports), Path(out), Path(like) if like else None
-    _check_options(jpg, out, sections, views, one_image_per_study, labels, like)
+    _check_options(jpg, out, sections, views, one_image_per_study, labels, like, missing)
     check_out(out, (jpg, jpg / "files", reports, reports / "files"))
     check_place(jpg / "files", out / "images", copy)  # refused now, if at all, not after the reports were read
     tables = {"split": find_table(jpg, "split"), "metadata": find_table(jpg, "metadata")}
@@ -66,11 +69,11 @@ def prepare_mimic_cxr(
     studies = read_images(tables["split"], tables["metadata"])
     samples = select_like(like, studies) if like else select(studies, views, one_image_per_study)
     statuses = _statuses(tables["labels"], samples) if labels != "none" else None
-    _check_images(jpg / "files", samples)
+    samples, absent = _with_images(jpg / "files", samples, missing)
     with Reports(reports) as texts:
         _check_reports(texts, studies)
         with atomic_write(out / "annotation.json") as annotation:
-            outcome = write_annotation(annotation, samples, texts, sections, statuses)
+            outcome = write_annotation(annotation, samples, texts, sections, statuses, absent)
             _check_outcome(outcome, reports, sections, like)
             with atomic_write(out / "manifest.csv.gz") as manifest:
                 not_chosen = f"not in {like.name}" if like else "view"
@@ -87,6 +90,7 @@ def prepare_mimic_cxr(
                     "one_image_per_study": one_image_per_study,
                     "labels": labels,
                     "like": like.name if like else None,
+                    "missing": missing,
                     "images": "copy" if copy else "link",
                 },
                 "files": {path.name: sha256(path) for path in (*tables.values(), *([like] if like else []))},
@@ -104,9 +108,17 @@ def prepare_mimic_cxr(
 
 
 def _check_options(
-    jpg: Path, out: Path, sections: str, views: str, one_image_per_study: bool, labels: str, like: Path | None
+    jpg: Path,
+    out: Path,
+    sections: str,
+    views: str,
+    one_image_per_study: bool,
+    labels: str,
+    like: Path | None,
+    missing: str,
 ) -> None:
-    for name, value, known in (("sections", sections, SECTIONS), ("views", views, VIEWS), ("labels", labels, LABELS)):
+    choices = (("sections", sections, SECTIONS), ("views", views, VIEWS), ("labels", labels, LABELS))
+    for name, value, known in (*choices, ("missing", missing, ("error", "drop"))):
         if value not in known:
             raise UserError(f"--{name}: expected {', '.join(known)}, got {value!r}")
     if like and (views != "all" or one_image_per_study):
@@ -128,12 +140,13 @@ def _statuses(table: Path, samples: Samples) -> dict[str, tuple[int, ...]]:
     return statuses
 
 
-def _check_images(files: Path, samples: Samples) -> None:
-    """Every image of every sample exists and is not empty, as the rest of a broken download is."""
+def _with_images(files: Path, samples: Samples, missing: str) -> tuple[Samples, set[str]]:
+    """The samples whose images exist, and the dicom ids of those that do not; UserError where they may not be left out,
+    and where one is empty, as the rest of a broken download is. A sample keeps those of its images that are there."""
     needed: dict[str, set[str]] = {}
     for image in _used_images(samples):
         needed.setdefault(image.folder, set()).add(f"{image.dicom_id}.jpg")
-    missing: list[str] = []
+    absent: list[str] = []
     empty: list[str] = []
     for folder, names in tqdm(needed.items(), desc="looking for images", unit="study"):
         try:
@@ -145,14 +158,23 @@ def _check_images(files: Path, samples: Samples) -> None:
             sizes = {}
         except OSError as error:
             raise unreadable(files / folder, error) from None
-        missing += [f"{folder}/{name}" for name in sorted(names - set(sizes))]
+        absent += [f"{folder}/{name}" for name in sorted(names - set(sizes))]
         empty += [f"{folder}/{name}" for name in sorted(sizes) if not sizes[name]]
     total = sum(map(len, needed.values()))
-    if missing:
-        deeper = "; there is a second files/ in it: move its content up" if (files / "files").is_dir() else ""
-        raise UserError(f"{files}: {len(missing):,} of {total:,} images are missing: {shown(missing)}{deeper}")
     if empty:
         raise UserError(f"{files}: {len(empty):,} of {total:,} images are empty: {shown(empty)}; download them again")
+    if not absent:
+        return samples, set()
+    deeper = "; there is a second files/ in it: move its content up" if (files / "files").is_dir() else ""
+    if missing == "error" or len(absent) == total:
+        part = "; of a part of the set, --like ANNOTATION names the images, and --missing drop leaves the absent out"
+        raise UserError(f"{files}: {len(absent):,} of {total:,} images are missing: {shown(absent)}{deeper or part}")
+    gone = {name.rsplit("/", 1)[1].removesuffix(".jpg") for name in absent}
+    kept: Samples = {}
+    for split, found in samples.items():
+        there = ((s, tuple(image for image in s.images if image.dicom_id not in gone)) for s in found)
+        kept[split] = [replace(sample, images=images) for sample, images in there if images]
+    return kept, gone
 
 
 def _check_reports(texts: Reports, studies: ImagesByStudy) -> None:
@@ -162,7 +184,10 @@ def _check_reports(texts: Reports, studies: ImagesByStudy) -> None:
         if not texts.has(images[0].subject_id, study_id)
     ]
     if missing:
-        raise UserError(f"{texts.place}: {len(missing):,} of {len(studies):,} reports are missing: {shown(missing)}")
+        raise UserError(
+            f"{texts.place}: {len(missing):,} of {len(studies):,} reports are missing: {shown(missing)}"
+            + origin(texts.place)
+        )
 
 
 def _check_outcome(outcome: Outcome, reports: Path, sections: str, like: Path | None) -> None:

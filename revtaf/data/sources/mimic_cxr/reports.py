@@ -112,3 +112,13 @@ def _files_folder(folder: Path) -> Path:
     if (folder / "files" / "files").is_dir():
         raise UserError(f"{folder}: its files/ holds a second files/; name {folder / 'files'}")
     raise UserError(f"{folder}: holds no files/p10/... with reports; name mimic-cxr-reports.zip or its unpacked folder")
+
+
+def origin(place: Path) -> str:
+    """What to say where reports are missing: MIMIC-CXR-JPG, the set that is downloaded for its images, has none."""
+    if place.is_dir() and any(name.startswith("mimic-cxr-2") for name in names_in(place)):
+        return (
+            "; this is MIMIC-CXR-JPG, which has images and tables but no reports: they are mimic-cxr-reports.zip of "
+            "MIMIC-CXR (https://physionet.org/content/mimic-cxr/), under the same agreement"
+        )
+    return ""

@@ -16,17 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from revtaf.data.annotations import SPLITS
-from revtaf.data.sources.access import names_in
+from revtaf.data.sources.access import SHOWN, names_in
+from revtaf.data.sources.views import FRONTAL, view_of
 from revtaf.errors import UserError
 from revtaf.labels import BLANK, CHEXPERT_CATEGORIES, NEGATIVE, POSITIVE, UNCERTAIN
 
-SHOWN = 5  # examples in a message, after the count
 SPLIT_NAMES = dict(zip(("train", "validate", "test"), SPLITS, strict=True))
 _STATUSES = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: UNCERTAIN}
 _NUMBER = re.compile(r"\d{8}")
 _DICOM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}")
-# AP, PA, "AP AXIAL", and the decubitus views ("PA LLD"): the beam runs front to back in all of them.
-_FRONTAL = re.compile(r"(?:AP|PA)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Image:
     @property
     def frontal(self) -> bool:
         """Whether the view begins with AP or PA; False where none is known."""
-        return bool(_FRONTAL.match(self.view))
+        return view_of(self.view) == FRONTAL
 
 
 ImagesByStudy = dict[str, list[Image]]
