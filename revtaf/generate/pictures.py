@@ -6,20 +6,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from revtaf.data import images
-from revtaf.data.images import resize_crop
-
-try:
-    from revtaf.data.examine import examine
-except ImportError:  # of a version whose reader has nothing to say
-
-    def examine(image: Image.Image) -> list[str]:
-        """No warning."""
-        return []
+from revtaf.data.examine import examine
+from revtaf.data.images import read_noted, resize_crop
 
 
 def look(path: Path, resize: int, size: int) -> tuple[Image.Image, tuple[str, ...]]:
     """The 8-bit grey crop (size, size) of `resize_crop`, and the warnings. UserError where it cannot be read."""
-    read = getattr(images, "read_noted", lambda path: (images.read_image(path), []))
-    image, notes = read(path)
+    image, notes = read_noted(path)
     return resize_crop(image, resize, size), (*notes, *examine(image))

@@ -95,4 +95,5 @@ def _of_entities(session: Session, dataset: ReportDataset, p: Prediction) -> Ite
         return
     stated = stated_entities(session, dataset.features, p.row)
     for entity in np.flatnonzero(stated.exists).tolist():
-        yield TextAttention(stated.texts[entity], "entity", grid(p.local_map[entity]))
+        name, place, _ = stated.texts[entity].split(" , ")  # the triplet that the model read, without its "exist"
+        yield TextAttention(f"{name}, {place}", "entity", grid(p.local_map[entity]))
