@@ -22,6 +22,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
+SPLITS = ("train", "val", "test")
+WHOLE_SET = "whole"  # in place of a split: every study of the annotation
+
+
 class DataSettings(Section):
     """A data set: where its files are, how much of them is read, which splits choose the checkpoint and are tested."""
 
@@ -30,7 +34,7 @@ class DataSettings(Section):
     images: Path = Path("data/phantom/images")
     features: Path = Path("data/phantom/features")  # where extracted features are kept and found again
     validation_split: str = "val"
-    test_split: str = "test"  # or a list joined by "+", "train+val+test" for a whole set
+    test_split: str = "test"  # or several joined by "+", such as val+test; or whole: every study, whatever its split
     max_words: int = Field(100, ge=1)  # of a training report; scoring follows its protocol
     max_samples: int | None = Field(None, ge=1)  # of each split: for quick trials
     packed: bool = False  # keep the resized images in one file: read once, then no decoding
@@ -183,7 +187,9 @@ class RunSettings(Section):
     def tests_on_validation(self) -> bool:
         """Whether the tested split is the one that chooses the checkpoint."""
         data, own = self.data, self.training_data
-        return data.annotation == own.annotation and own.validation_split in data.test_split.split("+")
+        return data.annotation == own.annotation and own.validation_split in (
+            SPLITS if data.test_split == WHOLE_SET else data.test_split.split("+")
+        )
 
     @property
     def output(self) -> Path:

@@ -169,7 +169,7 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         support={c: int((first.statuses[:, i] == POSITIVE).sum()) for i, c in enumerate(CHEXPERT_CATEGORIES)}
         if written
         else {},
-        of_the_paper=_printed_on(settings),
+        of_the_paper=published.printed_on(settings.data),
         sources=_sources(runs),
         notes=_notes(grid, settings, runs, first, scorer),
         references=_references(first) if written else {},
@@ -308,12 +308,6 @@ def _extra(row: GridRow, runs: Sequence[Run], scored: Mapping[int, Scored]) -> d
             str(run.seed): read_json(result_folder(run) / "report.json")["run"].get("checkpoint_epoch") for run in runs
         },
     }
-
-
-def _printed_on(settings: RunSettings) -> str | None:
-    data = settings.data
-    whole = data.max_samples is None and published.PAPER_SPLITS.get(data.name) == data.test_split
-    return data.name if whole else None
 
 
 def _sources(runs: Sequence[Run]) -> dict[str, str]:

@@ -93,8 +93,8 @@ def _report(system: System, outcome: Written | Rankings) -> None:
             java=settings.eval.java,
             **options,
         )
-        if settings.data.test_split == published.PAPER_SPLITS.get(settings.data.name):
-            evaluation.published = paper_rows(settings.data.name)
+        if printed := published.printed_on(settings.data):
+            evaluation.published = paper_rows(printed)
         facts, cards, sections = outcome.facts, outcome.cards, outcome.sections
     else:
         evaluation = evaluate_rankings(outcome, title, **options)

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from revtaf.config import SPLITS, WHOLE_SET
 from revtaf.data.text import clean_report
 from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, STATUSES
 
-SPLITS = ("train", "val", "test")
 LABEL_COUNTS = (len(CHEXPERT_CATEGORIES), len(CATEGORIES))
 
 
@@ -108,6 +108,14 @@ def _parse(path: Path, _: tuple[int, ...]) -> Annotations:
             raise UserError(f"{path}: split '{split}': expected a list, got {_kind(entries)}")
         annotations[split] = [_study(path, split, i, entry, seen) for i, entry in enumerate(entries)]
     return annotations
+
+
+def parts_of(split: str, annotations: Annotations) -> list[str]:
+    """The splits that "val", "val+test" or "whole" means in this file: those that are asked for, or that hold a study.
+
+    Of what is asked for by name, none need be there.
+    """
+    return [name for name in SPLITS if annotations.get(name)] if split == WHOLE_SET else split.split("+")
 
 
 def save_annotations(path: str | Path, annotations: Annotations) -> None:

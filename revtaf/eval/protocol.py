@@ -63,6 +63,13 @@ class Protocol:
         vocabulary = self.vocabulary if self.unknown_in_hypothesis else None
         return self._processed(text, self.clean_hypothesis, self.max_words_hypothesis, vocabulary)
 
+    def unmatchable(self, texts: Iterable[str]) -> float:
+        """The share of tokens, 0 to 1, of processed texts that no reference of this protocol can hold: those with
+        capitals or marks that its cleaning removes."""
+        counts = Counter(token for text in texts for token in text.split())
+        lost = sum(n for token, n in counts.items() if token not in self.clean_reference(token).split())
+        return lost / max(counts.total(), 1)
+
     def fit(self, train_reports: Iterable[str]) -> Protocol:
         """The protocol with the words of raw training reports, one a training sample; itself where it counts none."""
         if self.min_count is None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from revtaf.config import WHOLE_SET, DataSettings
+from revtaf.data.annotations import load_annotations, parts_of
 from revtaf.errors import UserError, nearest
 
 FILE = Path(str(files("revtaf.eval") / "published.yaml"))
@@ -30,7 +32,7 @@ ZERO_SHOT = (
 )
 COLUMNS = (*AVERAGED, "CIDEr", "avg", *ADVANCED, "seconds", *RANKED, *ZERO_SHOT)
 SOURCES = ("paper", "supplement", "medfuse", "trrg")  # REVTAF's two, and those of other systems
-PAPER_SPLITS = {"mimic_cxr": "test", "iu_xray": "train+val+test"}  # what the paper's tables are on
+PAPER_SPLITS = {"mimic_cxr": "test", "iu_xray": WHOLE_SET}  # what the paper's tables are on
 _UNBOUNDED = ("1/RadCliQ_v1", "CIDEr", "seconds", "i2t_median_rank", "t2i_median_rank")  # all others are from 0 to 1
 _TABLE_KEYS = ("table", "source", "dataset", "split", "protocol", "columns", "rows")
 _ROW_KEYS = ("system", "venue", "figures")
@@ -53,6 +55,18 @@ class Row:
     def origin(self) -> str:
         """For example "supplement, Table 2"."""
         return f"{self.source}, {self.table}"
+
+
+def printed_on(data: DataSettings) -> str | None:
+    """The name under which papers print results on just these studies; None where they print none, or on others."""
+    paper = PAPER_SPLITS.get(data.name)
+    if paper is None or data.max_samples is not None:
+        return None
+    same = data.test_split == paper
+    if paper == WHOLE_SET and not same and Path(data.annotation).is_file():  # all of it by the names of its splits
+        annotations = load_annotations(data.annotation)
+        same = set(parts_of(WHOLE_SET, annotations)) <= set(data.test_split.split("+"))
+    return data.name if same else None
 
 
 def rows(dataset: str, table: str | None = None, source: str | None = None, path: str | Path = FILE) -> list[Row]:

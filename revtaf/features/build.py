@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from revtaf.config import DataSettings
-from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations
+from revtaf.config import WHOLE_SET, DataSettings
+from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations, parts_of
 from revtaf.data.blocks import WHOLE, Shard, Waiting
 from revtaf.errors import UserError
 from revtaf.features import controls, imported, stages
@@ -96,14 +96,18 @@ class Knowledge:
 
 
 def select(annotations: Annotations, split: str, data: DataSettings) -> list[Study]:
-    """The studies of a split ("val") or of several ("train+val+test"). UserError where there are none."""
-    parts = split.split("+")
+    """The studies of a split ("val"), of several ("val+test"), or of all ("whole"). UserError where there are none."""
+    parts = parts_of(split, annotations)
     for part in parts:
         if part not in SPLITS:
-            raise UserError(f"split '{part}': expected {', '.join(SPLITS)}, or several joined by '+'")
+            raise UserError(f"split '{part}': expected {', '.join(SPLITS)}, several joined by '+', or {WHOLE_SET}")
         if not annotations.get(part):
             have = ", ".join(f"{name} ({len(s)})" for name, s in annotations.items())
-            raise UserError(f"{data.annotation}: no study in split '{part}'; it has {have}")
+            raise UserError(
+                f"{data.annotation}: no study in split '{part}'; it has {have}; {WHOLE_SET} means all of it"
+            )
+    if not parts:
+        raise UserError(f"{data.annotation}: no study in it")
     return [study for part in parts for study in annotations[part][: data.max_samples]]
 
 
@@ -201,9 +205,10 @@ def split_features(
     annotations = load_annotations(data.annotation)
     studies = select(annotations, split, data)
     if folder := settings.knowledge.imported:
-        if not store.make and not all((folder / part).is_dir() for part in split.split("+")):
+        parts = parts_of(split, annotations)
+        if not store.make and not all((folder / part).is_dir() for part in parts):
             raise Missing(f"{folder} has no {split}")
-        return imported.load_split(folder, split, studies), studies
+        return imported.load_split(folder, parts, studies), studies
     if settings.reads_medfuse:
         knowledge.components.study_encoder.check_unseen(data, annotations)
     count = knowledge.train.statuses.shape[1]

@@ -24,13 +24,13 @@ def load_training(folder: Path, studies: Sequence[Study]) -> tuple[Features, Tex
     return train, load_arrays(_part(folder, "texts"), TextTables)
 
 
-def load_split(folder: Path, split: str, studies: Sequence[Study]) -> Features:
-    """Features of the studies of a split, or of several joined by "+", in the studies' order."""
-    parts = [load_arrays(_part(folder, name), Features) for name in split.split("+")]
+def load_split(folder: Path, splits: Sequence[str], studies: Sequence[Study]) -> Features:
+    """Features of the studies of one or several splits, in the studies' order."""
+    parts = [load_arrays(_part(folder, name), Features) for name in splits]
     row = {sample: i for i, sample in enumerate(sample for part in parts for sample in part.ids)}
     if missing := [s.id for s in studies if s.id not in row]:
         raise UserError(
-            f"knowledge.imported: {folder} lacks {len(missing)} samples of split {split}: {missing[:5]}; "
+            f"knowledge.imported: {folder} lacks {len(missing)} samples of split {'+'.join(splits)}: {missing[:5]}; "
             "imported features serve only the set that they were imported with"
         )
     rows = np.array([row[s.id] for s in studies])

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from revtaf.config import DataSettings
-from revtaf.data.annotations import load_annotations
+from revtaf.data.annotations import load_annotations, parts_of
 from revtaf.data.blocks import Shard, Waiting
 from revtaf.features.build import prepare_knowledge, select, split_features
 from revtaf.features.packed import packed_images
@@ -50,4 +50,4 @@ def _has_split(data: DataSettings) -> bool:
     if not Path(data.annotation).is_file():
         return False
     annotations = load_annotations(data.annotation)
-    return all(annotations.get(part) for part in data.test_split.split("+"))
+    return all(annotations.get(part) for part in parts_of(data.test_split, annotations))

@@ -200,3 +200,27 @@ def test_the_paper_rows_are_shown_as_paper(predictions, tmp_path, capsys):
     assert score(predictions, "--published", "mimic_cxr", "--out", tmp_path / "out") == 0
     told = capsys.readouterr().out
     assert "PromptMRG (paper)" in told and "REVTAF (paper)" in told
+
+
+def test_what_can_never_match_is_said(tmp_path, capsys):
+    """Capitals and punctuation under the paper's protocol: the share, the way out, and a warning where two systems
+    differ in it alone; nothing of it under a protocol that reads both sides alike."""
+    marked, plain = write(tmp_path / "marked.jsonl", REFERENCES), write(tmp_path / "plain.jsonl")
+    assert score(marked, "--against", plain, "--out", tmp_path / "out") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "REVTAF: 26.3% of its tokens can never match" in told and "--protocol clean" in told
+    assert "REVTAF is written with capitals and punctuation, plain is not" in told
+    assert "plain: " not in told
+    assert score(marked, "--against", plain, "--out", tmp_path / "clean", "--protocol", "clean") == 0
+    assert "never match" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("references", [REFERENCES[:1], ["The lungs are clear."] * 3])
+def test_cider_of_one_reference_is_not_a_number(tmp_path, capsys, references):
+    """One sample, or one reference for all: n/a with the reason, not 0."""
+    path = write(tmp_path / "one.jsonl", [r.lower() for r in references], references)
+    assert score(path, "--out", tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    assert "CIDEr is n/a: it needs two different references" in told and "nan" not in told
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["metrics"]["REVTAF"]["nlg"]["CIDEr"] is None and "CIDEr" not in report["intervals"]["REVTAF"]

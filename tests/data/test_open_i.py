@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from refused import refuse
 
+from revtaf.config import DataSettings
+from revtaf.config_file import load_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.data.sources.iu_xray import prepare as iu_xray
 from revtaf.data.sources.iu_xray.open_i import find_images, frontal_first, image_key, read_open_i
@@ -19,6 +21,8 @@ from revtaf.data.sources.iu_xray.prepare import prepare_iu_xray
 from revtaf.data.sources.iu_xray.raw import drop_blanks
 from revtaf.data.sources.splits import random_split
 from revtaf.errors import UserError
+from revtaf.eval.published import printed_on
+from revtaf.features.build import select
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("REVTAF_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -485,3 +489,22 @@ def test_real_raw_files_give_what_the_package_gives(real, tmp_path):
     first = contents(tmp_path / "raw")
     prepared(real, tmp_path / "raw", split=split, missing="drop")
     assert contents(tmp_path / "raw") == first
+
+
+def test_the_whole_set_is_the_same_set_however_it_is_split(source, tmp_path):
+    """`--split whole` makes one split and `random` three: `data.test_split=whole` tests all of either, and the paper's
+    rows on IU X-Ray stand beside both, also where the splits are named one by one."""
+    found = []
+    for split in ("whole", "random"):
+        path = prepare_iu_xray(source, tmp_path / split, split=split)
+        data = DataSettings(name="iu_xray", annotation=path, test_split="whole")
+        annotations = load_annotations(path)
+        found.append({study.id for study in select(annotations, "whole", data)})
+        assert (
+            printed_on(data) == "iu_xray" == printed_on(data.model_copy(update={"test_split": "+".join(annotations)}))
+        )
+    assert found[0] == found[1] and len(found[0]) == 3
+    assert printed_on(data.model_copy(update={"max_samples": 2})) is None
+    assert load_settings(ROOT / "configs" / "iu_xray.yaml").data.test_split == "whole"
+    with pytest.raises(UserError, match="no study in split 'val'; .*whole means all of it"):
+        select({"test": annotations[next(iter(annotations))]}, "val+test", data)
