@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -252,8 +253,10 @@ def _differences(evaluation: Evaluation) -> str:
         shown = [
             f"{key} {c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}] p {c.p_holm:.4f}"
             for key, c in found.items()
-            if key in ("BLEU_4", "CIDEr", "example_f1")
+            if key in ("BLEU_4", "CIDEr", "example_f1") and math.isfinite(c.low)  # of one patient there is no interval
         ]
+        if not shown:
+            continue
         lines.append(f"{evaluation.name} - {row}: " + "; ".join(shown))
     return "\n".join(lines)
 

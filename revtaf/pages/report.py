@@ -22,7 +22,7 @@ from revtaf.files import atomic_write, write_json
 from revtaf.pages.cards import Card
 from revtaf.pages.curves import curve_panels
 from revtaf.pages.page import render
-from revtaf.pages.parts import number, without_zero
+from revtaf.pages.parts import limits, number
 from revtaf.pages.section import PageSection
 
 # The paper's Table 1: these, and their mean.
@@ -139,9 +139,9 @@ def _interval_cells(evaluation: Evaluated) -> list[str] | None:
         return None
     cells = ["  95 % interval"]
     for _, key in evaluation.columns.values():
-        interval = found.get(key)
-        bounds = "" if interval is None else "-".join(without_zero(x) for x in (interval.low, interval.high))
-        cells.append(bounds)
+        cells.append(limits(found.get(key)).replace("\u2013", "-"))
+    if not any(cells[1:]):  # of one patient there is none
+        return None
     return [*cells, *[""] * evaluation.has_average]
 
 
