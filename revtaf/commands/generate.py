@@ -27,7 +27,7 @@ from revtaf.locks import alone
 
 REPORTS, UNREADABLE, PAGE = "reports.jsonl", "unreadable.jsonl", "report.html"
 BATCH = 16  # images at once, where the model's settings do not say
-ON_PAGE = 500  # images of one page, about 100 KB each; the JSON lines have all
+ON_PAGE = 500  # images of one page, about 20 KB each; the JSON lines have all
 
 
 @dataclass
