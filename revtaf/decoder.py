@@ -192,7 +192,7 @@ class PromptGuidance(LogitsProcessor):
             before = written[:, None, :-1] == self.written[None]  # (rows now, rows before, T - 1)
             rows = torch.arange(len(written), device=written.device) // self.beams
             parent = (before.all(-1) & (rows[:, None] == rows)).int().argmax(1)
-            _reorder(self.cache, parent)
+            self.cache.self_attention_cache.reorder_cache(parent)  # what is attended to stays
             inputs = written[:, -1:]
         self.written = written
         output = self.lm(
@@ -213,11 +213,6 @@ class PromptGuidance(LogitsProcessor):
 PLAUSIBLE = math.log(0.1)
 # What BERT calls its cache, by age of the library.
 CACHE = next(n for n in ("cache", "past_key_values") if n in signature(BertLMHeadModel.forward).parameters)
-
-
-def _reorder(cache: Any, rows: Tensor) -> None:
-    """Keys and values of self-attention: row i <- row `rows[i]`, in place. What is attended to stays."""
-    cache.self_attention_cache.reorder_cache(rows)
 
 
 class _BeamCache(EncoderDecoderCache):

@@ -116,3 +116,18 @@ class ToyLabeler:
 @pytest.fixture
 def labeler() -> ToyLabeler:
     return ToyLabeler()
+
+
+@pytest.fixture
+def called(capsys):
+    """Run a command; returns what it printed, and its errors where it did not end with 0."""
+    from revtaf.cli import main
+
+    def called(*arguments, code=0):
+        capsys.readouterr()
+        found = main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        assert found == code, output.err
+        return output.err if code else output.out
+
+    return called

@@ -52,15 +52,8 @@ def models(phantom, tmp_path_factory):
 
 
 @pytest.fixture
-def call(models, phantom, tmp_path, capsys):
+def call(models, phantom, tmp_path, called):
     """Run a command; returns exit code, what it printed, and its error."""
-
-    def called(*arguments, code=0):
-        capsys.readouterr()
-        found = main([str(argument) for argument in arguments])
-        output = capsys.readouterr()
-        assert found == code, output.err
-        return output.err if code else output.out
 
     def made(*options, out=tmp_path / "index", model="a", code=0):
         start = ["index", "--checkpoint", models / model, "--data", phantom / "annotation.json", "--out", out]
