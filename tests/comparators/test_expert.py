@@ -29,9 +29,10 @@ CLOSE = 2e-3  # of products of vectors that are kept in float16
 
 
 @pytest.fixture(scope="module")
-def dual(medfuse_config) -> Path:
+def dual(medfuse_config, tmp_path_factory) -> Path:
     """A finished run."""
-    settings = load_settings(medfuse_config, ["train.epochs=1"])
+    folder = tmp_path_factory.mktemp("dual")
+    settings = load_settings(medfuse_config, [f"run={folder / 'run'}", "train.epochs=1"])
     train(settings)
     return settings.run
 
