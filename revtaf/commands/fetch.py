@@ -9,8 +9,8 @@ from revtaf.config import RunSettings
 from revtaf.errors import UserError
 from revtaf.locks import alone
 from revtaf.pretrained.download import reach
-from revtaf.pretrained.fetch import fetch_bert, fetch_imagenet, hub_address
-from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest, Package
+from revtaf.pretrained.fetch import fetch_bert, fetch_imagenet, fetch_weights, hub_address
+from revtaf.pretrained.needed import HubBert, HubWeights, Imagenet, Needed, OnRequest, Package
 
 _FOLDER = Path("checkpoints")
 
@@ -41,7 +41,7 @@ def _servers(items: list[Needed], settings: RunSettings) -> list[str]:
     """Those that are to be asked."""
     kinds = {type(item.source) for item in items if item.absent}
     servers = [settings.fetch.torchvision] if Imagenet in kinds else []
-    return servers + ([hub_address(settings.fetch.hub)] if HubBert in kinds else [])
+    return servers + ([hub_address(settings.fetch.hub)] if kinds & {HubBert, HubWeights} else [])
 
 
 def _fetch_all(items: list[Needed], settings: RunSettings) -> None:
@@ -60,6 +60,8 @@ def _fetch(item: Needed, settings: RunSettings) -> list[tuple[str, Path]]:
         return [fetch_imagenet(source.backbone, settings.fetch.torchvision)]
     if isinstance(source, HubBert):
         return fetch_bert(source.repository, source.folder, settings.fetch.hub, source.beside, source.weights)
+    if isinstance(source, HubWeights):
+        return [fetch_weights(source.repository, source.path, settings.fetch.hub)]
     return []
 
 

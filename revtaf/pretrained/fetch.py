@@ -1,4 +1,4 @@
-"""What is public, into its place: torchvision's ImageNet weights, and BERT models of the Hugging Face Hub.
+"""What is public, into its place: torchvision's ImageNet weights, BERT models and single files of the Hugging Face Hub.
 
 Nothing is known by heart. torchvision writes the first eight digits of a file's SHA-256 into its name; the hub says
 which commit is the newest, and size and checksum of each of its files. That commit is written down in the model's
@@ -66,7 +66,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Revision:
-    """A commit of a repository of the hub, and those of its files that a BERT is read from."""
+    """A commit of a repository of the hub, and those of its files that are needed."""
 
     repository: str
     commit: str
@@ -87,26 +87,44 @@ def fetch_bert(
     A folder that a person filled is left as it is, unchecked. Raises UserError where a file in the folder is not the
     pinned one: nothing is ever replaced. See also `download`.
     """
-    path = folder / REVISION
-    revision = _read_revision(path, repository)
     own = find_weights(folder)
-    if revision is None and not absent_files(folder, beside, weights):
+    if not (folder / REVISION).is_file() and not absent_files(folder, beside, weights):
         return [(OWN, folder / name) for name in (*beside, *([own.name] if weights else []))]
+    revision = _pinned(repository, folder, server, _KEPT)
+    names = [*beside, *([own.name if own else revision.weights] if weights else [])]
+    return [_fetch_pinned(revision, name, " or ".join(BERT_FILES), folder, server) for name in names]
+
+
+def fetch_weights(repository: str, path: Path, server: str | None = None) -> tuple[str, Path]:
+    """The file of a repository of the hub that is called like `path` -> (FETCHED, FOUND or OWN, path). Pinned beside
+    it, in the way of `fetch_bert`."""
+    if path.is_file() and not (path.parent / REVISION).is_file():
+        return OWN, path
+    revision = _pinned(repository, path.parent, server, (path.name,))
+    return _fetch_pinned(revision, path.name, path.name, path.parent, server)
+
+
+def _pinned(repository: str, folder: Path, server: str | None, kept: Sequence[str]) -> Revision:
+    """The commit that a folder keeps to: as an earlier fetch wrote it down, else the newest, which is written down."""
+    revision = _read_revision(folder / REVISION, repository)
     if revision is None:
-        revision = _ask(repository, hub_address(server))
-        write_json(path, _as_json(revision))
-    results = []
-    for name in (*beside, *([own.name if own else revision.weights] if weights else [])):
-        if name not in revision.files:
-            raise UserError(f"{repository}, commit {revision.commit}, has no {name or ' or '.join(BERT_FILES)}")
-        file, wanted = folder / name, revision.files[name]
-        if file.is_file():
-            _require(wanted.checksum, file, wanted.size, path)
-            results.append((FOUND, file))
-        else:
-            download(_url(hub_address(server), revision, name), file, wanted.checksum, wanted.size)
-            results.append((FETCHED, file))
-    return results
+        revision = _ask(repository, hub_address(server), kept)
+        write_json(folder / REVISION, _as_json(revision))
+    return revision
+
+
+def _fetch_pinned(
+    revision: Revision, name: str | None, wanted: str, folder: Path, server: str | None
+) -> tuple[str, Path]:
+    """(FETCHED or FOUND, file). wanted: what to call a file that the commit has not."""
+    if name not in revision.files:
+        raise UserError(f"{revision.repository}, commit {revision.commit}, has no {name or wanted}")
+    file, found = folder / name, revision.files[name]
+    if file.is_file():
+        _require(found.checksum, file, found.size, folder / REVISION)
+        return FOUND, file
+    download(_url(hub_address(server), revision, name), file, found.checksum, found.size)
+    return FETCHED, file
 
 
 def hub_address(server: str | None) -> str:
@@ -136,8 +154,9 @@ def _url(server: str, revision: Revision, name: str) -> str:
     return hf_hub_url(revision.repository, name, revision=revision.commit, endpoint=server)
 
 
-def _ask(repository: str, server: str) -> Revision:
-    """The newest commit, from the hub. No token is sent: what we fetch is public."""
+def _ask(repository: str, server: str, kept: Sequence[str]) -> Revision:
+    """The newest commit and those of its files that are `kept`, from the hub. No token is sent: what we fetch is
+    public."""
     from huggingface_hub import HfApi
 
     try:
@@ -145,7 +164,7 @@ def _ask(repository: str, server: str) -> Revision:
         files = {
             file.rfilename: HubFile(int(file.lfs.size if file.lfs else file.size), _checksum(file))
             for file in info.siblings or ()
-            if file.rfilename in _KEPT
+            if file.rfilename in kept
         }
         commit = str(info.sha)
     except Exception as error:  # each generation of the library has its own kinds (requests, httpx, httpx2)

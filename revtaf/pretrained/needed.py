@@ -51,6 +51,18 @@ class HubBert:
 
 
 @dataclass(frozen=True)
+class HubWeights:
+    """One file of a repository of the Hugging Face Hub, public, under its own name there."""
+
+    repository: str
+    path: Path
+    terms: str
+
+    def __str__(self) -> str:
+        return f"public ({self.repository}, {self.terms}): {_FETCH}"
+
+
+@dataclass(frozen=True)
 class OnRequest:
     """A file that a person has to get: where, and under which terms."""
 
@@ -75,6 +87,6 @@ class Needed:
     where: str
     absent: tuple[str, ...]
     stand_in: str
-    source: Imagenet | Package | HubBert | OnRequest
+    source: Imagenet | Package | HubBert | HubWeights | OnRequest
     fits: Callable[[], object] | None
     part_of: Path | None = None

@@ -13,10 +13,9 @@ from types import ModuleType
 from revtaf.check_line import CheckLine
 from revtaf.errors import UserError
 from revtaf.pretrained import efficientnet
-from revtaf.pretrained.backbone import imagenet_file
 from revtaf.pretrained.bert_folder import absent_files, bert_folder, find_weights
-from revtaf.pretrained.fetch import imagenet_name
-from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest, Package
+from revtaf.pretrained.imagenet import imagenet_weights
+from revtaf.pretrained.needed import HubBert, Needed, OnRequest
 from revtaf.settings import Settings
 
 _BERT, _CLINICAL = "google-bert/bert-base-uncased", "emilyalsentzer/Bio_ClinicalBERT"
@@ -25,7 +24,6 @@ _CHEXBERT = OnRequest(
     "the link under 'Checkpoint download' at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)",
     "that repository's LICENSE.pdf, of Stanford; commercial use needs another licence; trained on MIMIC-CXR reports",
 )
-_LITE = Package(efficientnet.INSTALL, "17 MB, Apache-2.0; ImageNet's terms")
 _MEDKLIP = OnRequest(
     "the link in checkpoints/README.md at https://github.com/MediaBrain-SJTU/MedKLIP",
     "its authors' (we know of no licence file there: ask them); trained on MIMIC-CXR",
@@ -138,19 +136,7 @@ def _weights(settings: Settings) -> Iterator[Needed]:
     encoder, decoder = settings.encoder, settings.decoder
     start = "the image encoder's start"
     if encoder.weights == "imagenet":
-        path = imagenet_file(encoder.backbone)
-        packed = encoder.backbone == efficientnet.NAME
-        place = Path("checkpoints") / (efficientnet.FILE if packed else imagenet_name(encoder.backbone))
-        elsewhere = f"the package {efficientnet.PACKAGE}" if packed else "torchvision's cache"
-        yield Needed(
-            f"ImageNet weights of {encoder.backbone}",
-            start,
-            str(path or place),
-            () if path else (f"{place} or in {elsewhere}",),
-            "random weights",
-            _LITE if packed else Imagenet(encoder.backbone),
-            lambda: _layouts().imagenet(encoder.backbone, path),
-        )
+        yield imagenet_weights(encoder.backbone, lambda path: _layouts().imagenet(encoder.backbone, path))
     elif encoder.weights not in (None, "scorer"):
         path = Path(encoder.weights)
         source = OnRequest("a file of yours: correct encoder.weights")
@@ -187,7 +173,7 @@ def _file(
     purpose: str,
     path: Path,
     stand_in: str,
-    source: Imagenet | HubBert | OnRequest,
+    source: HubBert | OnRequest,
     fits: Callable[[], object] | None,
     part_of: Path | None = None,
 ) -> Needed:

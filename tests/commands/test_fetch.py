@@ -268,6 +268,28 @@ def test_files_of_a_person_are_left_alone(place, server, models, only_weights, c
     assert contents(folder) == before and not server.asked
 
 
+def test_a_single_file_of_the_hub_is_pinned_and_found_again(server, online, tmp_path, monkeypatch, capsys):
+    """open_clip's weights for MedFuse-CLIP; under another name they are a person's to bring."""
+    name, content = "open_clip_model.safetensors", bytes(range(256)) * 40
+    server.add_model("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", FIRST, {name: content, "README.md": b"of a model"})
+    settings = {"system": "medfuse", "missing": "stand-in", "fetch": {"hub": server.address}}
+    settings |= {"knowledge": {"text": "tfidf"}, "run": str(tmp_path / "run")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.chdir(tmp_path)
+    code, said = called(capsys)
+    path = Path("checkpoints/clip") / name
+    assert code == 0 and f"fetched        {path}" in said and path.read_bytes() == content
+    assert json.loads((path.parent / "revision.json").read_text())["commit"] == FIRST
+    assert files_below(path.parent) == {name, "revision.json"}
+    code, said = called(capsys)
+    assert code == 0 and "already there" in said and server.times(name) + server.times("cdn") == 1
+    path.write_bytes(content[1:])
+    code, said = called(capsys)
+    assert code == 2 and f"{path} has" in said and "then fetch again" in said
+    code, said = called(capsys, "space.weights=mine.safetensors")
+    assert code == 0 and "ask for" in said and "mine.safetensors" in said
+
+
 def test_a_changed_file_is_named_and_not_replaced(place, server, models, online, capsys):
     """What was fetched and differs from revision.json may be somebody's work: exit code 2, the file stays."""
     overrides = ["knowledge.text=tfidf", "encoder.weights=null"]

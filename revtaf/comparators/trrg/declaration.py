@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from revtaf.check_line import CheckLine
 from revtaf.comparators.trrg.settings import Stage1Settings, TRRGSettings
 from revtaf.engine.system import Declaration
-from revtaf.pretrained.needed import HubBert, Imagenet, Needed, OnRequest
+from revtaf.pretrained.needed import HubBert, Needed, OnRequest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -43,23 +43,18 @@ class TRRGStage1(Declaration):
 
     def needed(self, settings: Stage1Settings, training: bool | None = None) -> Iterator[Needed]:
         """What both encoders start from."""
-        from revtaf.pretrained.backbone import imagenet_file
         from revtaf.pretrained.bert_folder import absent_files
+        from revtaf.pretrained.imagenet import imagenet_weights
 
         image, text, knowledge = settings.image, settings.text, settings.knowledge
         if knowledge.labeler == "chexbert":
             yield _file("CheXbert", "labels the reports", knowledge.chexbert, "our phrase rules", _CHEXBERT)
         if training is False:
             return
-        start = "the image encoder's start"
         if image.weights == "imagenet":
-            path = imagenet_file(image.encoder)
-            absent = () if path else ("in checkpoints/, or in torchvision's cache",)
-            where = str(path or "checkpoints")
-            source = Imagenet(image.encoder)
-            yield Needed(f"ImageNet weights of {image.encoder}", start, where, absent, "random weights", source, None)
+            yield imagenet_weights(image.encoder)
         elif image.weights is not None:
-            yield _file("image.weights", start, Path(image.weights), "", _OWN)
+            yield _file("image.weights", "the image encoder's start", Path(image.weights), "", _OWN)
         if text.weights is not None:
             folder = text.weights
             absent = tuple(str(folder / name) for name in absent_files(folder))
