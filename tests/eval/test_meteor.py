@@ -1,6 +1,9 @@
 """The METEOR client: values, texts that break the usual wrapper, and no process left behind."""
 
+import gzip
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from revtaf.eval import meteor as client_module
 from revtaf.eval import meteor_score, nlg
 from revtaf.eval.meteor import (
     MAX_WORDS,
     Meteor,
     MeteorError,
+    find_jar,
     find_java,
     jar_version,
     java_version,
+    tried,
     unavailable_reason,
 )
 from revtaf.eval.protocol import postprocess, reference_text
@@ -313,3 +319,74 @@ def test_no_orphan_when_the_program_ends_without_closing(tmp_path, end):
     running.stdin.close()
     running.stdout.close()
     assert_gone(noted_pids(tmp_path)[0])
+
+
+FOLDERS = ["a b", "müller", "mu\u0308ller", "放射科", "100% it's+#;&"]
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Put the jar below a folder of that name, with one paraphrase of our own in place of 5.3 million."""
+    if reason := unavailable_reason():
+        pytest.skip(reason)
+
+    def installed(name: str) -> Path:
+        jar = tmp_path / name / "meteor" / "meteor-1.5.jar"
+        (jar.parent / "data").mkdir(parents=True)
+        shutil.copyfile(find_jar(), jar)
+        with gzip.open(jar.parent / "data" / "paraphrase-en.gz", "wt", encoding="utf-8") as file:
+            file.write("0.5\nopacity\nshadowing\n")
+        monkeypatch.setattr(client_module, "find_jar", lambda: jar)
+        return jar
+
+    return installed
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_meteor_runs_below_any_folder(installed, name, monkeypatch):
+    """The jar and its paraphrases are found, whatever the folder's name, the place we are in and the locale."""
+    jar = installed(name)
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.chdir(jar.parents[1])
+    with Meteor() as client:
+        assert client.score([["opacity"]], ["shadowing"]) > 0.1 > client.score([["opacity"]], ["clear"])
+
+
+def test_a_meteor_that_works_is_told_so(installed):
+    assert tried(find_java(), installed("a b")) is None
+
+
+@linux
+def test_a_java_by_a_relative_name_runs(tmp_path, monkeypatch):
+    """The jar is run in its own folder; the name of the Java is meant where we are."""
+    fake_java(tmp_path, ANSWERS)
+    monkeypatch.chdir(tmp_path)
+    with Meteor("./java", timeout=10.0) as client:
+        client.score(*PAIR)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("echo 'Error: file not found (a%20b/paraphrase-en.gz)' >&2; exit 1", "file not found .a%20b"),
+        ("echo 'Unable to locate a Java Runtime.' >&2; exit 1", "Unable to locate a Java Runtime"),
+        ("exec sleep 0", "ended unexpectedly"),
+        (f"read line; echo '{' '.join(['0'] * 23)}'; sleep 9", "0.000 for two equal texts"),
+    ],
+)
+@linux
+def test_check_starts_the_jar_and_says_what_went_wrong(tmp_path, body, says):
+    assert re.search(says, tried(fake_java(tmp_path, body), find_jar()))
+
+
+def test_what_is_no_program_is_said(tmp_path):
+    java = tmp_path / "java"
+    java.write_bytes(b"MZ of another system")
+    java.chmod(0o755)
+    assert "cannot be run" in tried(str(java), find_jar())
+
+
+def test_a_jar_without_its_paraphrases_is_said_before_it_is_started(installed):
+    jar = installed("plain")
+    (jar.parent / "data" / "paraphrase-en.gz").unlink()
+    assert "paraphrase-en.gz not found (pip install --force-reinstall pycocoevalcap)" in unavailable_reason()
