@@ -32,7 +32,7 @@ from revtaf.commands.options import (
 )
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
-from revtaf.process import INTERRUPTED, USER_ERROR, configure
+from revtaf.process import INTERRUPTED, USER_ERROR, configure, print_anything
 
 LEAK = STALE = UNREADABLE = 1
 
@@ -40,6 +40,7 @@ LEAK = STALE = UNREADABLE = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a leak, a stale document or an image that cannot be read, 2
     bad input (one message), 130 interrupted."""
+    print_anything()  # help and errors of options, too
     options = _parser().parse_args(arguments)
     configure(offline=options.run is not _fetch)
     try:

@@ -6,10 +6,12 @@ a subclass of `RunSettings` (REVTAF's: `revtaf.settings`). Reading and writing: 
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from revtaf.files import windows_refuses
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"]
 # How grey levels become a network's input, see `revtaf.data.images.normalise`.
@@ -38,6 +40,15 @@ class DataSettings(Section):
     max_words: int = Field(100, ge=1)  # of a training report; scoring follows its protocol
     max_samples: int | None = Field(None, ge=1)  # of each split: for quick trials
     packed: bool = False  # keep the resized images in one file: read once, then no decoding
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, value: str) -> str:
+        """Results are folders of that name."""
+        why = "it is empty" if not value.strip(". ") else windows_refuses(PurePosixPath(value))
+        if why or "/" in value:
+            raise ValueError(f"results are folders of that name: {why or 'it holds /'}; choose another")
+        return value
 
 
 class KnowledgeSettings(Section):

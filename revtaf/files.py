@@ -12,10 +12,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import psutil
+
 from revtaf.errors import UserError
+
+_WINDOWS = os.name == "nt"
+_LONGEST = 200  # characters of a path: Windows refuses 260 unless told otherwise, and a temporary name is longer
 
 
 def read_json(path: str | Path, what: str = "JSON file") -> Any:
@@ -45,6 +50,7 @@ def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, delete it on failure."""
     path = Path(path)
+    _check_name(path)
     with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
@@ -61,6 +67,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; put it in the place of `path` on success only."""
     path = Path(path)
+    _check_name(path)
     _remove_stale(path)
     with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +98,11 @@ def clear_errors(path: Path) -> Iterator[None]:
     except Exception as error:  # safetensors and PIL wrap the system's errors in kinds of their own
         if os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error):
             raise UserError(f"no space left to write {path}; make room and run the same command again") from error
+        if _WINDOWS and isinstance(error, FileNotFoundError) and len(os.path.abspath(path)) > _LONGEST:
+            raise UserError(
+                f"cannot write {path}: longer than {_LONGEST} characters; allow long paths in Windows, or choose a "
+                "shorter one"
+            ) from error
         # A source that cannot be read while it is copied is not the fault of this place.
         if isinstance(error, OSError) and str(path.parent) in str(error.filename or ""):
             raise UserError(f"cannot write {path}: {error}; choose another place or change its rights") from error
@@ -110,12 +122,30 @@ def _remove_stale(path: Path) -> None:
 
 def _alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.pid_exists(process)  # os.kill(process, 0) would end it on Windows
+    except OverflowError:  # more digits than any process has
         return False
-    except OSError:  # it belongs to somebody else
-        return True
-    return True
+
+
+def windows_refuses(path: PurePath) -> str | None:
+    """Why Windows has no file or folder of that name, or None. `NUL.json` is a device there, `a:b` a stream of `a`."""
+    for part in path.parts[1 if path.anchor else 0 :]:
+        if part in (".", ".."):
+            continue
+        if wrong := sorted(set(part) & set('<>:"/\\|?*')):
+            return f"{part!r} holds {' '.join(wrong)}"
+        if any(ord(character) < 32 for character in part):
+            return f"{part!r} holds a control character"
+        if part.endswith((".", " ")):
+            return f"{part!r} ends with a dot or a blank"
+        if re.fullmatch(r"con|prn|aux|nul|(com|lpt)[1-9¹²³]", part.split(".")[0].strip(), re.IGNORECASE):
+            return f"{part!r} is the name of a device"
+    return None
+
+
+def _check_name(path: Path) -> None:
+    if _WINDOWS and (why := windows_refuses(path)):
+        raise UserError(f"cannot write {path}: Windows takes no such name ({why}); choose another")
 
 
 def sha256(path: str | Path) -> str:

@@ -11,8 +11,17 @@ USER_ERROR = 2  # bad input: one message
 INTERRUPTED = 130
 
 
+def print_anything() -> None:
+    """Make `print` show what the terminal's encoding lacks as an escape (`\\u2193`) in place of failing: a Windows
+    console, a pipe in the C locale, a file name that is no text."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def configure(offline: bool = True) -> None:
     """What every process of the program sets before anything else: no hub, and a log of plain lines."""
+    print_anything()
     if offline:  # no command but `fetch` may reach for a model hub: weights come from files that the user names
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a request of its own, whatever hub is configured

@@ -33,7 +33,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -44,7 +44,7 @@ from revtaf.config_file import changed_settings, differences, read_config
 from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
 from revtaf.eval.published import SOURCES
-from revtaf.files import digest
+from revtaf.files import digest, windows_refuses
 
 VIEWS = ("scores", "classes", "counts", "curve", "alignment", "retrieval", "advanced", "examples")
 TAKEN = (floors.RETRIEVED, floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)
@@ -322,6 +322,8 @@ def _row(where: str, name: str, given: Any, system: str) -> GridRow:
     """system: the grid's."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"{where}: a row's name has letters, digits, - and _ only")
+    if why := windows_refuses(PurePath(name)):
+        raise UserError(f"{where}: files are named after rows, and on Windows {why}; choose another name")
     given = {} if given is None else given
     if not isinstance(given, dict):
         raise UserError(f"{where}: expected keys and values, got {given!r:.60}")

@@ -108,11 +108,11 @@ def java_version(java: str | None = None) -> str:
     if executable is None:
         return "no-java"
     try:
-        answer = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=60)
+        answer = subprocess.run([executable, "-version"], capture_output=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return "java-unknown"
-    match = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
-    return f"java{match.group(1)}" if match else "java-unknown"
+    match = re.search(rb'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
+    return f"java{match.group(1).decode()}" if match else "java-unknown"
 
 
 @cache

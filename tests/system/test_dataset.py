@@ -1,5 +1,7 @@
 """Samples of a split: which transform an image passes, and on what its random draws depend."""
 
+import pickle
+
 import torch
 from tiny import make_session
 
@@ -17,3 +19,10 @@ def test_the_configured_augmentation_is_drawn_by_seed_epoch_and_row(tiny_config)
     assert not torch.equal(seen["paper"], seen["strong"])
     dataset.train = False
     assert torch.equal(dataset[(1, 3)][1], dataset[(2, 3)][1])
+
+
+def test_samples_travel_to_processes_that_are_not_forked(session):
+    """macOS, Windows and Python 3.14 start workers anew: data sets are pickled for them."""
+    train = session.train_set()
+    again = pickle.loads(pickle.dumps(train))
+    assert again.ids == train.ids and pickle.loads(pickle.dumps(train.collate))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from revtaf.data.image_names import find_file
 from revtaf.data.sources.access import unreadable
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, atomic_write
@@ -62,10 +63,11 @@ def place_images(images: Path, place: Path, paths: list[str], copy: bool) -> Non
     check_place(images, place, copy)
     if copy:
         with atomic_folder(place) as partial:
-            (partial / MARK).write_text("Copied by revtaf prepare; preparing with --copy again replaces this folder.\n")
+            told = "Copied by revtaf prepare; preparing with --copy again replaces this folder.\n"
+            (partial / MARK).write_text(told, encoding="utf-8")
             for path in tqdm(paths, desc="copying images", unit="image", leave=False):
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                _copy(images / path, partial / path)
+                _copy(find_file(images / path) or images / path, partial / path)
         return
     with atomic_write(place) as partial:
         try:
