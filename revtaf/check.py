@@ -10,6 +10,7 @@ from revtaf.check_line import CheckLine
 from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
 from revtaf.data.annotations import Annotations, load_annotations
 from revtaf.data.examine import examine
+from revtaf.data.image_names import difference, find_file, why_absent
 from revtaf.data.images import read_noted
 from revtaf.engine.folder import BEST, is_model
 from revtaf.errors import UserError
@@ -104,11 +105,16 @@ def _data(settings: RunSettings, data: DataSettings, splits: list[str], images: 
 def _images(data: DataSettings, annotations: Annotations, splits: list[str], how: str) -> Iterator[CheckLine]:
     names = [Path(s.image_path[0]).as_posix() for split in splits for s in select(annotations, split, data)]
     present = _listing(Path(data.images), names)
-    absent = [name for name in names if name not in present]
+    spelled = {name: find_file(Path(data.images) / name) for name in names if name not in present}
+    absent = [Path(data.images) / name for name, found in spelled.items() if not found]
     if absent:
-        some = ", ".join(str(Path(data.images) / name) for name in absent[:SHOWN])
+        some = ", ".join(map(str, absent[:SHOWN])) + why_absent(absent[0])
         yield CheckLine("error", f"{len(absent):,} of {len(names):,} images are missing: {some}", how)
         return
+    if spelled:
+        name, found = next(iter(spelled.items()))
+        why = difference(name, found.relative_to(data.images).as_posix())
+        yield CheckLine("note", f"{len(spelled):,} images are named otherwise on disk: {name} is {found} ({why})")
     opened = names[:: max(1, len(names) // OPENED)]
     doubtful: dict[str, list[Path]] = {}  # by kind of warning
     try:

@@ -8,6 +8,7 @@ references are the training samples that it may see, as classifier memory, as tr
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from revtaf.data.annotations import Study
+from revtaf.data.image_names import find_file
 from revtaf.data.text import clean_report
 from revtaf.files import sha256
 
@@ -158,14 +160,20 @@ def _overlap(
 
 
 def _paths(part: Part) -> list[tuple[str, ...]]:
+    """Where the images lie, whatever the system that the names were written on."""
     root = os.path.realpath(part.images)
-    return [tuple(os.path.normpath(os.path.join(root, p)) for p in s.image_path) for s in part.studies]
+    return [tuple(os.path.normpath(os.path.join(root, _spelled(p))) for p in s.image_path) for s in part.studies]
+
+
+def _spelled(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
 def _hashes(parts: Iterable[Part]) -> dict[str, str]:
     """SHA-256 of every image file that can be read, by path."""
     files = sorted({path for part in parts for paths in _paths(part) for path in paths})
-    return {path: sha256(path) for path in tqdm(files, desc="hashing images", leave=False) if os.path.isfile(path)}
+    hashing = tqdm(files, desc="hashing images", leave=False)
+    return {path: sha256(found) for path in hashing if (found := find_file(path))}
 
 
 def _contents(part: Part, hashes: dict[str, str]) -> list[tuple[str, ...]]:

@@ -13,6 +13,7 @@ import numpy as np
 import revtaf
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.blocks import WHOLE, Blocks
+from revtaf.data.image_names import find_file, why_absent
 from revtaf.engine.folder import find_model, model_identity
 from revtaf.engine.system import System
 from revtaf.errors import UserError
@@ -170,9 +171,10 @@ def _of_train(entries: Entries) -> np.ndarray:
 
 def _check_images(studies: Sequence[Study], root: Path, annotation: Path) -> None:
     paths = [root / path for study in studies for path in study.image_path]
-    if missing := [path for path in paths if not path.is_file()]:
+    if missing := [path for path in paths if not find_file(path)]:
         raise UserError(
             f"image not found: {missing[0]}, and {len(missing) - 1} more of {annotation}; their folder: --images"
+            f"{why_absent(missing[0])}"
         )
 
 

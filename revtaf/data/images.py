@@ -26,6 +26,7 @@ from torchvision.transforms import functional as F
 from revtaf.config import InputKind
 from revtaf.data import dicom
 from revtaf.data.grey import is_deep_colour, read_deep_colour, to_grey
+from revtaf.data.image_names import find_file, why_absent
 from revtaf.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")  # of Pillow's; others run programs
@@ -111,12 +112,10 @@ def _readable(path: str | Path) -> Iterator[BinaryIO]:
     """The opened file; whatever goes wrong while it is read becomes one UserError."""
     broken = f"not a readable image: {path}"
     try:
-        with open(path, "rb") as file:
+        with _opened(path) as file:
             yield file
     except UserError:
         raise
-    except FileNotFoundError:
-        raise UserError(f"image not found: {path}; check data.images and the annotation") from None
     except Image.DecompressionBombError:
         limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit"
         raise UserError(f"{broken} ({limit}); scale it down, 1,000 pixels a side are plenty") from None
@@ -126,9 +125,20 @@ def _readable(path: str | Path) -> Iterator[BinaryIO]:
         raise UserError(f"{broken} ({error or type(error).__name__}); replace it or drop the study") from None
 
 
+def _opened(path: str | Path) -> BinaryIO:
+    """The file, where the disk spells its name otherwise, too."""
+    try:
+        return open(path, "rb")
+    except (FileNotFoundError, NotADirectoryError):
+        if found := find_file(path):
+            return open(found, "rb")
+        told = f"image not found: {path}{why_absent(path)}; check data.images and the annotation"
+        raise UserError(told) from None
+
+
 def _instead(path: str | Path) -> str:
     """What a file that is no image seems to be."""
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         head = file.read(64).lower()
     if not head:
         return "the file is empty"

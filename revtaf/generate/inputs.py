@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from revtaf.data.image_names import find_file, why_absent
 from revtaf.errors import UserError, nearest
 
 LIST = ".csv"
@@ -31,12 +32,12 @@ def find_images(given: Sequence[Path]) -> list[Wanted]:
             wanted = [Wanted(image) for image in _of_folder(path)]
             if not wanted:
                 raise UserError(f"{path}: no image in this folder (by name: {', '.join(sorted(SUFFIXES - {''}))})")
-        elif not path.exists():
-            raise UserError(f"image not found: {path}")
+        elif not (there := path if path.exists() else find_file(path)):
+            raise UserError(f"image not found: {path}{why_absent(path)}")
         elif path.suffix.lower() == LIST:
             wanted = list(_of_list(path))
         else:
-            wanted = [Wanted(path)]
+            wanted = [Wanted(there)]
         for one in wanted:
             known = found.setdefault(one.image, one)
             if one.reference is not None and known.reference is None:

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from revtaf.data.image_names import find_file
 from revtaf.errors import UserError
 from revtaf.llm.endpoint import Endpoint, Prompt
 
@@ -150,7 +151,7 @@ def image_type(image: Path) -> str:
 
 def _read(image: Path, size: int = -1) -> bytes:
     try:
-        with open(image, "rb") as file:
+        with open(find_file(image) or image, "rb") as file:
             return file.read(size)
     except OSError as error:
         raise UserError(f"image {image}: cannot be read: {error.strerror}") from None

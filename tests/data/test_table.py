@@ -10,7 +10,6 @@ import pytest
 
 from revtaf.cli import main
 from revtaf.data.annotations import load_annotations
-from revtaf.data.image_names import ImageNames, difference
 from revtaf.data.sources.table.prepare import prepare_table
 from revtaf.data.sources.views import FRONTAL, LATERAL, UNKNOWN, view_of
 from revtaf.errors import UserError
@@ -257,21 +256,6 @@ def test_what_cannot_be_meant_is_refused(images, tmp_path):
     refused(images, tmp_path, two, "another patient here.*--study PATIENT", study=["study"], patient="person")
     with pytest.raises(UserError, match="--on"):
         prepare(tmp_path / "bad.csv", images, tmp_path / "out", join=tmp_path / "bad.csv")
-
-
-def test_images_are_found_however_the_disk_spells_them(tmp_path):
-    """Backslashes, capitals, NFC and NFD, and another ending; what is not there is not found."""
-    make_images(tmp_path, ["p1/X.JPG", "mu\u0308ller/a.png", "both.png", "both.jpg"])
-    names = ImageNames(tmp_path)
-    for asked, found, why in (
-        ("p1\\X.JPG", "p1/X.JPG", "backslashes"),
-        ("p1/x.jpg", "p1/X.JPG", "capitals"),
-        ("m\u00fcller/a.png", "mu\u0308ller/a.png", "NFD"),
-        ("p1/x.png", "p1/X.JPG", "another ending"),
-        ("both.jpg", "both.jpg", "the same name"),
-    ):
-        assert names.find(asked) == found and why in difference(asked, found)
-    assert names.find("p1/y.jpg") is None and names.find("p2/x.jpg") is None and names.find("p1") is None
 
 
 def test_views_by_the_names_that_tables_use():

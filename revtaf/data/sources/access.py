@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path, PurePosixPath
 
+from revtaf.data.image_names import why_absent
 from revtaf.errors import UserError
 
 SHOWN = 5  # examples in a message, after the count
@@ -39,7 +40,8 @@ def check_missing(images: Path, missing: list[str], total: int, fix: str) -> Non
     if missing:
         more = ", ..." if len(missing) > SHOWN else ""
         raise UserError(
-            f"{images}: {len(missing)} of {total} images are missing: {', '.join(missing[:SHOWN])}{more}{fix}"
+            f"{images}: {len(missing)} of {total} images are missing: {', '.join(missing[:SHOWN])}{more}"
+            f"{why_absent(images / missing[0])}{fix}"
         )
 
 

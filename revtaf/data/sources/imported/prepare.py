@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from revtaf.data.annotations import Annotations, Study, load_annotations, save_annotations
+from revtaf.data.image_names import find_file, why_absent
 from revtaf.data.sources.access import inside, is_file
 from revtaf.data.sources.imported.artefacts import (
     SCORE_KINDS,
@@ -184,8 +185,9 @@ def _check_places(
     if place.resolve() == images.resolve() and not place.is_symlink():
         raise UserError(f"{place} is the image folder already: import without --images")
     check_place(images, place, copy)
-    if missing := [name for name in names if not is_file(images / name)]:
-        raise UserError(f"{images}: {len(missing):,} of {len(names):,} images are missing, the first is {missing[0]}")
+    if missing := [name for name in names if not (is_file(images / name) or find_file(images / name))]:
+        told = f"{images}: {len(missing):,} of {len(names):,} images are missing, the first is {missing[0]}"
+        raise UserError(told + why_absent(images / missing[0]))
 
 
 def _memory(

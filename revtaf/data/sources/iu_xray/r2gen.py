@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from revtaf.data.annotations import SPLITS, Annotations, Study
+from revtaf.data.image_names import find_file
 from revtaf.data.sources.access import SHOWN, check_missing, inside, is_file
 from revtaf.data.sources.iu_xray.open_i import OpenIReport, read_open_i
 from revtaf.data.text import says_nothing
@@ -44,7 +45,8 @@ def read_package(source: Path, annotation: Path, test: Path | None) -> tuple[Ann
     if not images.is_dir():
         raise UserError(f"image folder not found: {images}; docs/data.md says how to get the images")
     paths = [path for studies in splits.values() for study in studies for path in study["image_path"]]
-    check_missing(images, [path for path in paths if not is_file(images / path)], len(paths), "")
+    missing = [path for path in paths if not (is_file(images / path) or find_file(images / path))]
+    check_missing(images, missing, len(paths), "")
     reports, archive = read_open_i(source)
     record = {
         "annotation_sha256": sha256(annotation),
