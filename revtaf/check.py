@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +13,17 @@ from revtaf.data.annotations import Annotations, load_annotations
 from revtaf.data.examine import examine
 from revtaf.data.image_names import difference, find_file, why_absent
 from revtaf.data.images import read_noted
+from revtaf.data.text import clean_report
+from revtaf.engine.batches import count_batches
+from revtaf.engine.checkpoint import earlier_progress
 from revtaf.engine.folder import BEST, is_model
+from revtaf.engine.runtime import check_device
 from revtaf.errors import UserError
 from revtaf.eval import advanced
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.meteor import find_jar, find_java, java_version, tried, unavailable_reason
 from revtaf.features.build import select
-from revtaf.features.stages import given_statuses
+from revtaf.features.stages import check_words, given_statuses
 from revtaf.pretrained.needed import Needed
 
 SHOWN = 5  # missing files listed by name
@@ -36,14 +41,17 @@ def inspect(settings: RunSettings, training: bool | None = None) -> list[CheckLi
     """Everything that `train` (training=True), `test` (False) or both (None) would need, all at once."""
     lines: list[CheckLine] = []
     data = settings.training_data
+    lines += _run(settings, training)
     if training is not False:
         lines += _data(settings, data, ["train", data.validation_split])
+        lines += _training_set(settings, data)
     elif not is_model(Path(settings.run) / BEST):  # the features of the training images, and its reports
         lines += _data(settings, data, ["train"], images=False)
     if training is not True:
         lines += _data(settings, settings.data, [settings.data.test_split])
     system = systems.find(settings.system)
-    lines += [line for item in system.needed(settings, training) if (line := _line(item, settings))]
+    needed = list(system.needed(settings, training))
+    lines += [line for item in needed if (line := _line(item, settings, training is None))]
     lines += system.requirements(settings)
     if training is not True:
         lines += _metrics(settings)
@@ -61,10 +69,18 @@ def require(settings: RunSettings, training: bool) -> None:
         raise UserError("\n".join(told))
 
 
-def _line(item: Needed, settings: RunSettings) -> CheckLine | None:
-    """What a pretrained file's absence means by `missing`; None for a part of what has a stand-in as a whole."""
+def _line(item: Needed, settings: RunSettings, try_it: bool) -> CheckLine | None:
+    """What a pretrained file's absence means by `missing`; None for a part of what has a stand-in as a whole.
+
+    try_it: a file that is there is loaded, as a run would, which takes seconds.
+    """
     strict = settings.missing == "error"
     if not item.absent:
+        try:
+            if try_it and item.fits:
+                item.fits()
+        except UserError as error:
+            return CheckLine("error", f"{item.what} does not fit: {error}", str(item.source))
         return CheckLine("ok", f"{item.what}: {item.where}")
     if not strict and item.part_of and not item.part_of.is_file():
         return None
@@ -73,6 +89,41 @@ def _line(item: Needed, settings: RunSettings) -> CheckLine | None:
         stand_in = f"{item.stand_in} in place of {item.what}" if item.stand_in else ""
         return CheckLine("error", f"{what} ({item.purpose})", str(item.source), stand_in)
     return CheckLine("note", f"{what}; {item.stand_in} in its place", str(item.source))
+
+
+def _run(settings: RunSettings, training: bool | None) -> Iterator[CheckLine]:
+    """The device, places to write in, and what an earlier run in the same folder means for this one."""
+    try:
+        check_device(settings.device)
+    except UserError as error:
+        yield CheckLine("error", str(error))
+    for name, folder in (("run", settings.run), ("data.features", settings.training_data.features)):
+        standing = next(place for place in (Path(folder), *Path(folder).absolute().parents) if place.exists())
+        if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
+            why = "is no folder" if not standing.is_dir() else "may not be written in"
+            yield CheckLine("error", f"{name}: {folder}: {standing} {why}", f"name another folder with {name}=FOLDER")
+    if training is None:
+        try:
+            earlier_progress(Path(settings.run), settings)
+        except UserError as error:  # no fault of a configuration that tests the model of another
+            yield CheckLine("note", f"train would refuse: {error}")
+
+
+def _training_set(settings: RunSettings, data: DataSettings) -> Iterator[CheckLine]:
+    """What training on these studies would end with, beside what is wrong with the file."""
+    try:
+        studies = load_annotations(data.annotation).get("train", [])[: data.max_samples]
+    except UserError:  # said where the file is checked
+        return
+    for refused in (
+        lambda: count_batches(len(studies), settings.train.batch_size),
+        lambda: check_words((clean_report(study.report, data.max_words) for study in studies), data),
+    ):
+        try:
+            if studies:
+                refused()
+        except UserError as error:
+            yield CheckLine("error", str(error), "see data.max_samples, train.batch_size and the reports")
 
 
 def _data(settings: RunSettings, data: DataSettings, splits: list[str], images: bool = True) -> Iterator[CheckLine]:

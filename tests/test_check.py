@@ -200,7 +200,7 @@ def changed(place, change):
         (lambda split, n, study: study.update(subject_id=f"{split}{n % 2}"), "knowledge.folds is 3, .* only 2 patient"),
     ],
 )
-def test_check_finds_what_train_refuses(place, change, says):
+def test_check_finds_in_the_annotation_what_train_refuses(place, change, says):
     """Statuses in part of the studies, one patient, fewer patients than folds: before any feature is made."""
     wrong = lines("error", *changed(place, change), "knowledge.folds=3", training=True)
     assert any(re.search(says, line) for line in wrong), wrong
@@ -219,3 +219,67 @@ def test_check_runs_meteor_and_train_does_not(place, monkeypatch, capsys, asked,
     told = capsys.readouterr().out
     assert f"{level}  METEOR will be n/a" in told.replace("note   ", "note  ") and "no paraphrases here" in told
     assert not [line for line in inspect(settings("missing=stand-in", *named), True) if "n/a" in line.what]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["data.max_samples=1"], "training needs at least two samples, there is 1"),
+        (["device=cuda:99"], "device: cuda:99"),
+        (["device=gpu"], "device: expected auto, cpu"),
+        (["run=config.yaml/run"], "run: config.yaml/run: .*config.yaml is no folder"),
+        (["data.features=config.yaml"], "data.features: config.yaml: .* is no folder"),
+        (["data.validation_split=dev"], "split 'dev': expected train, val, test"),
+        (["data.validation_split=val+tset"], "split 'tset'"),
+        (["decoder.vocabulary=words.txt", "decoder.weights=null"], "decoder.vocabulary: words.txt lacks the tokens"),
+    ],
+)
+def test_check_finds_in_the_settings_what_train_refuses(place, overrides, says, capsys):
+    """And both say the same, before anything is written."""
+    (place / "words.txt").write_text("a\nb\n", encoding="utf-8")
+    before = sorted(place.rglob("*"))
+    assert main(["check", "--config", "config.yaml", "missing=stand-in", *overrides]) == 2
+    assert re.search(f"ERROR  .*{says}", capsys.readouterr().out)
+    if "decoder.vocabulary=words.txt" not in overrides:  # which train reads when its features are made
+        assert main(["train", "--config", "config.yaml", "missing=stand-in", *overrides]) == 2
+        assert re.search(says, capsys.readouterr().err)
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda split, n, study: study.update(report="..."), "no training report has a word in it"),
+        (lambda split, n, study: study.update(id="same"), "duplicate id"),
+        (lambda split, n, study: n == 3 and study.update(image_path=["none.png"]), "images are missing: .*none.png"),
+        (lambda split, n, study: study.update(labels=[9] * 18), "unknown status 9"),
+        (lambda split, n, study: n == 1 and study.pop("report"), "'report' is missing"),
+    ],
+)
+def test_check_finds_in_the_studies_what_train_refuses(place, change, says):
+    wrong = lines("error", *changed(place, change), training=None)
+    assert any(re.search(says, line) for line in wrong), wrong
+
+
+def test_an_empty_split_is_found(place):
+    content = json.loads(Path(settings().data.annotation).read_text(encoding="utf-8"))
+    (place / "changed.json").write_text(json.dumps(content | {"val": []}), encoding="utf-8")
+    wrong = lines("error", "missing=stand-in", f"data.annotation={place / 'changed.json'}")
+    assert any("no study in split 'val'" in line for line in wrong)
+
+
+def test_a_file_that_does_not_fit_is_found_by_check(place):
+    """Weights of another layout: `train` would end with them, minutes later."""
+    (place / "checkpoints/chexbert").mkdir(parents=True)
+    (place / "checkpoints/chexbert/chexbert.pth").write_bytes(b"no weights")
+    wrong = lines("error", "missing=stand-in", training=None)
+    assert any(line.startswith("CheXbert does not fit: ") for line in wrong), wrong
+
+
+def test_a_folder_of_another_run_is_told(place):
+    """A note, as the configuration may be meant to test that run's model on another set."""
+    short = ["missing=stand-in", "data.max_samples=6", "train.epochs=1"]
+    assert main(["train", "--config", "config.yaml", *short]) == 0
+    (told,) = [line for line in lines("note", *short, "lre.width=8") if "train would refuse" in line]
+    assert "holds a run with other settings (lre.width: 16 -> 8)" in told
+    assert not [line for line in lines("note", *short) if "train would refuse" in line]

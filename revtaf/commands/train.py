@@ -9,12 +9,10 @@ from pathlib import Path
 from revtaf import systems
 from revtaf.check import require
 from revtaf.config import RunSettings
-from revtaf.config_file import changes, load_settings
 from revtaf.engine import folder as model_folder
-from revtaf.engine.checkpoint import META, read_progress
+from revtaf.engine.checkpoint import META, earlier_progress
 from revtaf.engine.runtime import log_to, make_accelerator, open_run, seed_everything
 from revtaf.engine.train import fit
-from revtaf.errors import UserError
 from revtaf.files import read_json
 from revtaf.locks import alone
 
@@ -25,7 +23,7 @@ def train(settings: RunSettings) -> None:
     """Train, or continue, or say that it is done. Raises UserError before anything is written."""
     folder = Path(settings.run)
     best = folder / model_folder.BEST
-    progress = _earlier_progress(folder, settings)
+    progress = earlier_progress(folder, settings)
     finished = progress.get("finished", False)
     if finished and model_folder.is_model(best):
         model_folder.check_annotation(best, settings)
@@ -50,18 +48,3 @@ def train(settings: RunSettings) -> None:
     meta = read_json(best / META, "checkpoint")
     score = meta["validation"]["score"]
     log.info("finished: best epoch %d, validation score %.4f; next: revtaf test", meta["epoch"], score)
-
-
-def _earlier_progress(folder: Path, settings: RunSettings) -> dict:
-    """The state of an earlier run in this folder; UserError where that run had other settings."""
-    progress = read_progress(folder / "checkpoints")
-    if not progress:
-        return {}
-    earlier = load_settings(folder / "config.yaml", bases=False)
-    changed = [f"{key}: {before} -> {now}" for key, before, now in changes(earlier, settings, settings.free)]
-    if changed:
-        raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); "
-            "name another folder with run=FOLDER, or delete this one"
-        )
-    return progress

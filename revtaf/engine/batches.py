@@ -23,13 +23,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.drop_last = False
         self.epoch, self.start = 0, 0
-        # A last batch of a single sample has no neighbour to rank and no batch statistics: leave it out.
-        # Several processes get the same number of batches, so that nobody waits for a batch that never comes.
-        self.count = (samples // batch_size + (samples % batch_size > 1)) // processes * processes
-        if not self.count:
-            raise UserError(
-                f"{samples} training samples give no batch of {batch_size} for each of {processes} processes"
-            )
+        self.count = count_batches(samples, batch_size, processes)
 
     def move_to(self, epoch: int, start: int) -> None:  # not "set_epoch", which accelerate calls by itself
         """Iterate from batch `start` of `epoch` on, both counted from 0."""
@@ -55,6 +49,18 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         whole = len(order) // self.batch_size * self.batch_size
         batches = by_length[:whole].reshape(-1, self.batch_size)
         return np.concatenate([draw.permutation(batches).ravel(), by_length[whole:]])
+
+
+def count_batches(samples: int, batch_size: int, processes: int = 1) -> int:
+    """Of an epoch, for all processes together. UserError where there is none."""
+    if samples < 2:
+        raise UserError(f"training needs at least two samples, there is {samples}")
+    # A last batch of a single sample has no neighbour to rank and no batch statistics: leave it out.
+    # Several processes get the same number of batches, so that nobody waits for a batch that never comes.
+    count = (samples // batch_size + (samples % batch_size > 1)) // processes * processes
+    if not count:
+        raise UserError(f"{samples} training samples give no batch of {batch_size} for each of {processes} processes")
+    return count
 
 
 def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int) -> DataLoader:

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from revtaf.config_file import save_settings
+from revtaf.config import RunSettings
+from revtaf.config_file import changes, load_settings, save_settings
 from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, write_json
@@ -74,6 +75,21 @@ def read_progress(folder: Path) -> dict[str, Any]:
     """What the saved state in `folder` says of its run; empty where there is none."""
     last = find_last(folder)
     return {} if last is None else read_json(last / "progress.json", "training progress")
+
+
+def earlier_progress(folder: Path, settings: RunSettings) -> dict:
+    """The state of an earlier run in this folder, {} for none; UserError where that run had other settings."""
+    progress = read_progress(folder / "checkpoints")
+    if not progress:
+        return {}
+    earlier = load_settings(folder / "config.yaml", bases=False)
+    changed = [f"{key}: {before} -> {now}" for key, before, now in changes(earlier, settings, settings.free)]
+    if changed:
+        raise UserError(
+            f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); "
+            "name another folder with run=FOLDER, or delete this one"
+        )
+    return progress
 
 
 def load_last(folder: Path, system: System) -> Progress | None:

@@ -31,13 +31,8 @@ log = logging.getLogger("revtaf")
 def make_accelerator(settings: RunSettings) -> Accelerator:
     """Device, precision and processes. `device: auto` takes CUDA where there is one."""
     wanted = settings.device
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
-        raise UserError(f"device: expected auto, cpu, cuda or cuda:N, got {wanted!r}")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device: {wanted} was asked for, but PyTorch sees no CUDA device; use auto or cpu")
+    check_device(wanted)
     if wanted.startswith("cuda:"):
-        if int(wanted[5:]) >= torch.cuda.device_count():
-            raise UserError(f"device: {wanted}: there are {torch.cuda.device_count()} CUDA devices")
         torch.cuda.set_device(int(wanted[5:]))
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -61,6 +56,16 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
             "models of different precision or device cannot be open in one process: open them in two, or give them the "
             f"same train.precision and device ({str(error).splitlines()[0]})"
         ) from None
+
+
+def check_device(wanted: str) -> None:
+    """UserError where `device` is no word that we know, or is not there."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
+        raise UserError(f"device: expected auto, cpu, cuda or cuda:N, got {wanted!r}")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device: {wanted} was asked for, but PyTorch sees no CUDA device; use auto or cpu")
+    if wanted.startswith("cuda:") and int(wanted[5:]) >= torch.cuda.device_count():
+        raise UserError(f"device: {wanted}: there are {torch.cuda.device_count()} CUDA devices")
 
 
 def choose_precision(wanted: str, cpu: bool) -> str:

@@ -40,8 +40,6 @@ def fit(system: System, folder: Path) -> Progress:
     """Train to the configured number of epochs, from the last saved state where there is one."""
     train, accelerator = system.settings.train, system.accelerator
     dataset = system.train_set()
-    if len(dataset) < 2:
-        raise UserError("training needs at least two samples")
     lengths = dataset.lengths if train.bucketed else None
     batches = EpochBatches(len(dataset), train.batch_size, system.settings.seed, accelerator.num_processes, lengths)
     loader = train_loader(dataset, batches, train.workers)

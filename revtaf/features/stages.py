@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,12 @@ def fitted_scores(
     return store.get("entities", producer, build, {"ids": [s.id for s in studies]})
 
 
+def check_words(reports: Iterable[str], data: DataSettings) -> None:
+    """UserError where none of the cleaned training reports has a word; reads no further than the first that has."""
+    if not any(sentences(report) for report in reports):
+        raise UserError(f"{data.annotation}: no training report has a word in it")
+
+
 class DistinctTexts:
     """Every text of the training reports once: `reports` and `sentences`, and which sample has which."""
 
@@ -157,8 +163,7 @@ class DistinctTexts:
         self.report_ids = np.array([report_row[text] for text in cleaned], dtype=np.int32)
         groups = [sentences(report) for report in self.reports]
         self.sentences = sorted({s for group in groups for s in group})
-        if not self.sentences:
-            raise UserError(f"{data.annotation}: no training report has a word in it")
+        check_words(self.reports, data)
         sentence_row = {text: i for i, text in enumerate(self.sentences)}
         self.offsets = np.cumsum([0] + [len(group) for group in groups], dtype=np.int64)
         self.sentence_ids = np.array([sentence_row[s] for group in groups for s in group], dtype=np.int32)

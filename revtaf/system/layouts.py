@@ -14,6 +14,7 @@ import torch
 
 from revtaf.config import KnowledgeSettings
 from revtaf.decoder import Decoder
+from revtaf.knowledge.base import StudyEncoder
 from revtaf.knowledge.chexbert import CheXbertLabeler
 from revtaf.knowledge.clinical_bert import ClinicalBertEncoder
 from revtaf.knowledge.clip import ClipPair
@@ -53,9 +54,14 @@ def clip(settings: KnowledgeSettings) -> None:
     ClipPair.load(settings.clip_model, settings.clip, torch.device("cpu"))
 
 
-def medfuse(settings: KnowledgeSettings) -> None:
+def medfuse(settings: KnowledgeSettings) -> StudyEncoder:
     """A finished run of that system."""
-    _ = Components(settings, torch.device("cpu")).study_encoder
+    return Components(settings, torch.device("cpu")).study_encoder
+
+
+def vocabulary(path: Path) -> None:
+    """Word pieces, as the decoder's tokenizer takes them in."""
+    ReportTokenizer.from_vocabulary(path)
 
 
 def imagenet(backbone: str, path: Path) -> None:

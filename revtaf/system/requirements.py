@@ -68,16 +68,44 @@ def requirements(settings: Settings) -> Iterator[CheckLine]:
             what = f"knowledge.imported: {s.imported} lacks {' and '.join(lacking)}"
             yield CheckLine("error", what, "make it: python -m revtaf prepare import, see docs/data.md")
         else:
-            yield CheckLine("ok", f"imported features: {s.imported}")
+            yield from _tried(lambda: _check_imported(settings), f"imported features: {s.imported}")
     elif s.memory == "clip" and find_spec("open_clip") is None:
         yield CheckLine("error", "knowledge.memory=clip needs open_clip", "pip install 'revtaf[clip]'")
     if settings.reads_medfuse and find_spec("open_clip") is None:
         yield CheckLine("error", "knowledge.medfuse needs open_clip", "pip install 'revtaf[medfuse]'")
     elif settings.reads_medfuse and s.medfuse.is_dir():
-        try:
-            _layouts().medfuse(s)
-        except UserError as error:
-            yield CheckLine("error", str(error), str(_MEDFUSE))
+        fine = f"MedFuse-CLIP has not seen the held-out studies: {s.medfuse}"
+        yield from _tried(lambda: _check_medfuse(settings), fine, str(_MEDFUSE))
+
+
+def _tried(check: Callable[[], object], fine: str, advice: str = "") -> Iterator[CheckLine]:
+    try:
+        check()
+    except UserError as error:
+        yield CheckLine("error", str(error), advice)
+    else:
+        yield CheckLine("ok", fine)
+
+
+def _check_imported(settings: Settings) -> None:
+    """UserError where the imported features are of other studies."""
+    from revtaf.data.annotations import load_annotations
+    from revtaf.features.build import select
+    from revtaf.features.imported import load_training
+
+    data = settings.training_data
+    if Path(data.annotation).is_file():  # else said where the annotation is checked
+        load_training(settings.knowledge.imported, select(load_annotations(data.annotation), "train", data))
+
+
+def _check_medfuse(settings: Settings) -> None:
+    """UserError where the run is none of MedFuse-CLIP's, or has learned from patients of the validation or test."""
+    from revtaf.data.annotations import load_annotations
+
+    encoder = _layouts().medfuse(settings.knowledge)
+    for data in (settings.training_data, settings.data):
+        if Path(data.annotation).is_file():
+            encoder.check_unseen(data, load_annotations(data.annotation))
 
 
 def _knowledge(settings: Settings) -> Iterator[Needed]:
@@ -157,8 +185,10 @@ def _weights(settings: Settings) -> Iterator[Needed]:
             lambda: _layouts().decoder(settings),
         )
     if decoder.vocabulary != "train":
+        words = Path(decoder.vocabulary)
         source = OnRequest("give a BERT vocab.txt, or decoder.vocabulary=train")
-        yield _file("decoder.vocabulary", "the decoder's word pieces", Path(decoder.vocabulary), "", source, None)
+        what = "the decoder's word pieces"
+        yield _file("decoder.vocabulary", what, words, "", source, lambda: _layouts().vocabulary(words))
 
 
 def _layouts() -> ModuleType:

@@ -80,6 +80,28 @@ class MedFuseSystem(Declaration):
             yield CheckLine("error", "system=medfuse needs open_clip", INSTALL)
         if settings.image.tower == "efficientnet_lite0" and settings.space.name is None and find_spec("timm") is None:
             yield CheckLine("error", "image.tower=efficientnet_lite0 needs timm", "pip install 'revtaf[pretrained]'")
+        if settings.negatives.hard and Path(settings.training_data.annotation).is_file():
+            yield from self._negatives(settings)
+
+    def _negatives(self, settings: MedFuseSettings) -> Iterator[CheckLine]:
+        """Whether the training pairs can have the hard negatives that are asked for."""
+        from revtaf.comparators.medfuse.data import split_by_patient
+        from revtaf.comparators.medfuse.negatives import check_negatives
+        from revtaf.data.annotations import load_annotations
+        from revtaf.errors import UserError
+
+        data = settings.training_data
+        try:
+            annotations = load_annotations(data.annotation)
+        except UserError:  # said where the annotation is checked
+            return
+        if settings.pairs.split == "patients":
+            annotations = split_by_patient(annotations, settings.pairs.split_seed)
+        try:
+            if studies := annotations.get("train", [])[: data.max_samples]:
+                check_negatives(settings, studies)
+        except UserError as error:
+            yield CheckLine("error", str(error))
 
     def start(self, settings: MedFuseSettings, accelerator: Accelerator) -> MedFuse:
         """The encoders as configured, the vocabulary and the hard negatives of the training set."""

@@ -13,7 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from revtaf.comparators.medfuse.settings import MedFuseSettings
 from revtaf.data.annotations import Study
+from revtaf.errors import UserError
+
+
+def check_negatives(settings: MedFuseSettings, studies: Sequence[Study]) -> None:
+    """UserError where hard negatives are asked for and these training studies cannot have them."""
+    options = settings.negatives
+    if not any(study.subject_id for study in studies):
+        raise UserError(
+            f"negatives.hard=true needs patients, and {settings.training_data.annotation} names none (subject_id); "
+            "set negatives.hard=false and objective.margin_weight=0"
+        )
+    if options.k >= len(studies):
+        raise UserError(f"negatives.k is {options.k}, but there are only {len(studies)} training samples")
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from revtaf.comparators.medfuse.data import PairBatch, PairDataset, StudyImages, split_by_patient
-from revtaf.comparators.medfuse.negatives import HardNegatives, hard_negatives, no_negatives
+from revtaf.comparators.medfuse.negatives import HardNegatives, check_negatives, hard_negatives, no_negatives
 from revtaf.comparators.medfuse.objective import contrast, margin_loss
 from revtaf.comparators.medfuse.settings import MedFuseSettings
 from revtaf.comparators.medfuse.single import POINTS, REPORTS
@@ -29,7 +29,6 @@ from revtaf.data.images import read_image
 from revtaf.engine.optim import adamw
 from revtaf.engine.runtime import write_jsonl
 from revtaf.engine.system import System
-from revtaf.errors import UserError
 from revtaf.eval.rankings import Rankings
 from revtaf.features import stages
 from revtaf.features.build import make_labeler, select
@@ -115,13 +114,7 @@ class MedFuse(System):
         options = settings.negatives
         if not options.hard:
             return no_negatives(len(studies))
-        if not any(study.subject_id for study in studies):
-            raise UserError(
-                f"negatives.hard=true needs patients, and {settings.training_data.annotation} names none (subject_id); "
-                "set negatives.hard=false and objective.margin_weight=0"
-            )
-        if options.k >= len(studies):
-            raise UserError(f"negatives.k is {options.k}, but there are only {len(studies)} training samples")
+        check_negatives(settings, studies)
         labels = self.statuses(studies, settings.training_data)[:, : len(CHEXPERT_CATEGORIES)]
         if self.components.clinical_bert:
             embed = self.components.text.encode

@@ -122,11 +122,16 @@ class TRRGStage2(Declaration):
 
     def requirements(self, settings: TRRGSettings) -> Iterator[CheckLine]:
         """The package of adapters, and a language model that can be one: before anything is loaded."""
+        from revtaf.comparators.trrg.clues import read_bank
         from revtaf.errors import UserError
 
         llm = settings.llm
         if llm.tuning == "lora" and find_spec("peft") is None:
             yield CheckLine("error", "llm.tuning=lora needs peft", "pip install 'revtaf[llm]'")
+        try:
+            _check_count(settings, len(read_bank(settings.clue.bank)))
+        except UserError as error:
+            yield CheckLine("error", str(error))
         if llm.folder is not None and (llm.folder / "config.json").is_file():
             from revtaf.comparators.trrg.language import read_causal_config
 
