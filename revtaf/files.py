@@ -27,7 +27,8 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
     """Parse a JSON file. Raises UserError naming the file, and the line of a syntax error."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        content = path.read_bytes()
+        return json.loads(content.decode("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{what} not found: {path}") from None
     except IsADirectoryError:
@@ -35,9 +36,23 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
     except (PermissionError, RecursionError) as error:
         raise UserError(f"{what}: cannot read {path}: {error}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{what}: {path} is not UTF-8 text: {error}") from None
+        raise UserError(f"{what}: {not_text(path, content, error)}") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{what}: {path}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def not_text(path: Path, content: bytes, error: UnicodeDecodeError) -> str:
+    """What a file that is not in the expected encoding looks like: spreadsheets write cp1252 and UTF-16."""
+    fix = "save the whole file as UTF-8 (Excel: 'CSV UTF-8')"
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return f"{path}: UTF-16 text, not {error.encoding}; {fix}"
+    line, byte = content[: error.start].count(b"\n") + 1, content[error.start]
+    word = re.search(rb"[^\s,;]*\Z", content[: error.start])[0] + re.match(rb"[^\s,;]*", content[error.start :])[0]
+    read = word.decode("cp1252", errors="replace")[:40]
+    return (
+        f"{path}, line {line}: not {error.encoding.upper()} text (byte 0x{byte:02x}); as cp1252 (Windows) it reads "
+        f"{read!r}; {fix}"
+    )
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from revtaf.errors import UserError
+from revtaf.files import not_text
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 TAB = "\t"
@@ -96,21 +97,7 @@ def _decoded(path: Path, encoding: str) -> str:
     except LookupError:
         raise UserError(f"{path}: unknown encoding {encoding!r}; such as utf-8, cp1252, utf-16") from None
     except UnicodeDecodeError as error:
-        raise UserError(_not_text(path, content, error)) from None
-
-
-def _not_text(path: Path, content: bytes, error: UnicodeDecodeError) -> str:
-    """What a file that is not in the expected encoding looks like: spreadsheets write cp1252 and UTF-16."""
-    fix = "save the whole file as UTF-8 (Excel: 'CSV UTF-8')"
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return f"{path}: UTF-16 text, not {error.encoding}; {fix}"
-    line, byte = content[: error.start].count(b"\n") + 1, content[error.start]
-    word = re.search(rb"[^\s,;]*\Z", content[: error.start])[0] + re.match(rb"[^\s,;]*", content[error.start :])[0]
-    read = word.decode("cp1252", errors="replace")[:40]
-    return (
-        f"{path}, line {line}: not {error.encoding.upper()} text (byte 0x{byte:02x}); as cp1252 (Windows) it reads "
-        f"{read!r}; {fix}"
-    )
+        raise UserError(not_text(path, content, error)) from None
 
 
 def _json_lines(path: Path, text: str) -> list[tuple[str, dict]]:

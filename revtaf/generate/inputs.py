@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from revtaf.data.image_names import find_file, why_absent
 from revtaf.errors import UserError, nearest
+from revtaf.eval.record_files import read_table
 
 LIST = ".csv"
 # What is taken of a folder. A file without a suffix may be a DICOM file; everything else is no image by its name.
@@ -54,21 +54,15 @@ def _of_folder(folder: Path) -> Iterator[Path]:
 
 
 def _of_list(path: Path) -> Iterator[Wanted]:
-    """The rows of a CSV file with a column `image`, relative to the file, and perhaps one `reference`."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            names = rows.fieldnames or []
-            if "image" not in names:
-                raise UserError(f"{path}: no column 'image' in line 1; {nearest('image', names)}")
-            count = 0
-            for row in rows:
-                name = (row["image"] or "").strip()
-                if not name:
-                    raise UserError(f"{path}, line {rows.line_num}: no image is named")
-                count += 1
-                yield Wanted(path.parent / name, (row.get("reference") or "").strip() or None)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a CSV file in UTF-8: {error}") from None
-    if not count:
+    """The rows of a CSV file with a column `image`, relative to the file, and perhaps one `reference`; a spreadsheet's
+    semicolons and tabs are read, too."""
+    rows = read_table(path)
+    if not rows:
         raise UserError(f"{path}: the list has no row")
+    for where, row in rows:
+        if "image" not in row:
+            raise UserError(f"{path}: no column 'image' in line 1; {nearest('image', row)}")
+        name = (row["image"] or "").strip()
+        if not name:
+            raise UserError(f"{where}: no image is named")
+        yield Wanted(path.parent / name, (row.get("reference") or "").strip() or None)

@@ -165,3 +165,24 @@ def test_reports_are_cleaned_once(monkeypatch):
     assert annotations.clean_reports(changed, 3)[:4] == expected[:4]
     assert annotations.clean_reports(changed, 3)[4] == real("Another one.", 3) and len(calls) == 10
     assert annotations.clean_reports(studies, 2) != expected
+
+
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [
+        ("utf-8-sig", None),
+        ("utf-16", "UTF-16 text, not utf-8; save the whole file as UTF-8"),
+        ("cp1252", "line 1: not UTF-8 text .byte 0xfc.; as cp1252 .Windows. it reads .*M\u00fcller"),
+        ("latin-1", "as cp1252"),
+        ("utf-32", "UTF-16 text|not UTF-8 text"),
+    ],
+)
+def test_a_file_in_another_encoding_is_read_or_told(tmp_path, encoding, says):
+    path = tmp_path / "annotation.json"
+    content = json.dumps({"train": [ENTRY | {"report": "Sent by M\u00fcller."}]}, ensure_ascii=False)
+    path.write_bytes(content.encode(encoding))
+    if says is None:
+        assert load_annotations(path)["train"][0].report == "Sent by M\u00fcller."
+    else:
+        with pytest.raises(UserError, match=f"annotation file: .*annotation.json.*({says})"):
+            load_annotations(path)

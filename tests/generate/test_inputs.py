@@ -32,13 +32,31 @@ def test_a_list_names_images_relative_to_itself_and_their_references(folder):
     assert find_images([folder / "b.PNG", folder / "list.csv"]) == expected
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_list_of_any_spreadsheet_is_read(folder, mark, line_end):
+    """Excel writes semicolons where the decimal mark is a comma, its own line ends, and a byte order mark."""
+    rows = (("id", "image", "reference"), ("1", "b.PNG", '"No edema, no effusion; clear."'))
+    (folder / "list.csv").write_bytes(line_end.join(map(mark.join, rows)).encode("utf-8-sig"))
+    assert find_images([folder / "list.csv"]) == [Wanted(folder / "b.PNG", "No edema, no effusion; clear.")]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         ("Image,reference\na.png,x\n", "no column 'image' in line 1; did you mean 'Image'"),
         ("image,reference\n", "the list has no row"),
         ("image,reference\na.png,x\n,y\n", "line 3: no image is named"),
-        (b"image\n\xff\xfe\n", "not a CSV file in UTF-8"),
+        (b"image\n\xff\xfe\n", "line 2: not UTF-8 text"),
+        (
+            "image\nGr\u00f6\u00dfe.png\n".encode("cp1252"),
+            "line 2: not UTF-8 text .*Gr\u00f6\u00dfe.png.*save the whole file as UTF-8",
+        ),
+        ("image\na.png\n".encode("utf-16"), "UTF-16 text, not utf-8; save"),
+        (
+            "image;reference\na.png;No edema; no effusion.\n",
+            "line 2: expected 2 values .* put texts with ';' in double",
+        ),
     ],
 )
 def test_a_list_that_is_none_is_refused_by_line(tmp_path, content, says):
