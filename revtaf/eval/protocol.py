@@ -20,6 +20,7 @@ from revtaf.files import digest
 
 UNKNOWN = "<unk>"
 _HYPHEN = re.compile(r"(?<=\w)\s*-\s*(?=\w)")
+_BREAK = re.compile(r"\r\n|[^\S ]")  # a line's end, a tab
 _TOKEN = re.compile(r"\w+(?:-\w+)*|[^\w\s]")
 
 
@@ -132,7 +133,8 @@ def _single_blanks(text: str) -> str:
 
 
 def _lower(text: str) -> str:
-    return " ".join(text.lower().split())
+    """Lower case on one line; every blank stays."""
+    return _BREAK.sub(" ", text.lower())
 
 
 def _clean(text: str) -> str:
@@ -211,11 +213,14 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="raw",
             description="the texts as they are, in lower case",
-            choices=("Both sides: lower case, words between blanks, nothing removed or cut; 'clear.' is not 'clear'.",),
+            choices=(
+                "Both sides: lower case, words between blanks, nothing removed or cut; 'clear.' is not 'clear'.",
+                "Doubled blanks stay: ROUGE-L counts each further one as a word, as pycocoevalcap does.",
+            ),
             clean_reference=_lower,
             clean_hypothesis=_lower,
-            reference_name="lower",
-            hypothesis_name="lower",
+            reference_name="lower+blanks",
+            hypothesis_name="lower+blanks",
         ),
         Protocol(
             name="clean",
