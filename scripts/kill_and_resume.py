@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -39,7 +38,7 @@ def call(arguments: list[str], after: float | None = None) -> bool:
     try:
         told = process.communicate(timeout=after)[1].decode()
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
         return False
     if process.returncode:

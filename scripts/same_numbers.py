@@ -364,7 +364,10 @@ def call(side: Side, title: str, code: Path, work: Path, arguments: Iterable[str
         try:
             failed = process.wait()
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:  # Windows
+                process.kill()
             process.wait()
             raise
     if title:
@@ -488,6 +491,8 @@ def outputs_of(side: Side, keep: Path | None, place: Path, reuse: bool = True) -
 
 # ---- the command ----
 
+ENDING = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # Windows has no SIGHUP
+
 
 @contextmanager
 def on_signals(handler, numbers: Iterable[int]) -> Iterator[None]:
@@ -501,7 +506,7 @@ def on_signals(handler, numbers: Iterable[int]) -> Iterator[None]:
 
 def undisturbed():
     """Cleaning up takes a moment and is done to its end, whoever asks to stop."""
-    return on_signals(signal.SIG_IGN, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    return on_signals(signal.SIG_IGN, (signal.SIGINT, *ENDING))
 
 
 def interrupt(number, frame) -> None:
@@ -526,7 +531,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("after", help="likewise")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what commits gave, and reuse it")
     options = parser.parse_args(arguments)
-    with on_signals(interrupt, (signal.SIGTERM, signal.SIGHUP)):
+    with on_signals(interrupt, ENDING):
         place = Path(tempfile.mkdtemp(prefix="same_numbers-"))
         try:
             equal = run_and_compare(options.before, options.after, options.keep, place)

@@ -145,3 +145,21 @@ def test_nobody_sends_signal_0():
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("kill", "killpg") and node.args:
                 found += [path.name] if getattr(node.args[-1], "value", None) == 0 else []
     assert found == []
+
+
+UNIX = {"SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "killpg", "fork", "setsid", "getuid", "geteuid", "WNOHANG"}
+GUARDS = ("hasattr(os,", "hasattr(signal,", "AttributeError", "sys.platform")
+
+
+def test_what_windows_lacks_is_asked_for_first():
+    """A signal or a call that only Unix has stands within four lines of the question whether it is there."""
+    found = []
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in ast.walk(ast.parse(text)):
+            named = isinstance(node, ast.Attribute) and getattr(node.value, "id", "") in ("os", "signal")
+            near = "\n".join(lines[max(node.lineno - 4, 0) : node.lineno + 3]) if named else ""
+            if named and node.attr in UNIX and not any(guard in near for guard in GUARDS):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.attr}")
+    assert found == []
