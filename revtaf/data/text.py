@@ -11,6 +11,7 @@ published number and are kept; tests pin them.
 
 from __future__ import annotations
 
+import difflib
 import re
 
 # As published, the character class holds the range ":-[" (colon to opening bracket), hyphens stay.
@@ -18,27 +19,64 @@ _PUNCTUATION = re.compile(r"[.,?;*!%^&_+():-\[\]{}]")
 SECTIONS = ("findings", "findings+impression")  # of a raw report: what a source may take as its text
 _REMOVED = ('"', "'", "/", "\\")
 
-# Sentences of words alone that state nothing, as one expression: "None.", "See impression below.", "N/A", "as above".
-_TEXT = r"(?:findings?|impressions?|conclusions?|reports?|text)"
-_THERE = rf"(?:{_TEXT}|notes?|comments?|addendum|body|ct|mri?|above|below)"
-_ELSEWHERE = rf"(?:(?:the|this|full|final|separate|chest|ct|mri?) )*{_THERE}"
-_NOTHING = re.compile(
-    r"(?:none|nil|nan|null|nothing|na|n a|not applicable|blank|empty|unknown|pending|deleted|redacted|ditto|x+)"
-    rf"|(?:(?:no|none) )?{_TEXT}"  # a heading, "Report:"; but "No findings." states something
-    rf"|(?:(?:no|none) )?(?:{_TEXT} )?(?:is |are |was |were )?(?:not |un)?"
-    r"(?:available|given|provided|recorded|stated|dictated|reported|pending)(?: separately| elsewhere)?"
-    rf"|(?:{_TEXT} )?(?:is |are )?(?:please )?(?:as |same )*(?:described |stated |detailed |noted |mentioned )*"
-    rf"(?:see|seen|refer to|per|under|in|above|below)(?: {_ELSEWHERE})?(?: (?:and|or|of|in) {_ELSEWHERE})*"
-    r"(?: above| below| section)*(?: for (?:\w+ )?\w+)?"
+# What stands in the place of a text: an empty cell as programs write it, a removed word, somebody's name under it.
+_PLACEHOLDERS = (
+    "none nil nan nat null n na nothing blank empty unknown undefined missing unavailable pending awaiting awaited "
+    "tbd tba deleted removed redacted deidentified phi name date test ditto idem id error ref value num div br nbsp "
+    "p dr md m d signed electronically radiologist attending resident end intentionally left"
 )
-_SAYS_LITTLE = re.compile(r"no (?:findings?|impressions?|conclusions?)")
+# Words that name a text or another examination, and words that send the reader to it.
+_TEXTS = (
+    "finding findings findingsimpression impression impressions conclusion conclusions report reports text texts "
+    "note notes comment comments addendum body section sections paragraph page field summary interpretation "
+    "dictation transcription description read reading result results imp impr data study studies exam exams "
+    "examination examinations ct mr mri pet us ultrasound xray ray cxr chest radiograph radiographs film films "
+    "detail details information discussion"
+)
+_REFERRING = (
+    "see refer referred per as same above below following follow follows elsewhere under for from in on of to at by "
+    "with and or the a an this that is are was were be been has have will it please pls also described stated "
+    "detailed noted mentioned discussed listed documented reported dictated transcribed summarized entered "
+    "available applicable given provided recorded done performed seen not no full final complete preliminary wet "
+    "original official formal separate separately attached combined concurrent accompanying prior previous next "
+    "other day today further more"
+)
+_EMPTY_WORDS = frozenset(f"{_PLACEHOLDERS} {_TEXTS} {_REFERRING}".split())
+_OFTEN_MISSPELT = ("findings", "impression", "conclusion")
+_LONG, _CLOSE = 7, 0.87  # letters, and difflib's ratio: one letter wrong; "compression" stays out
+_PIECE = re.compile(r"[^\W\n][\w'’ \t]*")  # what stands between two marks
+_MOST_WORDS = 30  # between two marks; of these words alone nobody writes more, and matching takes the square of them
+# Of those words alone, and yet a statement about the image: "No.", "No findings.", "None seen.", "Same as prior film."
+_READ = "findings?|impressions?|conclusions?"
+_NOT_WRITTEN = "available|given|provided|recorded|stated|dictated|reported|entered|pending"
+_DENIES = re.compile(
+    rf"no|no (?:\w+ )*(?:{_READ})\b(?!.*\b(?:{_NOT_WRITTEN})\b).*"
+    r"|(?:none|nothing|nil|not)\b.*\b(?:seen|noted|described|mentioned|to report)\b.*"
+    r"|.*\bsame\b.*\b(?:prior|previous)\b.*"
+)
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a report, a section or a sentence states nothing: no word in it, or only "None.", "see impression"."""
-    parts = re.split(r"[.;:!?\n]+", re.sub(r"\bn\.a\b|\bn/a\b", "na", text.lower()))
-    words = (" ".join(re.findall(r"[^\W_]+", part)) for part in parts)
-    return all(not part or (_NOTHING.fullmatch(part) and not _SAYS_LITTLE.fullmatch(part)) for part in words)
+    """Whether a report, a section or a sentence states nothing: no letter in it, or only what stands in for a text
+    ("None.", "nan", "XXXX") or points elsewhere ("See impression.", "as above").
+
+    "Unchanged." and "No findings." state something. Raw and cleaned texts are judged alike.
+    """
+    marked = re.sub(r"\bn\s?[./]\s?a\b", "na", text.lower())
+    return all(_states_nothing(re.findall(r"[^\W\d_]+", part.group())) for part in _PIECE.finditer(marked))
+
+
+def _states_nothing(words: list[str]) -> bool:
+    """Of the words of a piece between two marks."""
+    own = [word for word in words if set(word) != {"x"}]  # XXXX: a removed word
+    if len(own) > _MOST_WORDS:
+        return False
+    return all(map(_is_empty, own)) and not _DENIES.fullmatch(" ".join(own))
+
+
+def _is_empty(word: str) -> bool:
+    misspelt = len(word) >= _LONG and difflib.get_close_matches(word, _OFTEN_MISSPELT, 1, _CLOSE)
+    return word in _EMPTY_WORDS or bool(misspelt)
 
 
 def split_raw_sentences(report: str) -> list[str]:

@@ -1,8 +1,17 @@
 """Report cleaning: the published quirks, pinned, and the way back to sentences."""
 
+import time
+
 import pytest
 
-from revtaf.data.text import clean_report, readable, readable_sentences, sentences, split_raw_sentences
+from revtaf.data.text import (
+    clean_report,
+    readable,
+    readable_sentences,
+    says_nothing,
+    sentences,
+    split_raw_sentences,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +75,40 @@ def test_people_read_raw_cleaned_and_written_reports_alike(report):
     """Full stops stand next to their word and stay with their sentence; nothing is lost but blanks."""
     assert " ".join(readable_sentences(report)) == readable(report) == " ".join(report.split()).replace(" .", ".")
     assert len(readable_sentences(report)) == 2 and readable_sentences(" . . ") == []
+
+
+EMPTY = """
+ | . | ... | - | -- | … | • | ? | * * * | \u200b | [ ] | "" | ___ | ____ ___. | 0 | -1 | 1. | \t
+nan | NaN. | None | NONE. | null | N/A | n.a. | N.A | N / A | #N/A | <NA> | NaT | #REF! | nil | None None
+[blank] | (none) | <br> | &nbsp; | undefined | TBD | XXXX | XXXX, xxx. | [**Name**] | Dr. ___ | ___ M.D. | Missing.
+Findings: | FINDINGS: None. | Findings: ___ | 1. None. | Intentionally left blank. | The findings are listed below.
+See impression. | Please see impression below. | see findings/impression | See impresion. | See Imp. | As above | Ditto.
+same | Same as above. | As dictated. | dictated | See report | see CT of the same day | Listed below. | See wet read.
+None, see impression | None (see impression). | None see impression below | For findings, see impression.
+END OF REPORT | No report. | No data available. | Report to follow. | Final report pending | Not dictated.
+"""
+FULL = """
+Unchanged. | No change. | Stable. | Same as prior film. | Findings unchanged. | Same appearance as before. | Normal
+No findings. | No acute findings. | No other findings. | None seen. | Nothing to report. | Not seen. | No. | Edema
+See impression. Clear lungs. | As above, no edema. | See impression: pneumonia | None. Lungs are clear. | 1. Clear.
+Missing left breast. | Compression. | Tube below the diaphragm | None of the lines is high. | See effusion above.
+Keine Stauung. | 肺纹理清晰 | Blank lungs | Removed tube. | XXXX is enlarged. | No findings of edema in the chest.
+"""
+
+
+@pytest.mark.parametrize("line", EMPTY.strip("\n").split("\n"))
+def test_what_says_nothing(line):
+    """An empty cell, marks alone, a stand-in for a text, a way to another text: raw and cleaned."""
+    assert not [text for text in line.split(" | ") if not (says_nothing(text) and says_nothing(clean_report(text)))]
+
+
+@pytest.mark.parametrize("line", FULL.strip("\n").split("\n"))
+def test_what_says_little_but_something(line):
+    assert not [text for text in line.split(" | ") if says_nothing(text)]
+
+
+@pytest.mark.parametrize("mark", ["same ", "no findings ", "x ", "see-", "- ", "none "])
+def test_a_text_without_end_is_judged_at_once(mark):
+    start = time.process_time()
+    says_nothing(mark * 20_000)
+    assert time.process_time() - start < 2

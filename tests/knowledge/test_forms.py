@@ -219,7 +219,7 @@ def test_a_report_that_says_nothing_is_blank(report):
         "No findings.",
         "Normal.",
         "Clear.",
-        "Same.",
+        "Unchanged.",
         "As above, the lungs are clear.",
         "See impression. No effusion.",
     ],
