@@ -1,15 +1,16 @@
 """The sections of a MIMIC-CXR report (Johnson et al. 2019): findings, impression, indication, comparison.
 
-The reports are typed, not structured. What is taken for a heading, from the strongest sign to the weakest:
+The reports are typed, not structured. What is taken for a heading, from the strongest sign to the weakest; which names
+are known, and how far they may be misspelt, is in `headings`:
 
 1. a known name at the start of a line, with a colon: in capitals ("FINDINGS:") or capitalised ("Findings:");
    also in capitals with a colon inside a line, behind the end of a sentence ("None. FINDINGS: ...");
    inside findings or impression a capitalised name of another section ("Study: limited") needs a blank line before it;
-2. a known name in capitals, or capitalised behind a blank line, alone on its line;
+2. a known name in capitals with a dash, or alone on its line, there also capitalised behind a blank line;
 3. a known name in capitals at the start of a paragraph, where what follows begins a sentence ("FINDINGS were told"
    does not) and is not in capitals too;
-4. the name of a view with a colon ("CHEST, TWO VIEWS:"), where findings or impression have not begun, and not in the
-   paragraph of another heading ("TECHNIQUE:", and "Chest: PA and lateral" below it).
+4. the name of a view with a colon ("CHEST, TWO VIEWS:", "LEFT RIBS, DUAL ENERGY:"), where findings or impression have
+   not begun, and not in the paragraph of another heading ("TECHNIQUE:", and "Chest: PA and lateral" below it).
 
 Any other word is text: "the findings: ..." inside a sentence cuts nothing. Decisions that a reader should know:
 
@@ -19,8 +20,9 @@ Any other word is text: "the findings: ..." inside a sentence cuts nothing. Deci
 - Indication, comparison, examination, technique and notes are one paragraph each. A paragraph behind them that has no
   heading belongs to the findings, impression or view that they interrupt; where there are none, and behind a note, it
   is unsectioned.
-- What stands before "FINAL REPORT" (wet reads, provisional findings) is preliminary and left out. Addenda are
-  left out too, unless the report has no other text: they are then read like a report.
+- What stands before "FINAL REPORT" (wet reads, provisional findings) is preliminary and left out, and so are such
+  readings, signatures, recommendations and notifications behind it. Addenda are left out too, unless the report has no
+  other text: they are then read like a report.
 - A section that says nothing ("None.", "See impression below.") is empty.
 - Text without heading is never declared findings. It is returned as `unsectioned`. So are, as they are safe there,
   texts below headings in lower case, below "REPORT:" or "INTERPRETATION:", and below a view without colon.
@@ -29,65 +31,56 @@ Any other word is text: "the findings: ..." inside a sentence cuts nothing. Deci
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from revtaf.data.sources.mimic_cxr.headings import (
+    COMPARISON,
+    FINDINGS,
+    IMPRESSION,
+    INDICATION,
+    NOTE,
+    PICTURES,
+    TAKING,
+    TITLE,
+    UNSECTIONED,
+    VIEWS,
+    is_capitals,
+    is_view,
+    kind_of,
+    without_times,
+)
 from revtaf.data.text import says_nothing
 
-FINDINGS, IMPRESSION, INDICATION, COMPARISON = "findings", "impression", "indication", "comparison"
-UNSECTIONED, VIEWS, TITLE, NOTE = "unsectioned", "views", "title", "note"
 BODY = (FINDINGS, IMPRESSION, VIEWS)  # go on until the next known heading, and behind an aside
 ASIDE = (INDICATION, COMPARISON, TITLE)
 ONE_PARAGRAPH = (*ASIDE, NOTE)
 
-_LINK = r"\s*(?:AND|&|/|,|\+)\s*"
-_EXAM = r"(?:EXAMS?|EXAMINATIONS?|STUDY|STUDIES|PROCEDURE)"
-_NAMES = {
-    FINDINGS: rf"(?:(?:CHEST|RADIOGRAPH(?:IC)?|X-RAY|CXR|COMPARISON|TECHNIQUE|IMPRESSION|AND|&|/|\s)+)?FINDINGS?"
-    rf"(?:{_LINK}(?:IMPRESSIONS?|CONCLUSIONS?|RECOMMENDATIONS?))?",
-    IMPRESSION: rf"(?:(?:FINAL|CHEST|OVERALL)\s)?(?:IMPRESSIONS?|CONCLUSIONS?)(?:{_LINK}RECOMMENDATIONS?)?",
-    INDICATION: rf"(?:(?:CLINICAL|PATIENT|MEDICAL|PAST MEDICAL)\s)?(?:INDICATIONS?|HISTORY|INFORMATION|QUESTION)"
-    rf"(?:{_LINK}(?:CLINICAL )?(?:INDICATIONS?|HISTORY))?(?: FOR (?:THE |THIS )?{_EXAM})?"
-    rf"|REASON FOR (?:THE |THIS )?{_EXAM}",
-    COMPARISON: rf"(?:PRIOR |REFERENCE )?(?:COMPARISONS?|COMPARISON {_EXAM})|REFERENCE {_EXAM}",
-    TITLE: rf"(?:TYPE OF )?{_EXAM}|TECHNIQUES?|EXAM(?:INATION)? TYPE",
-    NOTE: r"WET READ(?: VERSION)?|RECOMMENDATIONS?|RECOMMENDATION\(S\)|NOTIFICATIONS?"
-    r"|(?:PROVISIONAL|PRELIMINARY) (?:FINDINGS(?: IMPRESSION)?|IMPRESSION|REPORT|READ)(?: \(PFI\))?",
-}
-_KINDS = {kind: re.compile(pattern) for kind, pattern in _NAMES.items()}
-_ANY_NAME = "|".join(f"(?:{pattern})" for pattern in _NAMES.values())
-_INSIDE_LINE = re.compile(rf"(?<=[.?!:)_])[ \t]*(?=(?:{_ANY_NAME})\s?:)")
-_NAMED = re.compile(r"([A-Za-z][A-Za-z ,/&()+-]{2,60}?)\s*(?:\([^()a-z]{0,40}\)\s*)?([:;])(.*)")  # "FINDINGS (___):"
+_INSIDE_LINE = re.compile(r"(?<=[.?!:)_])[ \t]*(?=([A-Z][A-Z ,/&()+-]{2,60}?)\s?:)")
+_LETTERS = r"[A-Za-z][A-Za-z0-9 ,/&()+#._-]{1,60}?"
+_NAMED = re.compile(rf"({_LETTERS})\s*(?:\([^()a-z]{{0,40}}\)\s*)?([:;])")  # "FINDINGS (___):"
+_DASHED = re.compile(r"([A-Z][A-Z ,/&()+#0-9_-]{1,60}?)\s+-+(?=\s|$)")
+_MOST_WORDS = 6  # of a name without a colon
 _UNNAMED = re.compile(r"[A-Z][A-Z0-9 ,/()&'#-]{2,60}:(?=\s|$)")
 _FINAL = re.compile(r"\s*FINAL REPORT\b\s*:?(.*)")
-_ADDENDUM = re.compile(r"\s*(?:(?:FINAL\s)?ADDENDUM\b|(?:Final\s)?Addendum\s?:)[ \t]*:?(.*)")
+_ADDENDUM = re.compile(
+    r"\s*(?:(?:FINAL\s)?(?:ADD?ENDU[MN]|ADDENDED REPORT)\b|(?:Final\s)?Addendum(?:\sby\b[^:]{0,60})?\s?:)[ \t]*:?(.*)"
+)
+_SIGNED = re.compile(r"(?:Electronically\s)?(?:signed|dictated|transcribed|approved|reviewed|read) by\b", re.IGNORECASE)
 _GOES_ON = re.compile(r"[a-z]|[A-Z]{3}|[^-a-z]*$")  # "FINDINGS are ...", "FINDINGS ARE ...": a sentence, no heading
-# "Findings: discussed with Dr. ___" is a note.
+# "Findings: discussed with Dr. ___" is a note, and so is a comment of the kind.
+_REMARKS = ("COMMENT", "COMMENTS", "NOTE")
 _TOLD = re.compile(
     r"(?:(?:were|was|are|is|have been|has been) )?(?:\w+ly )?"
     r"(?:discussed|communicated|conveyed|relayed|telephoned|phoned|called|paged|notified|reported (?:to|by))\b",
     re.IGNORECASE,
 )
 _RULE = re.compile(r"\s*[_=*-]{5,}\s*")  # "___" alone is a de-identification mark, a longer line divides
-_TIME = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?")
 
-# Typing errors of the two names that matter ("FINDNGS", "IMPRESION"); at 0.87 "COMPRESSION" stays out.
-_TYPED = {"FINDINGS": FINDINGS, "IMPRESSION": IMPRESSION}
-_CLOSE = 0.87
-
-# A view heading is made of these words only, dates (___) and times, and names the chest or a picture.
-_PICTURES = frozenset("CHEST THORAX CXR VIEW VIEWS RADIOGRAPH RADIOGRAPHS FILM FILMS X-RAY XRAY".split())
-_VIEW_WORDS = _PICTURES | frozenset(
-    "PA AP LAT LATERAL FRONTAL POSTEROANTERIOR ANTEROPOSTERIOR PORTABLE UPRIGHT SEMI ERECT SEMIERECT SUPINE SITTING "
-    "SEMI-UPRIGHT SEMI-ERECT SEMIUPRIGHT DECUBITUS LEFT RIGHT BEDSIDE SINGLE ONE TWO THREE FOUR DUAL OF THE AND A IN "
-    "ON AT WITH DATED HOURS AM PM MORNING EVENING".split()
-)
-_COMPARED = re.compile(r"(?<=\w)[ ,]+(?:(?:WITH|IN) COMPARISON|COMPARED) (?:TO|WITH)\b")  # may stand in a view heading
 # Findings are a sentence of several words that say neither how the image was taken, nor why.
 _FEWEST_WORDS, _FEWEST_OWN_WORDS = 3, 2
-_TAKEN_WORDS = _VIEW_WORDS | frozenset(
+_TAKEN_WORDS = TAKING | frozenset(
     "IS ARE WAS WERE OBTAINED PROVIDED PORTABLY TAKEN ACQUIRED PERFORMED SUBMITTED PRESENTED FOR REVIEW BY TO FROM "
     "IMAGE IMAGES PROJECTION PROJECTIONS EXAM EXAMINATION STUDY STUDIES TECHNIQUE COMPARISON COMPARED MADE PRIOR "
     "PREVIOUS OUTSIDE HOSPITAL CT MR MRI PET NONE AVAILABLE".split()
@@ -97,7 +90,7 @@ _WHY = re.compile(
     r"|[\d_]+[- ]*(?:YEARS?|YO|Y/O|[MF]|MAN|WOMAN)\b)",
     re.IGNORECASE,
 )
-_IMAGING = _PICTURES | frozenset("CT MR MRI PET STUDY STUDIES EXAM EXAMS EXAMINATION EXAMINATIONS PRIOR NONE".split())
+_IMAGING = PICTURES | frozenset("CT MR MRI PET STUDY STUDIES EXAM EXAMS EXAMINATION EXAMINATIONS PRIOR NONE".split())
 _MOST_COMPARED = 100  # pieces of one section; a report has a few, and comparing all pairs of thousands takes long
 
 
@@ -154,7 +147,8 @@ def _read(lines: Iterable[str]) -> Sections:
             continue
         inside = kind in ONE_PARAGRAPH  # a paragraph that ended is followed by a piece of another kind
         in_text = kind in (FINDINGS, IMPRESSION) and bool(written)
-        heading = _heading(line, after_blank, in_text, views=not (begun or inside or kind == VIEWS))
+        another = kind != VIEWS or (after_blank and line.partition(":")[0].isupper())
+        heading = _heading(line, after_blank, in_text, views=another and not (begun or inside))
         if heading:
             before_findings = kind == FINDINGS and not written and heading[0] in ASIDE
             kind, line = heading
@@ -196,47 +190,53 @@ def _heading_lines(lines: Iterable[str]) -> Iterable[str]:
     for line in lines:
         if _RULE.fullmatch(line):
             yield ""
-        else:
-            yield from (part.strip() for part in _INSIDE_LINE.split(line))
+            continue
+        begin = 0
+        for found in _INSIDE_LINE.finditer(line):
+            if kind_of(found.group(1)):
+                yield line[begin : found.start()].strip()
+                begin = found.end()
+        yield line[begin:].strip()
 
 
 def _heading(line: str, after_blank: bool, in_text: bool, views: bool) -> tuple[str, str] | None:
     """(kind, rest of the line) where the line opens a section, else None; a view only where `views` may come."""
-    if named := _NAMED.match(line):
-        name, mark, rest = named.groups()
-        kind = _kind(name) if name.isupper() or (name[0].isupper() and mark == ":") else None
-        if kind in ASIDE and in_text and not after_blank and not name.isupper():
+    untimed = without_times(line)
+    if named := _NAMED.match(untimed):
+        name, mark, rest = named.group(1), named.group(2), line[named.end() :].lstrip(":- ")
+        capitals = is_capitals(name)
+        kind = kind_of(name) if capitals or (name[0].isupper() and mark == ":") else None
+        if in_text and not after_blank and not capitals and (kind in ASIDE or (kind == FINDINGS and " " in name)):
             return None
+        if (kind == FINDINGS or name.upper() in _REMARKS) and _TOLD.match(rest):
+            return NOTE, rest
         if kind:
-            rest = rest.strip()
-            return NOTE if kind == FINDINGS and _TOLD.match(rest) else kind, rest
+            return kind, rest
     if views and (rest := _below_view(line)) is not None:
         return VIEWS, rest
-    if (line.isupper() or (after_blank and line[0].isupper())) and (kind := _kind(line)):
+    if (dashed := _DASHED.match(untimed)) and (kind := kind_of(dashed.group(1))):
+        return kind, line[dashed.end() :].strip()
+    if line[0].isupper() and _SIGNED.match(line):
+        return NOTE, line
+    if (line.isupper() or (after_blank and line[0].isupper())) and (kind := kind_of(line)):
         return kind, ""
-    name, _, rest = line.partition(" ")
-    if after_blank and name.isupper() and not _GOES_ON.match(rest) and (kind := _kind(name)):
-        return kind, rest.lstrip("- ")
+    return _without_mark(line) if after_blank else None
+
+
+def _without_mark(line: str) -> tuple[str, str] | None:
+    """(kind, rest) where a paragraph begins with a name in capitals and then with a sentence."""
+    words = line.split(" ")
+    for count in range(min(_MOST_WORDS, len(words) - 1), 0, -1):
+        name, rest = " ".join(words[:count]), " ".join(words[count:]).lstrip()
+        if name.isupper() and not _GOES_ON.match(rest) and (kind := kind_of(name)):
+            return kind, rest.lstrip("- ")
     return None
-
-
-def _kind(name: str) -> str | None:
-    name = " ".join(name.upper().split())
-    for kind, pattern in _KINDS.items():
-        if pattern.fullmatch(name):
-            return kind
-    close = difflib.get_close_matches(name, _TYPED, n=1, cutoff=_CLOSE)
-    return _TYPED[close[0]] if close else None
 
 
 def _below_view(line: str) -> str | None:
     """What follows the colon of a view heading; None where the line does not open with one."""
-    untimed = _TIME.sub(lambda time: "_" * len(time.group()), line)  # the colon of "9:30" ends no heading
-    end = untimed.find(":")
-    if end < 0 or line[0].islower():
-        return None
-    words = re.findall(r"[A-Z]+(?:-[A-Z]+)*", _COMPARED.sub("", untimed[:end].upper().replace(".", "")))
-    if not _PICTURES & set(words) or not set(words) <= _VIEW_WORDS:
+    end = without_times(line).find(":")
+    if end < 0 or line[0].islower() or not is_view(line[:end]):
         return None
     return line[end + 1 :].strip()
 
