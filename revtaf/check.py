@@ -9,7 +9,7 @@ from pathlib import Path
 from revtaf import systems
 from revtaf.check_line import CheckLine
 from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
-from revtaf.data.annotations import Annotations, load_annotations
+from revtaf.data.annotations import Annotations, load_annotations, silent
 from revtaf.data.examine import examine
 from revtaf.data.image_names import difference, find_file, why_absent
 from revtaf.data.images import read_noted
@@ -149,6 +149,14 @@ def _data(settings: RunSettings, data: DataSettings, splits: list[str], images: 
         return
     counts = ", ".join(f"{name} {len(studies):,}" for name, studies in annotations.items())
     yield CheckLine("ok", f"annotation {data.annotation}: {counts}")
+    used = [study for split in splits for study in select(annotations, split, data)]
+    if empty := silent(used):
+        yield CheckLine(
+            "note",
+            f"{len(empty):,} of {len(used):,} reports say nothing (None, See impression, ___): "
+            + ", ".join(study.id for study in empty[:SHOWN]),
+            "prepare the set again, or take their entries out: they are learned and scored as they are written",
+        )
     if images:
         yield from _images(data, annotations, splits, how)
 

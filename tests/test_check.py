@@ -283,3 +283,14 @@ def test_a_folder_of_another_run_is_told(place):
     (told,) = [line for line in lines("note", *short, "lre.width=8") if "train would refuse" in line]
     assert "holds a run with other settings (lre.width: 16 -> 8)" in told
     assert not [line for line in lines("note", *short) if "train would refuse" in line]
+
+
+def test_reports_that_say_nothing_are_a_note(place):
+    """An annotation that was made elsewhere: how many, which, and what they do."""
+
+    def spoil(split, number, study):
+        if split == "train" and number < 2:
+            study["report"] = ("None.", "See impression.")[number]
+
+    told = lines("note", *changed(place, spoil), training=True)
+    assert any(re.search(r"^2 of \d+ reports say nothing .*: \S+, \S+$", line) for line in told), told

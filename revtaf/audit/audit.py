@@ -15,7 +15,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from revtaf.audit.checks import LEAK, NOT_CHECKED, NOTE, Line, Part, overlaps, references, repeated_reports, retrieved
+from revtaf.audit.checks import (
+    LEAK,
+    NOT_CHECKED,
+    NOTE,
+    Line,
+    Part,
+    overlaps,
+    references,
+    repeated_reports,
+    retrieved,
+    silent_reports,
+)
 from revtaf.audit.labels import memory_by_labels, prompts_from_report, sample_rows, scores_in_sample
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.text import clean_report
@@ -60,6 +71,7 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
     lines += overlaps(parts, hash_images)
     train = parts["train"].studies if "train" in parts else []
     held_out = [name for name in ("val", "test") if name in parts]
+    lines += [silent_reports(name, part.studies) for name, part in parts.items()]
     lines += [repeated_reports(name, parts[name].studies, train) for name in held_out if train]
     lines += _features(settings, held_out)
     everything = [annotations[path] for path in (training.annotation, data.annotation)]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from revtaf.data.annotations import Study
+from revtaf.data.annotations import Study, silent
 from revtaf.data.image_names import find_file
 from revtaf.data.text import clean_report
 from revtaf.files import sha256
@@ -88,6 +88,13 @@ def repeated_reports(split: str, queries: Sequence[Study], train: Sequence[Study
         short = text if len(text) <= 60 else text[:57].rstrip() + "..."
         detail = f"{count / len(queries):.1%}; most often, {times} here and {in_train[text]} in train: '{short}'"
     return Line("report word for word", f"train/{split}", count, len(queries), NOTE if count else OK, detail)
+
+
+def silent_reports(split: str, studies: Sequence[Study]) -> Line:
+    """Reports that say nothing ("See impression."): a score by them is one by no statement about the image."""
+    found = silent(studies)
+    detail = f"None, See impression, ___ and the like; the first is {found[0].id}" if found else "each says something"
+    return Line("report says nothing", split, len(found), len(studies), NOTE if found else OK, detail)
 
 
 def references(check: str, split: str, rows: np.ndarray, queries: Sequence[Study], train: Sequence[Study]) -> Line:

@@ -13,13 +13,14 @@ import numpy as np
 
 from revtaf import __version__
 from revtaf.data.annotations import load_annotations
+from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.eval import advanced, exports, floors, published
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.evaluate import HEADLINE, MODEL, Evaluation, Statuses, evaluate
 from revtaf.eval.labels_file import read_statuses
 from revtaf.eval.protocol import PROTOCOLS
-from revtaf.eval.records import Samples, join, read_samples, refuse_processed
+from revtaf.eval.records import Samples, join, read_samples, refuse_processed, text_notes
 from revtaf.files import digest, sha256
 from revtaf.knowledge.base import Labeler
 from revtaf.knowledge.rules import RuleLabeler
@@ -74,8 +75,11 @@ def score(request: ScoreRequest) -> Path:
         raise UserError(f"{taken[0]!r} is the name of a row without an image; choose another name")
     if len(others) != len(request.against) + len(request.llm) or request.name in others:
         raise UserError(f"rows need different names; got {', '.join([request.name, *others])}: rename a file")
-    if not any(reference.split() for reference in samples.references):
-        raise UserError(f"{request.predictions}: no reference holds a word")
+    if all(map(says_nothing, samples.references)):
+        raise UserError(
+            f"{request.predictions}: no reference holds a word that says anything (empty, None, See impression and the "
+            "like); give the reports"
+        )
     train_reports = _train_reports(request.train)
     if request.cider_idf == "train" and not train_reports:
         raise UserError("--cider-idf train needs --train: an annotation with a training split")
@@ -169,6 +173,8 @@ def _llm_rows(samples: Samples, files: Sequence[Path]) -> tuple[Samples, dict[st
         outputs = llm.read_outputs(path)
         if wanted is None:
             wanted = _subset(samples, set(outputs))
+            notes += text_notes("prediction", wanted.predictions, wanted.ids)
+            notes += text_notes("reference", wanted.references, wanted.ids)
         answered = llm.to_samples(outputs, dict(zip(wanted.ids, wanted.references, strict=True)))
         by_id = {s.id: s.prediction for s in answered}
         rows[_row_name(path)] = replace(
@@ -179,6 +185,8 @@ def _llm_rows(samples: Samples, files: Sequence[Path]) -> tuple[Samples, dict[st
             prompt=None,
             positive=None,
         )
+        own = rows[_row_name(path)]
+        notes += [f"{_row_name(path)}: {note}" for note in text_notes("prediction", own.predictions, own.ids)]
         seconds = llm.mean_seconds(answered)
         notes.append(
             f"{_row_name(path)}: cleaned and cut to 200 characters as in the supplement, section 4"
@@ -232,18 +240,19 @@ def _labels(request: ScoreRequest, samples: Samples) -> tuple[Labeler, Statuses]
 def _side_by_side(samples: Samples, labeler: Labeler, given: Statuses, train_reports, request: ScoreRequest) -> str:
     """The same predictions under every protocol."""
     lines = [["protocol", *(key.replace("_", "-") for key in HEADLINE[:7]), "CE-F1"]]
-    signatures = []
+    signatures, notes = [], []
     for name, protocol in PROTOCOLS.items():
         options = {"protocol": protocol, "given": given, "java": request.java, "floors": False, "resamples": 0}
         options["cider_idf"] = request.cider_idf
         found = evaluate(samples, labeler, train_reports, **options)
         row = found.model
+        notes += found.notes
         values = [*(row["nlg"][key] for key in HEADLINE[:7]), row["clinical"]["example_f1"]]
         lines.append([name, *("n/a" if v is None else f"{v:.3f}" for v in values)])
         signatures += [found.signature, *(f"  {choice}" for choice in protocol.choices)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     table = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([*table, "", *signatures])
+    return "\n".join([*table, "", *signatures, *(f"note: {note}" for note in dict.fromkeys(notes))])
 
 
 def _differences(evaluation: Evaluation) -> str:

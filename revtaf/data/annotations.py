@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from revtaf.config import SPLITS, WHOLE_SET
-from revtaf.data.text import clean_report
+from revtaf.data.text import clean_report, says_nothing
 from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, STATUSES
@@ -72,6 +72,11 @@ def clean_reports(studies: Sequence[Study], max_words: int) -> list[str]:
     _cleaned.insert(0, (list(studies), max_words, texts))
     del _cleaned[_CLEANED_AT_ONCE:]
     return texts
+
+
+def silent(studies: Sequence[Study]) -> list[Study]:
+    """The studies whose report says nothing ("None.", "See impression.", "___"): no sample to learn or to score by."""
+    return [study for study in studies if says_nothing(study.report)]
 
 
 def load_annotations(path: str | Path) -> Annotations:

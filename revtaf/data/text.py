@@ -23,7 +23,8 @@ _REMOVED = ('"', "'", "/", "\\")
 _PLACEHOLDERS = (
     "none nil nan nat null n na nothing blank empty unknown undefined missing unavailable pending awaiting awaited "
     "tbd tba deleted removed redacted deidentified phi name date test ditto idem id error ref value num div br nbsp "
-    "p dr md m d signed electronically radiologist attending resident end intentionally left"
+    "p dr md m d signed electronically radiologist attending resident end intentionally left unk pad eos bos "
+    "duplicate cancelled canceled void unsigned"
 )
 # Words that name a text or another examination, and words that send the reader to it.
 _TEXTS = (
@@ -31,7 +32,7 @@ _TEXTS = (
     "note notes comment comments addendum body section sections paragraph page field summary interpretation "
     "dictation transcription description read reading result results imp impr data study studies exam exams "
     "examination examinations ct mr mri pet us ultrasound xray ray cxr chest radiograph radiographs film films "
-    "detail details information discussion"
+    "detail details information discussion image images abdomen pelvis thorax procedure record chart pacs"
 )
 _REFERRING = (
     "see refer referred per as same above below following follow follows elsewhere under for from in on of to at by "
@@ -39,7 +40,7 @@ _REFERRING = (
     "detailed noted mentioned discussed listed documented reported dictated transcribed summarized entered "
     "available applicable given provided recorded done performed seen not no full final complete preliminary wet "
     "original official formal separate separately attached combined concurrent accompanying prior previous next "
-    "other day today further more"
+    "other day today further more but"
 )
 _EMPTY_WORDS = frozenset(f"{_PLACEHOLDERS} {_TEXTS} {_REFERRING}".split())
 _OFTEN_MISSPELT = ("findings", "impression", "conclusion")
@@ -62,7 +63,7 @@ def says_nothing(text: str) -> bool:
 
     "Unchanged." and "No findings." state something. Raw and cleaned texts are judged alike.
     """
-    marked = re.sub(r"\bn\s?[./]\s?a\b", "na", text.lower())
+    marked = re.sub(r"\[\*\*[^*]*\*\*\]", " ", re.sub(r"\bn\s?[./]\s?a\b", "na", text.lower()))
     return all(_states_nothing(re.findall(r"[^\W\d_]+", part.group())) for part in _PIECE.finditer(marked))
 
 

@@ -84,7 +84,8 @@ def read_samples(path: str | Path) -> Samples:
         raise UserError(f"{first}: duplicate ids: {listed(duplicates)}; give every sample one record")
     notes = [f"Line breaks or other control characters in {broken} samples were replaced by blanks."] if broken else []
     subjects, studies = _groups(columns, notes)
-    notes += _length_notes(columns)
+    notes += text_notes("prediction", columns["prediction"], columns["id"])
+    notes += text_notes("reference", columns["reference"], columns["id"])
     texts = columns["id"], columns["reference"], columns["prediction"]
     return Samples(*texts, subjects, studies, str(path), tuple(notes), *read_classified([row for _, row in rows]))
 
@@ -169,17 +170,17 @@ def _groups(columns: dict[str, list[str]], notes: list[str]) -> tuple[list[str] 
     return found["subject_id"], found["study_id"]
 
 
-def _length_notes(columns: dict[str, list[str]]) -> list[str]:
+def text_notes(name: str, texts: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """What a reader should know of N texts, "prediction" or "reference": which are empty, say nothing, never end."""
     notes = []
-    for name in ("prediction", "reference"):
-        words = [len(text.split()) for text in columns[name]]
-        if empty := sum(n == 0 for n in words):
-            notes.append(f"{empty} of {len(words)} {name}s are empty; they count as they are.")
-        if silent := sum(n > 0 and says_nothing(text) for n, text in zip(words, columns[name], strict=True)):
-            notes.append(
-                f"{silent} of {len(words)} {name}s say nothing ('None.', 'See impression.'); their statuses are blank, "
-                "their words count."
-            )
-        if long := [sample for sample, n in zip(columns["id"], words, strict=True) if n > LONG_WORDS]:
-            notes.append(f"{len(long)} {name}s have more than {LONG_WORDS} words (up to {max(words)}): {listed(long)}.")
+    words = [len(text.split()) for text in texts]
+    if empty := sum(n == 0 for n in words):
+        notes.append(f"{empty} of {len(words)} {name}s are empty; they count as they are.")
+    if silent := sum(n > 0 and says_nothing(text) for n, text in zip(words, texts, strict=True)):
+        notes.append(
+            f"{silent} of {len(words)} {name}s say nothing ('None.', 'See impression.'); their statuses are blank, "
+            "their words count."
+        )
+    if long := [sample for sample, n in zip(ids, words, strict=True) if n > LONG_WORDS]:
+        notes.append(f"{len(long)} {name}s have more than {LONG_WORDS} words (up to {max(words)}): {listed(long)}.")
     return notes

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from transformers import BertConfig
 
+from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.files import digest, sha256
 from revtaf.knowledge.base import Labeler
-from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, NO_FINDING, STATUSES
+from revtaf.labels import BLANK, CATEGORIES, CHEXPERT_CATEGORIES, NO_FINDING, STATUSES
 from revtaf.pretrained.bert import FrozenBert, current_names, encoder_shapes
 from revtaf.pretrained.strict import read_tensors, require_fit
 
@@ -61,12 +62,14 @@ class CheXbertLabeler:
         return cls(bert, heads, auxiliary, digest([sha256(path), sha256(vocabulary)])[:8])
 
     def label(self, reports: Sequence[str], progress: bool = False) -> np.ndarray:
-        """(N, 18) uint8: 0 blank, 1 positive, 2 negative, 3 uncertain; `no finding` is 0 or 1."""
+        """(N, 18) uint8: 0 blank, 1 positive, 2 negative, 3 uncertain; `no finding` is 0 or 1. A report that says
+        nothing is blank in all: the network would say "no finding" of it."""
         vectors = self.embed(reports, progress)
         labels = np.empty((len(reports), len(CATEGORIES)), dtype=np.uint8)
         for category, (weight, bias) in enumerate(self.heads):
             labels[:, category] = (vectors @ weight.T + bias).argmax(axis=1)
         labels[:, len(self.heads) :] = self.auxiliary.label(reports)[:, len(self.heads) :]
+        labels[[says_nothing(report) for report in reports]] = BLANK
         return labels
 
     def embed(self, reports: Sequence[str], progress: bool = False) -> np.ndarray:

@@ -340,6 +340,13 @@ def test_repeated_reports_are_counted_as_a_note(world):
     assert "2 here and 1 in train: 'the lungs are clear nothing else .'" in line.detail
 
 
+def test_reports_that_say_nothing_are_counted_as_a_note(world):
+    world.change("test", 1, report="See impression.")
+    found = {x.split: x for x in audit(world.settings()) if x.check == "report says nothing"}
+    assert (found["test"].count, found["test"].verdict) == (1, NOTE) and "test1" in found["test"].detail
+    assert found["train"].count == 0
+
+
 def test_memory_by_scores_random_or_by_a_better_encoder_is_no_leak(world):
     """An encoder that sees more comes closer than the scores: a note where the memory may be its choice, a leak where
     it is said to be the scores'. The choice by labels is a leak either way."""

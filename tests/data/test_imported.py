@@ -509,3 +509,26 @@ def test_an_interrupted_import_keeps_the_finished_one(family, monkeypatch):
         family.convert()
     assert folder_bytes(family.root / "out/imported") == before
     assert sorted(p.name for p in (family.root / "out").iterdir()) == ["annotation.json", "imported"]
+
+
+def test_samples_whose_report_says_nothing_are_dropped_where_no_artefact_names_their_row(family, capsys):
+    """Of val and test with their rows of every artefact; the memory and the neighbours name training samples by row."""
+    for split, row in (("test", 1), ("train", 3)):
+        family.annotation[split][row]["report"] = "See impression."
+    family.write().convert()
+    told = capsys.readouterr().out
+    assert "test: dropped 1 studies whose report says nothing" in told
+    assert "train: 1 reports say nothing" in told and "kept" in told
+    found = family.features("test")
+    assert found.ids == ["test0", "test2"]
+    assert [s.id for s in load_annotations(family.root / "out/annotation.json")["test"]] == found.ids
+    np.testing.assert_allclose(found.scores, family.scores["test"][[0, 2]], atol=1e-3)
+    np.testing.assert_array_equal(found.memory, family.indices["test"][[0, 2]])
+    np.testing.assert_array_equal(found.statuses, [family.annotation["test"][i]["labels"] for i in (0, 2)])
+    assert len(family.features("train").ids) == SPLITS["train"]
+
+
+def test_a_split_of_reports_that_say_nothing_is_refused(family):
+    for entry in family.annotation["val"]:
+        entry["report"] = "N/A"
+    family.write().refused("split 'val': every report says nothing")

@@ -199,11 +199,13 @@ def test_missing_images_are_listed_and_counted_and_nothing_is_written(source, tm
 
 def test_empty_reports_are_dropped_counted_and_need_no_image(source, tmp_path, capsys):
     make_source(
-        source, {"train": [study(1), study(2, "  "), study(3, "None. See impression.")]}, without={"2_IM-0002-1001.jpg"}
+        source,
+        {"train": [study(1), study(2, "  "), study(3, "None. See impression."), study(4, "XXXX."), study(5, "Same.")]},
+        without={"2_IM-0002-1001.jpg"},
     )
     path = prepare_iu_xray(source, tmp_path / "out")
     assert [s.id for s in load_annotations(path)["train"]] == ["CXR1_IM-0001"]
-    assert "dropped 2 studies whose report is empty or says nothing" in capsys.readouterr().out
+    assert "dropped 4 studies whose report is empty or says nothing" in capsys.readouterr().out
 
 
 def test_a_test_split_is_written_only_when_given(source, tmp_path):

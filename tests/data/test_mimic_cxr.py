@@ -592,3 +592,19 @@ def test_reports_that_are_sought_among_the_images(original, tmp_path):
     """MIMIC-CXR-JPG has none: the message says where they come from."""
     with pytest.raises(UserError, match="this is MIMIC-CXR-JPG.*mimic-cxr-reports.zip of MIMIC-CXR"):
         prepare_mimic_cxr(original.jpg, original.jpg, tmp_path / "out")
+
+
+@pytest.mark.parametrize("said", ["None.", "See Imp.", "___", "Same.", "N/A", "Dictated separately."])
+def test_findings_that_say_nothing_make_no_sample(files, tmp_path, capsys, said):
+    """Of the raw report; an annotation that is followed cannot bring them back either."""
+    dicom, study, subject = files.images[0][:3]
+    name = f"p{subject[:2]}/p{subject}/s{study}.txt"
+    files.reports[name] = f"FINAL REPORT\nHISTORY: Cough.\n\nFINDINGS:  {said}\n\nIMPRESSION:  Good.\n"
+    files.write_reports()
+    path = prepare(files, tmp_path / "out")
+    assert study not in {s.study_id for s in all_samples(path)}
+    assert {r["selected"] for r in manifest(path) if r["study_id"] == study} == {"no findings"}
+    write_like(files, tmp_path / "like.json", lambda s: s["test"].append({"id": dicom, "report": said}))
+    path = prepare(files, tmp_path / "like", like=tmp_path / "like.json")
+    assert dicom not in {s.id for s in all_samples(path)}
+    assert "left out, no findings: 1 images" in capsys.readouterr().out

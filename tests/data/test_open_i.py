@@ -195,6 +195,13 @@ def test_blanks_and_sections_change_the_report_but_not_the_manifest(source, tmp_
     }
 
 
+@pytest.mark.parametrize("said", ["See Imp.", "None.", "XXXX XXXX.", "As dictated.", "n.a.", "To follow."])
+def test_findings_that_say_nothing_are_dropped_and_counted(source, tmp_path, capsys, said):
+    make_archive(source, {1: xml(1, said), 2: xml(2), 10: xml(10)})
+    assert [s.subject_id for s in prepared(source, tmp_path / "a")["test"]] == ["CXR2", "CXR10"]
+    assert "dropped 1 studies without findings" in capsys.readouterr().out
+
+
 def test_studies_without_images_or_text_are_dropped_and_counted_by_reason(source, tmp_path, capsys):
     empty = {n: xml(n, " "[: n % 2], impression="") for n in (3, 4, 10)}
     make_archive(source, {1: xml(1), 2: xml(2, images=()), **empty})

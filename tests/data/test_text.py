@@ -85,6 +85,7 @@ Findings: | FINDINGS: None. | Findings: ___ | 1. None. | Intentionally left blan
 See impression. | Please see impression below. | see findings/impression | See impresion. | See Imp. | As above | Ditto.
 same | Same as above. | As dictated. | dictated | See report | see CT of the same day | Listed below. | See wet read.
 None, see impression | None (see impression). | None see impression below | For findings, see impression.
+<unk> <unk> | See CT abdomen and pelvis. | Exam cancelled. | Duplicate. | Dictated but not read. | See images in PACS.
 END OF REPORT | No report. | No data available. | Report to follow. | Final report pending | Not dictated.
 """
 FULL = """
@@ -100,6 +101,10 @@ Keine Stauung. | 肺纹理清晰 | Blank lungs | Removed tube. | XXXX is enlarge
 def test_what_says_nothing(line):
     """An empty cell, marks alone, a stand-in for a text, a way to another text: raw and cleaned."""
     assert not [text for text in line.split(" | ") if not (says_nothing(text) and says_nothing(clean_report(text)))]
+
+
+def test_a_hidden_name_of_any_words_says_nothing():
+    assert says_nothing("[**Hospital1 18**] [**2101-5-1**].") and not says_nothing("[**Hospital1 18**] Clear.")
 
 
 @pytest.mark.parametrize("line", FULL.strip("\n").split("\n"))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from revtaf.data.annotations import Annotations, Study, load_annotations, save_annotations
+from revtaf.data.annotations import Annotations, Study, load_annotations, save_annotations, silent
 from revtaf.data.image_names import find_file, why_absent
 from revtaf.data.sources.access import inside, is_file
 from revtaf.data.sources.imported.artefacts import (
@@ -70,6 +70,8 @@ def prepare_import(
     neighbours: for each training sample its nearest ones, nearest first; the first one of another patient is taken.
         None: computed from the statuses, ties drawn with `seed`.
     score_kind: "prob" or "logit", see `read_scores`.
+    A sample of val and test whose report says nothing is dropped; one of train stays, as other artefacts name it by its
+    row. Both are counted.
     Every check comes before the first of these files is in place. Nothing but the annotation is held as a whole; the
     rest stays below 1 GB for the size of MIMIC-CXR (an estimate).
     """
@@ -81,7 +83,8 @@ def prepare_import(
     _check_places(out, annotation, images, names, (local, reference), copy)
     train, splits = annotations["train"], list(annotations)
     files = _artefact_files(annotation, splits, scores, memory_texts, memory_indices, neighbours)
-    paths = {split: [s.image_path[0] for s in studies] for split, studies in annotations.items()}
+    rows = {split: _telling(split, studies) for split, studies in annotations.items()}
+    paths = {split: [annotations[split][row].image_path[0] for row in kept] for split, kept in rows.items()}
     local_files = files_of(local, [path for split in splits for path in paths[split]], "local texts")
     reference_files = files_of(reference, paths["train"], "reference sentences")
     width = common_width(local_files[0], reference_files[0])
@@ -93,6 +96,9 @@ def prepare_import(
     if len(set(sizes := [m.shape[1] for m in memory.values()])) > 1:
         raise UserError(f"memory indices: expected as many a sample in {', '.join(splits)}, got {sizes}")
     scored = {s: read_scores(files[f"scores/{s}"], len(annotations[s]), score_kind) for s in splits}
+    for split, kept in rows.items():
+        annotations[split] = [annotations[split][row] for row in kept]
+        memory[split], scored[split], statuses[split] = (part[split][kept] for part in (memory, scored, statuses))
     if neighbours:
         nearest = read_neighbours(files["neighbours"], train)
         origin = describe_file(files["neighbours"], nearest.shape)
@@ -116,8 +122,8 @@ def prepare_import(
             "reference": describe_tree(reference, reference_files, (len(train), width)),
             "neighbours": origin,
         }
-        rows = np.split(codes, np.cumsum([len(studies) for studies in annotations.values()])[:-1])
-        for (split, studies), part in zip(annotations.items(), rows, strict=True):
+        parts = np.split(codes, np.cumsum([len(studies) for studies in annotations.values()])[:-1])
+        for (split, studies), part in zip(annotations.items(), parts, strict=True):
             ids, patients = [s.id for s in studies], [s.patient for s in studies]
             record = Features(ids, patients, statuses[split], scored[split], part, memory[split])
             save_arrays(partial / split, record, {"imported": artefacts, "split": split})
@@ -141,6 +147,19 @@ def _statuses(annotation: Path, annotations: Annotations) -> dict[str, np.ndarra
     if len(counts) > 1:
         raise UserError(f"{annotation}: {counts[14]:,} studies have 14 statuses and {counts[18]:,} have 18; all alike")
     return {split: np.array([s.labels for s in studies], dtype=np.uint8) for split, studies in annotations.items()}
+
+
+def _telling(split: str, studies: list[Study]) -> list[int]:
+    """The rows of the samples that are kept. UserError where no report of the split says anything."""
+    empty = {study.id for study in silent(studies)}
+    if len(empty) == len(studies):
+        raise UserError(f"split '{split}': every report says nothing (None, See impression, ___); give the reports")
+    if empty and split == "train":
+        print(f"train: {len(empty):,} reports say nothing (None, See impression, ___); kept, as files name their rows")
+        return list(range(len(studies)))
+    if empty:
+        print(f"{split}: dropped {len(empty):,} studies whose report says nothing (None, See impression, ___)")
+    return [row for row, study in enumerate(studies) if study.id not in empty]
 
 
 def _artefact_files(

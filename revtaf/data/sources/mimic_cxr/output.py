@@ -33,6 +33,7 @@ class Outcome:
     images: Counter = field(default_factory=Counter)
     studies: dict[str, set[str]] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)  # without the selected text: not written
+    unknown: set[str] = field(default_factory=set)  # of these, those for which a followed annotation has no text either
     absent: set[str] = field(default_factory=set)  # without a file, and left out for it
     given: set[str] = field(default_factory=set)  # with the report of the followed annotation
     compared: int = 0  # samples for which the followed annotation has a report,
@@ -59,6 +60,8 @@ def write_annotation(
                 report = _report(sample, read, sections, outcome)
                 if not report:
                     outcome.empty.update(image.dicom_id for image in sample.images)
+                    if not sample.given.strip():  # a text that says nothing is known, and dropped
+                        outcome.unknown.update(image.dicom_id for image in sample.images)
                     continue
                 entry = {
                     "id": sample.id,

@@ -191,10 +191,10 @@ def _check_reports(texts: Reports, studies: ImagesByStudy) -> None:
 
 
 def _check_outcome(outcome: Outcome, reports: Path, sections: str, like: Path | None) -> None:
-    if like and outcome.empty:
+    if like and outcome.unknown:
         raise UserError(
-            f"{like}: {len(outcome.empty):,} of its images have no {sections} in {reports.name} and no report in "
-            f"the file either: {shown(sorted(outcome.empty))}; give their reports or remove their entries"
+            f"{like}: {len(outcome.unknown):,} of its images have no {sections} in {reports.name} and no report in "
+            f"the file either: {shown(sorted(outcome.unknown))}; give their reports or remove their entries"
         )
     if not outcome.samples:
         raise UserError(f"{reports}: no selected study has a text in {sections}")
