@@ -329,7 +329,7 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored, scorer: Scorer) -> list[str]:
-    notes = list(dict.fromkeys(scorer.notes))
+    notes = scorer.told
     if first.written and (note := labeler_note(first.labeler)):
         notes.append(note)
     if settings.tests_on_validation:

@@ -19,12 +19,12 @@ from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
-from revtaf.eval import classified, floors, kept, nlg
+from revtaf.eval import cider, classified, floors, kept, nlg
 from revtaf.eval.evaluate import AVERAGED
 from revtaf.eval.meteor import Meteor, java_version, version
 from revtaf.eval.metric import Metric
-from revtaf.eval.protocol import PROTOCOL
-from revtaf.eval.records import Samples, read_samples
+from revtaf.eval.protocol import PROTOCOL, form_notes
+from revtaf.eval.records import Samples, read_samples, text_notes
 from revtaf.eval.texts import add_meteor, score_texts
 from revtaf.features.build import make_labeler, select
 from revtaf.files import digest
@@ -77,6 +77,7 @@ class Scorer:
         self.read, self.anew = 0, 0  # rows whose metrics the test kept; rows that are scored here
         self.notes: list[str] = [reason] if (reason := nlg.meteor_status(java)) else []
         self._meteor = None if self.notes else Meteor(java)
+        self._lost: dict[str, float] = {}  # row -> the largest share of its seeds
         self._found: dict[tuple, Scored] = {}
         self._labelers: dict[str, Labeler] = {}
         self._nearest: dict[tuple, list[str]] = {}
@@ -97,6 +98,11 @@ class Scorer:
             self._found[key] = self._score(run)
         return self._found[key]
 
+    @property
+    def told(self) -> list[str]:
+        """What a reader of the rows scored so far should know, each sentence once."""
+        return list(dict.fromkeys([*self.notes, *form_notes(self._lost, self._lost, PROTOCOL)]))
+
     @cached_property
     def java_name(self) -> str:
         """Of METEOR's Java, as in a signature."""
@@ -110,8 +116,15 @@ class Scorer:
         references = [PROTOCOL.reference(r) for r in samples.references]
         if run.row.take is None:
             texts = [PROTOCOL.hypothesis(h) for h in samples.predictions]
+            share = PROTOCOL.unmatchable(texts)
+            self._lost[run.row.name] = max(share, self._lost.get(run.row.name, 0.0))
+            told = text_notes("prediction", samples.predictions, samples.ids)
+            self.notes += [f"{run.row.name}, seed {run.seed}: {note}" for note in told]
         else:
             texts = self._taken(run, samples, path)
+        self.notes += text_notes("reference", samples.references, samples.ids)
+        if not cider.is_defined(references):
+            self.notes.append(f"{cider.UNDEFINED}.")
         labeler = self._labeler(run.settings)
         metrics, truth = self._scores(run, samples, references, texts, labeler)
         metrics["tail_minus_head"] = _apart("tail_minus_head", metrics["tail_f1"], metrics["head_f1"])

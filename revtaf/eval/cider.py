@@ -5,7 +5,8 @@ For one reference, with the vectors h_n and r_n of n-gram counts times idf and t
     CIDEr = 10 * mean_{n = 1..4} exp(-d^2 / 72) * sum min(h_n, r_n) r_n / (|h_n| |r_n|),    idf = log(D / df).
 
 COCO takes the document frequencies df from the evaluated references: the figure then changes with the evaluated set and
-is 0 for one sample. Taken from the training reports instead, it is fixed. Vedantam, Zitnick, Parikh 2015.
+is 0 for one sample (`is_defined`; tables say n/a). Taken from the training reports instead, it is fixed. Vedantam,
+Zitnick, Parikh 2015.
 """
 
 from __future__ import annotations
@@ -18,8 +19,14 @@ from scipy.sparse import csr_matrix
 from revtaf.eval.metric import Metric, mean_metric
 from revtaf.eval.ngrams import ORDERS, NGrams, columns_of_references
 
+UNDEFINED = "CIDEr is n/a: it needs two different references"
 _SIGMA = 6.0  # of the penalty for a difference in length
 _CHUNK = 20_000  # documents counted at a time: MIMIC-CXR has 270,000
+
+
+def is_defined(documents: Sequence[str]) -> bool:
+    """Whether any n-gram gets a weight: of one text, or of the same one many times, every idf is 0."""
+    return len({" ".join(text.split()) for text in documents}) > 1
 
 
 def metric(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from revtaf.eval import advanced, classified, clinical, nlg, statistics
+from revtaf.eval import advanced, cider, classified, clinical, nlg, statistics
 from revtaf.eval import floors as floor_rows
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.diagnostics import by_length, diagnose, study_rows
@@ -22,7 +22,7 @@ from revtaf.eval.kept import Kept, made_from_texts
 from revtaf.eval.meteor import Meteor, java_version
 from revtaf.eval.meteor import version as meteor_name
 from revtaf.eval.metric import Metric
-from revtaf.eval.protocol import PROTOCOL, Processed, Protocol
+from revtaf.eval.protocol import PROTOCOL, Processed, Protocol, form_notes
 from revtaf.eval.records import Samples, join
 from revtaf.eval.texts import label_texts, score_texts
 from revtaf.knowledge.base import Labeler
@@ -30,7 +30,6 @@ from revtaf.knowledge.base import Labeler
 MODEL = "REVTAF"
 ORACLE = floor_rows.NEAREST
 SELECTED_HERE = "The checkpoint was selected on this split: these are validation figures."
-_SHARE_TOLD, _SHARE_APART = 0.001, 0.05  # of tokens that can never match: told; so far apart that forms differ
 # The columns of the paper's Table 1, whose mean is its "Avg"; then those of the clinical averages.
 AVERAGED = (
     *("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L"),
@@ -141,7 +140,8 @@ def evaluate(
         texts[other] = [protocol.hypothesis(h) for h in theirs.predictions]
     for copy, reports in (copies or {}).items():
         texts[copy] = [protocol.reference(r) for r in reports]
-    notes += _form_notes(texts, protocol)
+    lost, marked = ({row: by.unmatchable(theirs) for row, theirs in texts.items()} for by in (protocol, PROTOCOL))
+    notes += form_notes(lost, marked, protocol)
     if floors and train_reports:
         texts |= floor_rows.rows(train_reports, samples.references, seed, protocol.reference)
     elif floors:
@@ -163,9 +163,8 @@ def evaluate(
     found: dict[str, dict[str, Metric]] = {}
     rows: dict[str, dict[str, Any]] = {}
     documents = trained if cider_idf == "train" else None
-    flat = documents is None and len(set(references)) < 2  # every idf is 0
-    if flat:
-        notes.append("CIDEr is n/a: it needs two different references, or --cider-idf train.")
+    if not cider.is_defined(documents or references):
+        notes.append(f"{cider.UNDEFINED}{'' if documents else ', or --cider-idf train'}.")
     with Meteor(java) as client:
         for row, theirs in texts.items():
             # Two labelers never meet in a table: beside statuses from a file nobody else is labelled.
@@ -179,8 +178,6 @@ def evaluate(
                 meteor=None if skipped else client,
                 cider_references=documents,
             )
-            if flat:
-                scores.metrics.pop("CIDEr")
             if scores.failed:
                 notes.append(f"{row}: {scores.failed}")
             more: dict[str, Metric] = {}
@@ -245,31 +242,10 @@ def evaluate(
     if samples.studies is not None and len(set(_studies(samples))) < len(samples):
         kept = study_rows(samples.studies, samples.subjects)
         once = score_texts([references[i] for i in kept], [hypotheses[i] for i in kept], cider_references=documents)
-        if flat or len({references[i] for i in kept}) < 2 and documents is None:
-            once.metrics.pop("CIDEr")
         if meteor := found[name].get("METEOR"):
             once.metrics["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])
         result.study_level = {"n": len(kept), **_row(once.metrics, _clinical(truth[kept], own[kept]), {})}
     return result
-
-
-def _form_notes(texts: Mapping[str, Sequence[Processed]], protocol: Protocol) -> list[str]:
-    """What of each row's spelling can never be found in a reference, and whether rows differ in it."""
-    shares = {row: protocol.unmatchable(theirs) for row, theirs in texts.items()}
-    way_out = "--protocol clean reads both sides alike"
-    notes = [
-        f"{row}: {share:.1%} of its tokens can never match, as {protocol.name} takes capitals and punctuation from the "
-        f"references alone; {way_out}."
-        for row, share in shares.items()
-        if share >= _SHARE_TOLD
-    ]
-    plain, marked = min(shares, key=shares.get), max(shares, key=shares.get)
-    if shares[marked] - shares[plain] >= _SHARE_APART:
-        notes.append(
-            f"{marked} is written with capitals and punctuation, {plain} is not: their difference is one of spelling, "
-            f"too; {way_out}."
-        )
-    return notes
 
 
 def labeler_note(by: str) -> str:

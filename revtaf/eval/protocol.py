@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from revtaf import __version__
@@ -19,6 +19,9 @@ from revtaf.eval.meteor import version as meteor_name
 from revtaf.files import digest
 
 UNKNOWN = "<unk>"
+_SHARE_TOLD = 0.001  # of tokens that can never match
+# Of tokens with capitals or marks: a row with fewer is written without them, one with more with them.
+_SHARE_PLAIN, _SHARE_MARKED = 0.01, 0.05
 _HYPHEN = re.compile(r"(?<=\w)\s*-\s*(?=\w)")
 _BREAK = re.compile(r"\r\n|[^\S ]")  # a line's end, a tab
 _TOKEN = re.compile(r"\w+(?:-\w+)*|[^\w\s]")
@@ -120,6 +123,32 @@ class Protocol:
         if self.vocabulary is None:
             return "+no-unk"
         return f"+unk<{self.min_count}({len(self.vocabulary)}w,{digest(sorted(self.vocabulary))[:8]})"
+
+
+def form_notes(lost: Mapping[str, float], marked: Mapping[str, float], protocol: Protocol) -> list[str]:
+    """What of each row's spelling can never be found in a reference, and which rows are written in another form than
+    the rest. lost: row -> `protocol.unmatchable` of its texts; marked: row -> that of `PROTOCOL`."""
+    notes = [
+        f"{row}: {share:.1%} of its tokens can never match, as {protocol.name} takes capitals and punctuation from the "
+        "references alone; --protocol clean reads both sides alike."
+        for row, share in lost.items()
+        if share >= _SHARE_TOLD
+    ]
+    written = [row for row, share in marked.items() if share >= _SHARE_MARKED]
+    plain = [row for row, share in marked.items() if share < _SHARE_PLAIN]
+    if written and plain:
+        marks, way_out = "punctuation", "--protocol r2gen takes it from both sides"
+        if notes:
+            marks, way_out = "capitals and punctuation", "--protocol clean reads both sides alike"
+        notes.append(
+            f"{_listed(written)} written with {marks}, {_listed(plain)} not: their difference is one of spelling, too; "
+            f"{way_out}."
+        )
+    return notes
+
+
+def _listed(rows: list[str]) -> str:
+    return f"{', '.join(rows)} {'is' if len(rows) == 1 else 'are'}"
 
 
 def _decoder_text(text: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from revtaf.eval import clinical, nlg
+from revtaf.eval import cider, clinical, nlg
 from revtaf.eval.meteor import Meteor, MeteorError
 from revtaf.eval.metric import Metric
 from revtaf.eval.protocol import postprocess, reference_text
@@ -22,9 +22,9 @@ VALIDATED = ("example_f1", "micro_f1", "micro_f1_positive", "macro_f1", "BLEU_1"
 
 @dataclass(frozen=True)
 class TextScores:
-    """metrics: BLEU, ROUGE-L, CIDEr, METEOR where it could be computed, then the clinical ones where both sides have
-    statuses. truth, statuses: (N, 14 or 18) of references and hypotheses, None where nobody labelled. failed: why
-    METEOR is missing although it was asked for; "" otherwise."""
+    """metrics: BLEU, ROUGE-L, CIDEr where it is defined, METEOR where it could be computed, then the clinical ones
+    where both sides have statuses. truth, statuses: (N, 14 or 18) of references and hypotheses, None where nobody
+    labelled. failed: why METEOR is missing although it was asked for; "" otherwise."""
 
     metrics: dict[str, Metric]
     truth: np.ndarray | None
@@ -49,6 +49,8 @@ def score_texts(
     METEOR. cider_references: as in `nlg.metrics`. Raises ValueError for no input or for unequal lengths.
     """
     metrics = nlg.metrics(references, hypotheses, cider_references=cider_references)
+    if not cider.is_defined(references if cider_references is None else cider_references):
+        del metrics["CIDEr"]
     failed = add_meteor(metrics, references, hypotheses, meteor) if meteor is not None else ""
     if labeler is not None:
         truth = label_texts(labeler, references) if truth is None else truth
@@ -71,11 +73,13 @@ def validation_scores(
     references: Sequence[str], hypotheses: Sequence[str], labeler: Labeler, truth: np.ndarray | None = None
 ) -> dict[str, float]:
     """VALIDATED and `distinct_reports` of N raw texts under the `revtaf` protocol, for the validation after an epoch:
-    without METEOR, which takes longer than all others together. truth: statuses of the references, where known."""
+    without METEOR, which takes longer than all others together. truth: statuses of the references, where known. A
+    CIDEr that is not defined is 0 here, for every checkpoint alike."""
     found = score_texts(
         [reference_text(r) for r in references], [postprocess(h) for h in hypotheses], labeler, truth=truth
     )
-    return {name: found.metrics[name].corpus for name in VALIDATED} | {"distinct_reports": len(set(hypotheses))}
+    values = {name: found.metrics[name].corpus if name in found.metrics else 0.0 for name in VALIDATED}
+    return values | {"distinct_reports": len(set(hypotheses))}
 
 
 def label_texts(labeler: Labeler, texts: Sequence[str]) -> np.ndarray:

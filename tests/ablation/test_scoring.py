@@ -11,6 +11,7 @@ from revtaf.ablation.collect import collect
 from revtaf.ablation.output import content_of
 from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scorer
+from revtaf.ablation.tables import scores_markdown
 from revtaf.eval import kept, meteor_score, nlg
 from revtaf.eval.meteor import Meteor
 from revtaf.files import write_json
@@ -186,3 +187,31 @@ def test_a_grid_without_java_shows_no_meteor(tested, counted, monkeypatch):
         found = scorer.score(runs[0])
     assert "METEOR" not in found.metrics and "average" not in found.metrics
     assert (counted.meteor, counted.labels) == (0, 0)
+
+
+def test_a_grid_says_what_its_texts_are(write_grid, pretend, tmp_path):
+    """Two forms beside each other, answers that say nothing, and one reference for all: in the notes, n/a in the table;
+    from statistics that were kept no less than from texts."""
+    grid = write_grid(rows={"plain": ROWS["plain"], "full": None}, seeds=[0], paper=None)
+    runs = grid.runs("phantom", tmp_path / "runs", [])
+    for run in runs:
+        cased = run.row.name == "full"
+        pretend(run, lambda i, report, cased=cased: report if cased else ("nan", "lungs clear. no edema.")[i % 2])
+    with Scorer("/nowhere/java") as scorer:
+        summary = collect(grid, runs, scorer)
+    notes = " ".join(summary.notes)
+    assert "full is written with capitals and punctuation, plain is not" in notes and "full: " in notes
+    assert "plain, seed 0: " in notes and "predictions say nothing" in notes
+    assert "CIDEr" in summary.rows["full"].metrics and "CIDEr is n/a" not in notes
+
+    for run in runs:
+        path = result_folder(run) / "predictions.jsonl"
+        records = [json.loads(line) | {"reference": NORMAL} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with Scorer("/nowhere/java") as scorer:
+        summary = collect(grid, runs, scorer)
+    assert "CIDEr is n/a: it needs two different references." in summary.notes
+    assert "CIDEr" not in summary.rows["full"].metrics
+    content = json.loads(json.dumps(plain_json(content_of(summary, runs)), allow_nan=False))
+    assert "CIDEr" not in content["rows"]["full"]["mean"]
+    assert "n/a" in scores_markdown(content)

@@ -224,3 +224,28 @@ def test_cider_of_one_reference_is_not_a_number(tmp_path, capsys, references):
     assert "CIDEr is n/a: it needs two different references" in told and "nan" not in told
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["metrics"]["REVTAF"]["nlg"]["CIDEr"] is None and "CIDEr" not in report["intervals"]["REVTAF"]
+
+
+@pytest.mark.parametrize("said", ["None.", "nan", "See Imp.", "___", "same", "n.a."])
+def test_texts_that_say_nothing_are_counted_and_no_statement(tmp_path, capsys, said):
+    """Predictions are never "no finding"; references are told; where no reference says anything, there is no score."""
+    silent = write(tmp_path / "silent.jsonl", [said] * 15)
+    assert score(silent, "--against", write(tmp_path / "mine.jsonl"), "--out", tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    assert "15 of 15 predictions say nothing" in told and '"No finding" is said in 0.0% of the texts' in told
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]["REVTAF"]["clinical"]["micro_f1"] == 0
+    assert score(write(tmp_path / "r.jsonl", references=[said, *REFERENCES[1:]]), "--out", tmp_path / "r") == 0
+    assert "1 of 15 references say nothing" in capsys.readouterr().out
+    nothing = write(tmp_path / "n.jsonl", references=[said] * 15)
+    assert "no reference holds a word that says anything" in fails(capsys, nothing)
+
+
+def test_notes_are_said_under_every_protocol_and_of_language_models(predictions, tmp_path, capsys):
+    one = write(tmp_path / "one.jsonl", REFERENCES[:1], REFERENCES[:1])
+    assert score(one, "--protocol", "all") == 0
+    told = capsys.readouterr().out
+    assert "can never match" in told and told.count("CIDEr is n/a") == 1
+    path = tmp_path / "gpt.json"
+    path.write_text(json.dumps({f"s{i}": ("None.", "Clear lungs.")[i % 2] for i in range(6)}))
+    assert score(predictions, "--llm", path, "--out", tmp_path / "out") == 0
+    assert "gpt: 3 of 6 predictions say nothing" in capsys.readouterr().out

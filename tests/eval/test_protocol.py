@@ -9,7 +9,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from revtaf.data.text import clean_report
 from revtaf.errors import UserError
 from revtaf.eval import nlg, rouge
-from revtaf.eval.protocol import PROTOCOL, PROTOCOLS, UNKNOWN, Processed, postprocess, reference_text
+from revtaf.eval.protocol import PROTOCOL, PROTOCOLS, UNKNOWN, Processed, form_notes, postprocess, reference_text
 
 RAW = "1. The heart is well-expanded.  No 2.5 cm mass (___); patient's T1 is   intact.\n2. Clear."
 DECODED = "1. the heart is well - expanded. no 2. 5 cm mass ( ) ; patient ' s t1 is intact. 2. clear."
@@ -145,3 +145,40 @@ def test_signature_says_which_words_are_unknown():
     first, second = (r2gen.fit([f"{word} lungs"] * 10).signature(3, "x", "no-java") for word in ("clear", "hazy"))
     assert re.search(r"\|ref:r2gen-clean\+100w\+unk<10\(3w,\w{8}\)\|hyp:r2gen-clean\+100w\+unk<10\(", first)
     assert first != second
+
+
+PAPER = {
+    "plain": "lungs clear . no edema . ",
+    "commas": "lungs clear, no edema . ",
+    "cased": "Lungs clear . No edema . ",
+}
+
+
+@pytest.mark.parametrize(
+    ("rows", "mixed"),
+    [
+        (["plain"], ""),
+        (["cased"], ""),
+        (["cased", "commas"], ""),
+        (["cased", "plain"], "cased is written with capitals and punctuation, plain is not"),
+        (["plain", "commas"], "commas is written with capitals and punctuation, plain is not"),
+        (["plain", "commas", "cased"], "commas, cased are written with capitals and punctuation, plain is not"),
+    ],
+)
+def test_what_can_never_match_and_forms_that_meet(rows, mixed):
+    shares = {row: PROTOCOL.unmatchable([PAPER[row]]) for row in rows}
+    notes = form_notes(shares, shares, PROTOCOL)
+    assert [n.split(":")[0] for n in notes if "never match" in n] == [row for row in rows if row != "plain"]
+    assert [n.split(":")[0] for n in notes if "never match" not in n] == ([mixed] if mixed else [])
+    assert all("--protocol clean" in note for note in notes)
+
+
+def test_no_token_of_a_protocols_own_references_is_called_unmatchable():
+    for protocol in PROTOCOLS.values():
+        assert protocol.unmatchable([protocol.reference(RAW)]) == 0, protocol.name
+
+
+def test_punctuation_alone_may_tell_systems_apart_where_both_sides_keep_it():
+    """`clean` keeps commas as words: a system that writes none can never match them."""
+    notes = form_notes({"a": 0.0, "b": 0.0}, {"a": 0.2, "b": 0.0}, PROTOCOLS["clean"])
+    assert len(notes) == 1 and "a is written with punctuation, b is not" in notes[0] and "--protocol r2gen" in notes[0]

@@ -65,3 +65,15 @@ def test_a_validation_scores_raw_texts_as_a_test_does(labeler):
         assert scores == {name: found[name].corpus for name in VALIDATED} | {"distinct_reports": 2}
     with pytest.raises(ValueError):
         validation_scores([], [], labeler)
+
+
+@pytest.mark.parametrize("texts", [["lungs clear ."], ["lungs clear ."] * 3, ["lungs clear .", "lungs  clear . "]])
+def test_cider_is_left_out_where_no_word_has_a_weight(texts):
+    """One reference, or one said again and again: 0 by the formula, and no figure; 0 for every checkpoint."""
+    assert "CIDEr" not in score_texts(texts, texts).metrics
+    assert "CIDEr" in score_texts(texts, texts, cider_references=REFERENCES).metrics
+    assert "CIDEr" not in score_texts(REFERENCES, HYPOTHESES, cider_references=texts).metrics
+
+
+def test_a_validation_on_one_report_has_a_cider_of_0(labeler):
+    assert validation_scores(REPORTS[:1], WRITTEN[:1], labeler)["CIDEr"] == 0
