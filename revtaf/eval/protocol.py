@@ -85,7 +85,7 @@ class Protocol:
         return replace(self, vocabulary=kept)
 
     def signature(self, n: int, labeler: str, java: str, unit: str = "image", clusters: str | None = None) -> str:
-        """For example `revtaf|n:294|unit:image|..|ce:rules-v2,pos-only,example|v0.1.0`.
+        """For example `revtaf|n:294|unit:image|..|ce:rules-v3,pos-only,example|v0.1.0`.
 
         n: scored samples. labeler: its name and version. java: "java17", or "no-java" without METEOR.
         clusters: what intervals are drawn over, for example "289subj".

@@ -1,4 +1,4 @@
-"""Rule labeler `rules-v2`: a report -> 18 categories x {blank, positive, negative, uncertain}.
+"""Rule labeler `rules-v3`: a report -> 18 categories x {blank, positive, negative, uncertain}.
 
 The paper labels reports with CheXbert (section 3.3, [27]). DIFFERS: this is a CheXpert-like labeler without
 weights and without a parser, for use where CheXbert is not at hand. Clinical-efficacy numbers that rest on it

@@ -23,7 +23,7 @@ import yaml
 
 from revtaf.labels import NEGATIVE, POSITIVE, UNCERTAIN
 
-RULES = "rules-v2"  # the version of the rules and of their phrases; a change that moves a label raises it
+RULES = "rules-v3"  # the version of the rules and of their phrases; a change that moves a label raises it
 # "versus" reaches back over its neighbour only, not over the finding that is being explained.
 _AROUND_REACH = 28
 _CACHED_SENTENCES = 1 << 16

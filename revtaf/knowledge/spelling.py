@@ -28,20 +28,28 @@ _MARKS = str.maketrans(
 
 _VERBS = "is|are|was|were|has|have|had|do|does|did|could|would|should|might|must"
 _SHORT = {f"{verb}nt": f"{verb} not" for verb in _VERBS.split("|")}
-_SHORT |= {"cant": "cannot", "wont": "will not", "theres": "there is", "wo": "without", "andor": "and or"}
+_SHORT |= {
+    "aint": "is not",
+    "doesnot": "does not",
+    "cant": "cannot",
+    "wont": "will not",
+    "theres": "there is",
+    "wo": "without",
+    "andor": "and or",
+}
 _SHORT |= {"neg": "negative", "pos": "positive"}
 # British -> American, inside a word
 _STEMS = {
     "oedem": "edem",
     "oesoph": "esoph",
-    "haem": "hem",
-    "ischaem": "ischem",
-    "anaem": "anem",
-    "leukaem": "leukem",
+    "paenia": "penia",
+    "paenic": "penic",
+    "paed": "ped",
+    "aem": "em",
     "tumour": "tumor",
     "coeliac": "celiac",
     "aetiolog": "etiolog",
-    "orthopaed": "orthoped",
+    "manoeuv": "maneuv",
     "gynaecom": "gynecom",
     "anaesth": "anesth",
     "caecum": "cecum",
@@ -63,7 +71,7 @@ _STEMS = {
 # Stems of verbs in -ise ("visualised", "demineralisation"). A list: "raised" and "otherwise" are none.
 _ISE = (
     "visual|recogn|local|hospital|mineral|character|organ|catheter|general|minim|neutral|optim|summar|util|emphas|stabil"
-    "|metastas|homogen|vascular|normal|equal|cephal|arterial|immobil|central|lateral|epithelial|crystall|digit|scrutin"
+    "|metastas|homogen|vascular|normal|equal|cephal|arterial|immobil|central|lateral|epithelial|crystall|digit|scrutin|mobil|steril|internal|external|pressur|oxygen|cauter|lobul"
 )
 _STEM = re.compile("|".join(sorted(_STEMS, key=len, reverse=True)))
 _VERB_IN_ISE = re.compile(rf"((?:{_ISE}))is(e[ds]?|ing|ations?)")
@@ -81,7 +89,7 @@ _NO_WORD = re.compile(r"[^a-z0-9]+")
 
 def same_marks(text: str) -> str:
     """One quote, one dash, one bullet; ticks and crosses as words. Letters keep their case."""
-    return text if text.isascii() else text.translate(_MARKS)
+    return text.replace("`", "'") if text.isascii() else text.translate(_MARKS)
 
 
 @lru_cache(maxsize=_KNOWN_WORDS)

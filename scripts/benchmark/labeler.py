@@ -1,4 +1,4 @@
-"""How well `rules-v2` agrees with human coding: the CheXpert sample and the IU X-Ray collection.
+"""How well `rules-v3` agrees with human coding: the CheXpert sample and the IU X-Ray collection.
 
     python scripts/benchmark/labeler.py --data DIR [--split train|val|all] [--misses CLASS]
 

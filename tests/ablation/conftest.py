@@ -75,7 +75,7 @@ def pretend(phantom: Path):
         ]
         (folder / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
         save_settings(folder / "config.yaml", run.tested)
-        report = {"report labeler": "rules-v2", "packages": {"torch": "2"}, "checkpoint_epoch": 2}
+        report = {"report labeler": "rules-v3", "packages": {"torch": "2"}, "checkpoint_epoch": 2}
         write_json(folder / "report.json", {"run": report, "metrics": {"REVTAF": {"advanced": {}}}, "notes": []})
         checkpoints = Path(run.settings.run) / "checkpoints"
         write_json(checkpoints / "best" / "meta.json", {"epoch": 2})

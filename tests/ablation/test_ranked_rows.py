@@ -123,7 +123,7 @@ def test_systems_that_write_and_systems_that_rank_share_a_table(mixed, scorer, t
     assert [list(pair["metrics"]) for pair in content["pairs"]] == [[]]
     line = next(line for line in markdown.splitlines() if line.startswith("| ranks |"))
     assert line.count("n/a") == len(tables.MAIN)
-    assert " + rankings|" in content["signature"] and "|ce:rules-v2" in content["signature"]
+    assert " + rankings|" in content["signature"] and "|ce:rules-v3" in content["signature"]
     assert sum(content["support"].values()) > 0
 
 

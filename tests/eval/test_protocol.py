@@ -131,9 +131,9 @@ def test_lengths(name, reference, hypothesis):
 
 
 def test_signature():
-    assert PROTOCOL.signature(294, "rules-v2", "java17") == (
+    assert PROTOCOL.signature(294, "rules-v3", "java17") == (
         "revtaf|n:294|unit:image|ref:mimic-clean+100w|hyp:r2gen-post|bleu:coco-closest|"
-        "meteor:1.5jar(1e57b4c7),java17|rouge:coco-b1.2|ce:rules-v2,pos-only,example|v0.1.0"
+        "meteor:1.5jar(1e57b4c7),java17|rouge:coco-b1.2|ce:rules-v3,pos-only,example|v0.1.0"
     )
     assert "|meteor:none|" in PROTOCOL.signature(3, "chexbert", "no-java", unit="study")
     assert "|unit:study|clusters:2subj|ref:" in PROTOCOL.signature(3, "x", "no-java", unit="study", clusters="2subj")

@@ -108,7 +108,7 @@ def test_both_labelers_share_the_interface(labeler):
         with pytest.raises(TypeError, match="sequence"):
             one.label("No edema.")
     assert len(np.unique(labeler.label(REPORTS), axis=0)) > 1  # the texts reach the heads
-    assert labeler.name.startswith("chexbert-") and labeler.name.endswith("+rules-v2")
+    assert labeler.name.startswith("chexbert-") and labeler.name.endswith("+rules-v3")
 
 
 def test_a_report_that_says_nothing_is_blank(labeler):

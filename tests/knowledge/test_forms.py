@@ -6,24 +6,14 @@ The cases are kinds found in public bug reports of people who do this job; each 
 import time
 
 import pytest
+from statuses import flat, wrong
 
 from revtaf.data.text import clean_report, says_nothing
 from revtaf.knowledge.mentions import ABSENT, NOT_MENTIONED, PRESENT, entity_mentions
 from revtaf.knowledge.rules import RuleLabeler
 from revtaf.knowledge.sentences import split_sentences
-from revtaf.labels import BLANK, CATEGORIES, ENTITIES, NO_FINDING
+from revtaf.labels import BLANK, ENTITIES, NO_FINDING
 
-SHORT = {
-    **{"e": "pleural effusion", "x": "pneumothorax", "c": "consolidation", "p": "pneumonia", "d": "edema"},
-    **{"m": "cardiomegaly", "o": "lung opacity", "a": "atelectasis", "f": "fracture", "s": "support devices"},
-    **{"b": "bone/spine abnormality", "n": "no finding", "w": "enlarged cardiomediastinum", "l": "lung lesion"},
-    **{
-        "t": "aorta abnormality",
-        "v": "lung volume abnormality",
-        "h": "hemidiaphragm abnormality",
-        "q": "pleural other",
-    },
-}
 # A report and statuses (0 blank, 1 positive, 2 negative, 3 uncertain) by the letters above. These hold for the report
 # as written, with blanks for its line breaks, and cleaned.
 EVERYWHERE = [
@@ -169,17 +159,6 @@ WITH_MARKS = [
     ("Pleural effusion: none on the right, small on the left", "e1"),
     ("Fracture: No\nAtelectasis: Yes (bibasilar)", "f2 a1"),
 ]
-
-
-def wrong(report: str, expected: str) -> dict[str, int]:
-    """The categories whose status differs, with the status that they got."""
-    row = RuleLabeler().label([report])[0]
-    got = {letter: int(row[CATEGORIES.index(name)]) for letter, name in SHORT.items()}
-    return {SHORT[case[0]]: got[case[0]] for case in expected.split() if got[case[0]] != int(case[1])}
-
-
-def flat(report: str) -> str:
-    return report.replace("\n", " ").replace("\t", " ")
 
 
 @pytest.mark.parametrize(("report", "expected"), EVERYWHERE + WITH_MARKS)

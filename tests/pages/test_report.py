@@ -50,7 +50,7 @@ def card(name: str, **changes) -> Card:
 
 
 CURVES = [{"epoch": e, "losses": {"lm": 3.0 / e}, "validation": {"example_f1": 0.1 * e}} for e in (1, 2, 3)]
-RUN = {"name": "a run", "seed": 7, "dataset": "phantom", "split": "val", "knowledge": {"labels": "rules-v2"}}
+RUN = {"name": "a run", "seed": 7, "dataset": "phantom", "split": "val", "knowledge": {"labels": "rules-v3"}}
 
 
 def test_page_shows_every_sample_and_every_entry_of_the_run(tmp_path, evaluation):
@@ -60,7 +60,7 @@ def test_page_shows_every_sample_and_every_entry_of_the_run(tmp_path, evaluation
     for i in range(9):
         assert page.count(f"<b>study-{i}</b>") == 1 and f"neighbour of study-{i}" in page
     assert page.count("<figure>") == 3 * 9
-    for text in ("a run", "rules-v2", "phantom val", "Not a medical device", "medoid report", "distance 0.250",
+    for text in ("a run", "rules-v3", "phantom val", "Not a medical device", "medoid report", "distance 0.250",
                  "cardiomegaly: positive", evaluation.signature, *COLUMNS):  # fmt: skip
         assert text in page, text
     assert "n/a" in page  # METEOR
