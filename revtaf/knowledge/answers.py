@@ -9,26 +9,33 @@ from __future__ import annotations
 
 import re
 
+from revtaf.knowledge.headers import SEEN, header_sentences, said_of_items
 from revtaf.knowledge.scope import leading_trigger
 from revtaf.knowledge.spelling import normalised
 
 _LONGEST_LABEL = 7  # words
 _LONGEST_VALUE = 12  # words that a label is joined to
 
-SEEN = "seen|present|identified|visuali[sz]ed|noted|detected|evident|demonstrated|appreciated|observed|found|apparent"
-SEEN += "|visible"
+_HERE = r"on (?:this|the|these) (?:study|exam\w*|films?|images?|radiographs?|views?|scan)|bilaterally"
 _NO = (
-    rf"no|none(?: (?:\w+ly )?(?:{SEEN}))?|nil|absent|negative|not (?:\w+ly )?(?:{SEEN})"
-    r"|no evidence(?: of (?:this|it|such))?|false|excluded|ruled out|denied|resolved|not any|without|n|0"
+    rf"no|(?:none|nil)(?: (?:\w+ly )?(?:{SEEN}|suspected|definite|significant|of note|at all|{_HERE}))*"
+    rf"|(?:absent|negative|not (?:\w+ly )?(?:{SEEN}))(?: (?:{_HERE}))?"
+    r"|no (?:\w+ )?(?:evidence|signs?|suggestion|indication)(?: of (?:this|it|such|any|one))?"
+    r"|false|excluded|ruled out|denied|resolved|not any|without|never|neg|n|f|0"
 )
-_YES = rf"(?:yes|present|positive|true|confirmed|{SEEN}|y|1)"
+_YES = rf"(?:yes|present|positive|true|confirmed|{SEEN}|pos|y|t|1)"
 _UNSURE = "uncertain|unsure|unclear|equivocal|indeterminate|questionable|possibl[ey]|maybe|probable|suspected"
+_UNSURE += "|(?:cannot|can not|could not) (?:exclude|rule out)|not (?:excluded|ruled out)"
 _SILENT = (
     "n/a|na|n a|not (?:applicable|available|assessed|assessable|mentioned|stated|reported|specified|evaluated)"
     "|not (?:addressed|commented(?: on)?)"
     "|unknown|null|nan|blank|unspecified"
 )
 _IS_NO, _IS_UNSURE, _IS_SILENT = (re.compile(rf"(?:{words})") for words in (_NO, _UNSURE, _SILENT))
+_NORMAL = re.compile(r"\b(normal|unremarkable|intact)\b")
+_BEGINS_NORMAL = re.compile(
+    r"(?:normal|unremarkable|clear|within normal limits|wnl)\b(?!.*\b(?:position|place\w*|location)\b)"
+)
 _BEGINS_YES = re.compile(rf"{_YES}\b")
 ANSWER = rf"(?:{_SILENT}|{_NO}|{_YES}|{_UNSURE})"
 _BEGINS_ANSWER = re.compile(rf"\W*({ANSWER})\b[\W_]*")
@@ -38,12 +45,25 @@ _BOTH_SIDES = re.compile(
     r".*\b(?:left|right)\b"
 )
 # An answer without a colon: "Pneumothorax - none - ...", "pneumothorax (no)", "pneumothorax? No", "pneumothorax = 0".
-_DASHED = re.compile(rf"(?<=\s)-+\s*(?={BARE}\s*(?:$|[.;,(\n]|\s-))")
-_BRACKETED = re.compile(rf"[(\[]\s*({BARE}|n|y)\s*[)\]]")
-_ASKED = re.compile(rf"\?\s*(?={BARE}\b)")
+_DASHED = re.compile(rf"(?::\s*|(?<=\s))-+(?:\s+(?=[01]\W*$)|\s*(?![01])(?={ANSWER}\s*(?:$|[.;,(\n]|\s-)))")
+_BRACKETED = re.compile(rf":?\s*[(\[]\s*(?![01])({ANSWER})\s*[)\]]")
+_ASKED = re.compile(rf"\?\s*(?={ANSWER}\b)")
 _EQUALS = re.compile(r"=>?|->|\t")
-_QUESTION = re.compile(r"^(?:is|are|was|were) there (?:an? |any )?(?:evidence of )?(?=\w)")
-_SIGNS = re.compile(r"(?<!\w)([-+])\s?ve\b")
+_DOUBTED = re.compile(r":?\s*(?:[(\[]\s*\?+\s*[)\]]|(?<=\w)\s*\?+\s*$|(?<=\s)-+\s*\?+\s*$)")
+_QUERIED = re.compile(r"(?<!\w)\?+\s*(?=[a-z])")  # "? pneumonia"
+_QUESTION = re.compile(
+    r"^(?:is|are|was|were|does|do|did|has|have|can|could)"
+    r"(?: (?:there|you|we|the (?:image|study|film|radiograph|x ?ray|chest x ?ray|cxr|patient)))?"
+    r"(?: (?:show|see|have|demonstrate|identify|been))?(?: (?:an?|any|the))?"
+    r"(?: (?:evidence|signs?) of)?(?: (?:an?|any|the))? (?=\w)"
+)
+# "effusion +ve", "effusion (-)", "effusion: +", "effusion +, pneumothorax -, ..."
+_SIGNS = re.compile(
+    r":?\s*(?:(?<!\w)[-+]\s?ve\b|\([-+]{1,3}\)|(?<=:)[\s\"']*[-+]{1,3}(?=\W*$)|(?<=\w )[-+](?=\s*[,;]))"
+)
+# What a program writes for yes, no and perhaps
+_CODES = {"-1": "uncertain", "0": "no", "1": "yes", "?": "uncertain"}
+_CODE = re.compile(r"\W*?(-?[01]|\?)(?:\.0+)?[\s\"'}\].,]*")
 
 # A label and its value
 _VERB = re.compile(
@@ -62,6 +82,7 @@ _ASSERTED = re.compile(
 )
 # "pneumothorax there is no pneumothorax": a label that cleaning robbed of its colon
 _REPEATED = re.compile(r"(?:\w+ ){0,3}?(\w{6,}?)s? (?=there (?:is|are|was|were) .*\b\1)")
+_TWICE = re.compile(r"^((?:\w+ ){0,2}\w+) no (?=(?:evidence of |focal |acute )*\1$)")  # "effusion no effusion"
 _SHARED = re.compile(r"[a-z]{5,}")
 _COMMON = frozenset("right upper lower there which chest acute small large their other about".split())
 
@@ -80,9 +101,13 @@ _ITEM = re.compile(
 
 def answered(part: str) -> list[str]:
     """The normalised sentences of a part of a report in lower case, between two ends of sentences."""
-    part = _SIGNS.sub(lambda sign: " negative " if sign[1] == "-" else " positive ", part)
-    part = _DASHED.sub(": ", _BRACKETED.sub(r": \1,", _ASKED.sub(": ", _EQUALS.sub(": ", part))))
+    part = _EQUALS.sub(": ", part)
+    part = _SIGNS.sub(lambda sign: ": no" if "-" in sign[0] else ": yes", part)
+    if "?" in part:
+        part = _QUERIED.sub(" possible ", _DOUBTED.sub(": uncertain", _ASKED.sub(": ", part)))
+    part = _DASHED.sub(": ", _BRACKETED.sub(r": \1,", part))
     found = _labelled(part) if ":" in part else normalised(part)
+    found = [_TWICE.sub("no ", sentence) for sentence in found]
     if " there " in part:
         repeated = [_REPEATED.match(sentence) for sentence in found]
         found = [text[label.end() :] if label else text for text, label in zip(found, repeated, strict=True)]
@@ -137,7 +162,12 @@ def _valued(label: str, value: str) -> list[str]:
         return normalised(f"{label} {value}")
     first = normalised(value.split(",")[0])
     names, values = normalised(label), normalised(value)
+    if code := _CODE.fullmatch(value):
+        value = _CODES[code[1]]
+        values = first = [value]
     name = _QUESTION.sub("", names[0]) if names else ""
+    if (kind := said_of_items(name)) is not None:
+        return header_sentences(name, kind, value)
     if not name or len(names[0].split(" ")) > _LONGEST_LABEL or _VERB.search(name):
         return names + values
     if _HEADING.fullmatch(name):
@@ -150,10 +180,14 @@ def _valued(label: str, value: str) -> list[str]:
         return []
     if _IS_NO.fullmatch(begin):
         denied = _stated(name, "negative" if begin == "negative" else "no")
+        if _NORMAL.search(name):  # "heart size normal: no"
+            denied = _NORMAL.sub(r"not \1", name)
         rest = normalised(value.partition(",")[2])
         return [denied, *rest]
-    if _IS_UNSURE.fullmatch(said) or value.strip() == "-1":
+    if _IS_UNSURE.fullmatch(said):
         return [f"possible {name}"]
+    if _BEGINS_NORMAL.match(said):  # the heart is normal, an effusion is denied
+        return [f"no {name} {said}", *values[1:]]
     shares = bool((set(_SHARED.findall(name)) - _COMMON) & set(_SHARED.findall(said)))
     kind, trigger = leading_trigger(re.sub(r"^there (?:is|are) ", "", said))
     if kind.startswith("negation") and trigger != "not" and not (asserted and shares):

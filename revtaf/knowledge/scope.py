@@ -141,4 +141,8 @@ def _carried(kind: str, status: int) -> int:
 def analyse(sentence: str) -> Scoped:
     """Find the triggers of a normalised sentence."""
     found = tuple(Trigger(m.start(), m.end(), m.lastgroup.split("__")[0]) for m in _TRIGGERS.finditer(sentence))
+    if (
+        found and found[0].start == 0 and found[0].kind == "negation_after"
+    ):  # "not seen: effusion", nothing stands before
+        found = (Trigger(0, found[0].end, "negation_before"), *found[1:])
     return Scoped(sentence, tuple(t for t in found if t.kind != "pseudo"))

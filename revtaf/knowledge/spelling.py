@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# Marks that mean the same, before anything else. Ticks and crosses are answers.
+# Marks that mean the same, before anything else. Ticks and crosses are boxes (boxes.py).
 _MARKS = str.maketrans(
     {
         **dict.fromkeys("\u2018\u2019\u02bc\u00b4`\u2032", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
-        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"),
+        **dict.fromkeys("\u2014\u2015", " - "),
         **dict.fromkeys("\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2219\u25a0\u25cb", "\u2022"),
         **dict.fromkeys("\u00a0\u2002\u2003\u2009\u202f", " "),
-        **dict.fromkeys("\u2713\u2714\u2705", " yes "),
-        **dict.fromkeys("\u2717\u2718\u274c\u2715\u2716", " no "),
-        **dict.fromkeys("\u2610", "[ ] "),
-        **dict.fromkeys("\u2611\u2612", "[x] "),
+        **dict.fromkeys("\u2713\u2714\u2705\u2611\u2612", " [x] "),
+        **dict.fromkeys("\u2717\u2718\u274c\u2715\u2716\u2610", " [ ] "),
+        **dict.fromkeys("\ufe0e\ufe0f", ""),
         **dict.fromkeys("\u2028\u2029", "\n"),
         **{"\u2192": ":", "\u21d2": ":", "\uff1a": ":", "\u00e6": "ae", "\u0153": "oe", "\u00c6": "Ae", "\u0152": "Oe"},
     }
@@ -88,7 +88,7 @@ _NO_WORD = re.compile(r"[^a-z0-9]+")
 
 
 def same_marks(text: str) -> str:
-    """One quote, one dash, one bullet; ticks and crosses as words. Letters keep their case."""
+    """One quote, one dash, one bullet; ticks and crosses as boxes. Letters keep their case."""
     return text.replace("`", "'") if text.isascii() else text.translate(_MARKS)
 
 
