@@ -1,4 +1,9 @@
-"""WordPiece tokens of cleaned reports: a given BERT vocabulary, or one fitted on the training reports."""
+"""WordPiece tokens of cleaned reports: a given BERT vocabulary, or one fitted on the training reports.
+
+English reports are split as BERT's uncased model splits texts and joined as BERT joins its tokens; a given vocabulary
+has its words without accents, a fitted one as they are. Reports in another language (`data.language`) are split as
+`revtaf.data.text.clean_words` splits them: what is encoded and decoded again is the same text.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from revtaf.data.text import Language, clean_words, closed_up
 from revtaf.errors import UserError
 from revtaf.files import atomic_write
 from revtaf.labels import DECODER_START_TOKEN, STATUS_TOKENS
@@ -14,6 +20,7 @@ from revtaf.labels import DECODER_START_TOKEN, STATUS_TOKENS
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 BERT_TOKENS = (PAD, UNKNOWN, CLS, SEP, MASK)
 PROMPT_TOKENS = (DECODER_START_TOKEN, *STATUS_TOKENS)
+_BLANKS = pre_tokenizers.WhitespaceSplit
 
 
 class ReportTokenizer:
@@ -21,7 +28,8 @@ class ReportTokenizer:
 
     def __init__(self, tokenizer: Tokenizer):
         tokenizer.add_special_tokens(list(PROMPT_TOKENS))
-        tokenizer.decoder = decoders.WordPiece(cleanup=True)
+        self.language: Language = "other" if isinstance(tokenizer.pre_tokenizer, _BLANKS) else "en"
+        tokenizer.decoder = decoders.WordPiece(cleanup=self.language == "en")
         self.tokenizer = tokenizer
         self.pad, self.end = self._id(PAD), self._id(SEP)
         self.start = self._id(DECODER_START_TOKEN)
@@ -34,14 +42,14 @@ class ReportTokenizer:
         return self.tokenizer.get_vocab_size()
 
     @classmethod
-    def fit(cls, reports: Iterable[str], size: int) -> ReportTokenizer:
+    def fit(cls, reports: Iterable[str], size: int, language: Language = "en") -> ReportTokenizer:
         """A WordPiece vocabulary: the `size` most frequent words of the cleaned reports (twice or more), and
         single characters that spell the rest.
 
         Whole words, because the library's WordPiece trainer breaks ties between equally frequent merges at
         random: the same reports would give another vocabulary at every call.
         """
-        words = _bert_like(models.WordLevel(unk_token=UNKNOWN))
+        words = _splitting(language, models.WordLevel(unk_token=UNKNOWN))
         trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=2, show_progress=False)
         reports = list(reports)
         words.train_from_iterator(reports, trainer)
@@ -50,10 +58,10 @@ class ReportTokenizer:
         spelling = [*characters, *(f"##{c}" for c in characters)]
         tokens = dict.fromkeys([*BERT_TOKENS, *spelling, *frequent])
         vocabulary = {token: i for i, token in enumerate(tokens)}
-        return cls(_bert_like(models.WordPiece(vocabulary, unk_token=UNKNOWN)))
+        return cls(_splitting(language, models.WordPiece(vocabulary, unk_token=UNKNOWN)))
 
     @classmethod
-    def from_vocabulary(cls, path: str | Path) -> ReportTokenizer:
+    def from_vocabulary(cls, path: str | Path, language: Language = "en") -> ReportTokenizer:
         """A BERT vocab.txt, one token a line. UserError where it is missing or lacks BERT's tokens."""
         try:
             tokens = Path(path).read_text(encoding="utf-8").splitlines()
@@ -66,7 +74,7 @@ class ReportTokenizer:
         missing = [token for token in BERT_TOKENS if token not in vocabulary]
         if missing:
             raise UserError(f"decoder.vocabulary: {path} lacks the tokens {missing}")
-        return cls(_bert_like(models.WordPiece(vocabulary, unk_token=UNKNOWN)))
+        return cls(_splitting(language, models.WordPiece(vocabulary, unk_token=UNKNOWN), accents=False))
 
     @classmethod
     def load(cls, path: str | Path) -> ReportTokenizer:
@@ -82,17 +90,20 @@ class ReportTokenizer:
 
     def encode(self, reports: Sequence[str]) -> list[list[int]]:
         """Token ids of each report, without any special token."""
-        return [e.ids for e in self.tokenizer.encode_batch(list(reports), add_special_tokens=False)]
+        texts = list(reports) if self.language == "en" else [clean_words(report) for report in reports]
+        return [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text up to the end token, special tokens dropped, punctuation attached ("no effusion.")."""
+        """Text up to the end token, special tokens dropped; English with punctuation attached ("no effusion."), Chinese
+        and the like without blanks."""
         kept = []
         for token in ids:
             if token == self.end:
                 break
             if token not in self.special:
                 kept.append(int(token))
-        return self.tokenizer.decode(kept)
+        text = self.tokenizer.decode(kept)
+        return text if self.language == "en" else closed_up(text)
 
     def _id(self, token: str) -> int:
         found = self.tokenizer.token_to_id(token)
@@ -101,8 +112,12 @@ class ReportTokenizer:
         return found
 
 
-def _bert_like(model: models.Model) -> Tokenizer:
+def _splitting(language: Language, model: models.Model, accents: bool = True) -> Tokenizer:
+    """A tokenizer that splits as the module's first lines say; `accents` are kept, of English texts too."""
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    if language == "en":
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=not accents)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    else:
+        tokenizer.pre_tokenizer = _BLANKS()
     return tokenizer

@@ -47,3 +47,27 @@ def test_a_vocabulary_that_is_none_is_refused(tmp_path, content):
         path.write_text(content)
     with pytest.raises(UserError, match="vocab.txt"):
         ReportTokenizer.from_vocabulary(path)
+
+
+@pytest.mark.parametrize("language", ["en", "other"])
+def test_a_fitted_vocabulary_keeps_accents(language, tmp_path):
+    """Whatever is set, and whether a letter and its accent are one character or two."""
+    t = ReportTokenizer.fit(["größe und épanchement"] * 2, 100, language)
+    assert {"größe", "épanchement"} <= t.tokenizer.get_vocab().keys()
+    t.save(tmp_path / "t.json")
+    again = ReportTokenizer.load(tmp_path / "t.json")
+    assert again.language == language
+    assert again.decode(again.encode(["GRÖSSE größe"])[0]) == t.decode(t.encode(["GRÖSSE größe"])[0]) != "grosse grosse"
+
+
+def test_chinese_is_read_and_written_by_characters():
+    t = ReportTokenizer.fit(["双 肺 清 晰 。"], 100, "other")
+    ids = t.encode(["双肺清晰。"])[0]
+    assert len(ids) == 5 and t.decode(ids) == "双肺清晰。"
+
+
+def test_words_of_other_languages_are_not_joined_as_english_ones():
+    """BERT's decoder makes "don't" of "do not", also where it stands in "do notável"."""
+    text = "sinais do notável ' s"
+    t = ReportTokenizer.fit([text] * 2, 100, "other")
+    assert t.decode(t.encode([text])[0]) == text

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from revtaf import __version__
-from revtaf.data.text import clean_report
+from revtaf.data.text import Language, clean_report, clean_words
 from revtaf.errors import UserError
 from revtaf.eval.meteor import version as meteor_name
 from revtaf.files import digest
@@ -264,8 +264,27 @@ PROTOCOLS: dict[str, Protocol] = {
             reference_name="clean",
             hypothesis_name="clean",
         ),
+        Protocol(
+            name="unicode",
+            description="any language: accents kept, Chinese, Japanese and Thai by characters",
+            choices=(
+                "Both sides: lower case, Unicode's NFKC, each mark a word of its own, hyphens and apostrophes too.",
+                "A letter of a language that is written without blanks is a word, with the marks that combine with it.",
+                "Nothing is cut; underscores, which hide names, are no words. METEOR runs in its English setting: its "
+                "stems, synonyms and function words find little, and exact matches decide.",
+            ),
+            clean_reference=clean_words,
+            clean_hypothesis=clean_words,
+            reference_name="nfkc-words",
+            hypothesis_name="nfkc-words",
+        ),
     )
 }
+
+
+def protocol_of(language: Language) -> Protocol:
+    """What the reports of a set in `language` (`data.language`) are scored by."""
+    return PROTOCOL if language == "en" else PROTOCOLS["unicode"]
 
 
 def postprocess(hypothesis: str) -> Processed:

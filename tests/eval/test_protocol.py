@@ -1,15 +1,18 @@
 """Protocols: what each does to a text, exactly once, and a signature that says so."""
 
 import re
+import unicodedata
 
 import numpy as np
 import pytest
 from pycocoevalcap.rouge.rouge import Rouge
 
-from revtaf.data.text import clean_report
+from revtaf.data.text import clean_report, clean_words
 from revtaf.errors import UserError
 from revtaf.eval import nlg, rouge
 from revtaf.eval.protocol import PROTOCOL, PROTOCOLS, UNKNOWN, Processed, form_notes, postprocess, reference_text
+from revtaf.tokenizer import ReportTokenizer
+from tests.languages import LANGUAGES
 
 RAW = "1. The heart is well-expanded.  No 2.5 cm mass (___); patient's T1 is   intact.\n2. Clear."
 DECODED = "1. the heart is well - expanded. no 2. 5 cm mass ( ) ; patient ' s t1 is intact. 2. clear."
@@ -58,7 +61,7 @@ def test_references_of_the_papers_protocol_are_the_cleaned_reports(text):
 
 
 def test_names_and_choices():
-    assert list(PROTOCOLS) == ["revtaf", "r2gen", "r2gen-iu", "cvt2distilgpt2", "raw", "clean"]
+    assert list(PROTOCOLS) == ["revtaf", "r2gen", "r2gen-iu", "cvt2distilgpt2", "raw", "clean", "unicode"]
     assert PROTOCOLS["revtaf"] is PROTOCOL
     assert all(name == p.name and p.description and p.choices for name, p in PROTOCOLS.items())
     signatures = [p.signature(1, "x", "no-java").split("|", 1)[1] for p in PROTOCOLS.values()]
@@ -105,6 +108,29 @@ def test_clean_twice_is_clean_once_and_cuts_no_word(seed):
         assert "  " not in once and once == once.strip()
         letters = re.sub(r"[\W_]", "", text.lower())
         assert re.sub(r"[\W_]", "", once) == letters
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_any_language_can_score_one(language):
+    """Under `unicode` what a model has learned and written is its reference, however either is spelled."""
+    reports, unicode = LANGUAGES[language], PROTOCOLS["unicode"]
+    cleaned = [clean_words(report) for report in reports]
+    tokenizer = ReportTokenizer.fit(cleaned, 1000, "other")
+    written = [tokenizer.decode(ids) for ids in tokenizer.encode(cleaned)]
+    references = [unicode.reference(unicodedata.normalize("NFD", report)) for report in reports]
+    assert references == [unicode.hypothesis(text) for text in written]
+    scores = nlg.metrics(references, references)
+    assert all(scores[name].corpus == pytest.approx(1) for name in ("BLEU_1", "BLEU_4", "ROUGE_L"))
+    assert scores["CIDEr"].corpus == pytest.approx(10)
+    assert unicode.unmatchable(references) == 0
+
+
+def test_unicode_by_hand():
+    unicode = PROTOCOLS["unicode"]
+    assert unicode.reference("Größe 2,5 cm, L’aorte; « ÉTAT » cardio-médiastinal. ___") == (
+        "größe 2 , 5 cm , l ’ aorte ; « état » cardio - médiastinal ."
+    )
+    assert unicode.reference("左肺３厘米。") == "左 肺 3 厘 米 。" and unicode.reference("หัวใจ") == "หั ว ใ จ"
 
 
 def test_rare_words_become_unknown_once_the_training_reports_are_given():
