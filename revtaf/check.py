@@ -9,11 +9,10 @@ from pathlib import Path
 from revtaf import systems
 from revtaf.check_line import CheckLine
 from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
-from revtaf.data.annotations import Annotations, load_annotations, silent
+from revtaf.data.annotations import Annotations, clean_reports, load_annotations, silent
 from revtaf.data.examine import examine
 from revtaf.data.image_names import difference, find_file, why_absent
 from revtaf.data.images import read_noted
-from revtaf.data.text import clean_report
 from revtaf.engine.batches import count_batches
 from revtaf.engine.checkpoint import earlier_progress
 from revtaf.engine.folder import BEST, is_model
@@ -24,6 +23,7 @@ from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.meteor import find_jar, find_java, java_version, tried, unavailable_reason
 from revtaf.features.build import select
 from revtaf.features.stages import check_words, given_statuses
+from revtaf.knowledge import english
 from revtaf.pretrained.needed import Needed
 
 SHOWN = 5  # missing files listed by name
@@ -117,7 +117,7 @@ def _training_set(settings: RunSettings, data: DataSettings) -> Iterator[CheckLi
         return
     for refused in (
         lambda: count_batches(len(studies), settings.train.batch_size),
-        lambda: check_words((clean_report(study.report, data.max_words) for study in studies), data),
+        lambda: check_words(clean_reports(studies, data.max_words, data.language), data),
     ):
         try:
             if studies:
@@ -147,6 +147,7 @@ def _data(settings: RunSettings, data: DataSettings, splits: list[str], images: 
     except UserError as error:
         yield CheckLine("error", str(error), "docs/data.md describes the file")
         return
+    yield from _language(settings, data, [s.report for split in splits for s in select(annotations, split, data)])
     counts = ", ".join(f"{name} {len(studies):,}" for name, studies in annotations.items())
     yield CheckLine("ok", f"annotation {data.annotation}: {counts}")
     used = [study for split in splits for study in select(annotations, split, data)]
@@ -159,6 +160,20 @@ def _data(settings: RunSettings, data: DataSettings, splits: list[str], images: 
         )
     if images:
         yield from _images(data, annotations, splits, how)
+
+
+def _language(settings: RunSettings, data: DataSettings, reports: list[str]) -> Iterator[CheckLine]:
+    """Whether whoever reads the reports, or cleans them, knows their language."""
+    reading = english.read(reports)
+    if not reading.foreign:
+        return
+    if settings.knowledge.reads_reports:
+        yield CheckLine("error", reading.refusal(str(data.annotation)), english.WAYS_OUT)
+    elif data.language == "en":
+        what = f"{data.annotation}: data.language=en, but {reading.share:.0%} of the words are English"
+        yield CheckLine("error", what, "data.language=other, which keeps accents and reads Chinese by characters")
+    else:
+        yield CheckLine("ok", f"reports are not English: read as they are, and not labelled ({data.annotation})")
 
 
 def _images(data: DataSettings, annotations: Annotations, splits: list[str], how: str) -> Iterator[CheckLine]:

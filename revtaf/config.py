@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from revtaf.files import windows_refuses
 
@@ -32,6 +32,9 @@ class DataSettings(Section):
     """A data set: where its files are, how much of them is read, which splits choose the checkpoint and are tested."""
 
     name: str = "phantom"
+    # Of the reports: how they are cleaned, tokenised and scored (docs/data.md). auto: other where no labeler reads them
+    # (knowledge.labeler is none or annotation), else en; read, and saved, as one of the two.
+    language: Literal["auto", "en", "other"] = "auto"
     annotation: Path = Path("data/phantom/annotation.json")
     images: Path = Path("data/phantom/images")
     features: Path = Path("data/phantom/features")  # where extracted features are kept and found again
@@ -56,9 +59,12 @@ class KnowledgeSettings(Section):
 
     The paper's components are used where their files are; without them a run stops, or with `missing: stand-in` uses
     the stand-ins and says so.
+
+    labeler: who reads the reports. rules and chexbert know English alone. annotation: nobody, the annotation has the
+    statuses; none: nobody, and there are none. Without a reader there is no clinical efficacy, and CIDEr chooses.
     """
 
-    labeler: Literal["rules", "chexbert"] = "rules"
+    labeler: Literal["rules", "chexbert", "annotation", "none"] = "rules"
     entities: Literal["scorer", "medklip"] = "scorer"
     text: Literal["tfidf", "bio_clinicalbert"] = "tfidf"
     memory: Literal["entities", "clip", "medfuse"] = "entities"  # how the classifier's reports are found and embedded
@@ -81,6 +87,11 @@ class KnowledgeSettings(Section):
     scorer_precision: Literal["auto", "no", "bf16"] = "auto"  # of its fit, as train.precision
     min_mentions: int = Field(10, ge=1)  # an entity mentioned present less often is scored by its frequency
     report_labels: bool = True  # take the statuses from the annotation; False labels every report anew
+
+    @property
+    def reads_reports(self) -> bool:
+        """Whether a labeler reads the reports; then they have to be English."""
+        return self.labeler in ("rules", "chexbert")
 
     @field_validator("scorer_precision", mode="before")
     @classmethod
@@ -172,6 +183,13 @@ class RunSettings(Section):
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
     fetch: FetchSettings = FetchSettings()
+
+    @model_validator(mode="after")
+    def _language(self) -> RunSettings:
+        for data in (self.data, self.trained_on):
+            if data is not None and data.language == "auto":
+                data.language = "en" if self.knowledge.reads_reports else "other"
+        return self
 
     @property
     def training_data(self) -> DataSettings:

@@ -25,7 +25,7 @@ from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder, Vision
 from revtaf.fvtaf.fcc import cosine_matrix, difference_loss, fcc_loss, relatedness
 from revtaf.fvtaf.fusion import FVTAF, Fusion
-from revtaf.labels import BLANK, ENTITIES
+from revtaf.labels import BLANK, ENTITIES, STATUSES
 from revtaf.lre.ball import pairwise
 from revtaf.lre.hnn import HNN, to_space
 from revtaf.lre.rank_loss import rank_loss
@@ -104,8 +104,9 @@ class REVTAF(nn.Module):
         memory_width: int,
         retriever_width: int = len(ENTITIES),
     ):
-        """text_width: of sentences and triplets; memory_width: of the classifier's reports; retriever_width: of what
-        an image is retrieved by (`lre.features`)."""
+        """categories: that have a status; 0 without labels, and then there is no classifier. text_width: of sentences
+        and triplets; memory_width: of the classifier's reports; retriever_width: of what an image is retrieved by
+        (`lre.features`)."""
         super().__init__()
         lre, fvtaf, seed = settings.lre, settings.fvtaf, settings.seed
         self.settings = settings
@@ -113,7 +114,9 @@ class REVTAF(nn.Module):
         with stream(seed, "encoder"):
             self.encoder = Encoder(settings.encoder.backbone, settings.encoder.blind)
         with stream(seed, "classifier"):
-            self.classifier = Classifier(self.encoder.width, memory_width, categories, settings.classifier)
+            self.classifier = None  # without labels
+            if categories:
+                self.classifier = Classifier(self.encoder.width, memory_width, categories, settings.classifier)
         self.hnn = self.fvtaf = self.retrieved_project = None
         if lre.enabled:
             with stream(seed, "hnn"):
@@ -188,8 +191,8 @@ class REVTAF(nn.Module):
         features = self.features(images, prompts)
         prompt = statuses if told is None else self._told(statuses, features.logits, told, decide)
         lm = self.decoder.loss(tokens, prompt, features.decoder, features.decoder_mask)
-        disease = self.classifier.loss(features.logits, statuses)
         zero = lm.new_zeros(())
+        disease = zero if self.classifier is None else self.classifier.loss(features.logits, statuses)
         rank = self._rank_loss(inputs, statuses) if self.hnn is not None else zero
         consistency = zero if features.fusion is None else self._consistency(features.fusion, prompts)
         return Losses(lm, disease, rank, consistency)
@@ -207,6 +210,8 @@ class REVTAF(nn.Module):
         logits of the statuses (B, 4, K). dropout: of the pooled image."""
         vision = self.encoder(images)
         pooled = F.dropout(vision.pooled, dropout) if dropout else vision.pooled
+        if self.classifier is None:
+            return vision, pooled.new_zeros(len(pooled), len(STATUSES), 0)
         return vision, self.classifier(pooled, memory)
 
     def features(self, images: Tensor, prompts: Prompts) -> DecoderInputs:

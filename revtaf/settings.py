@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import logging
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from revtaf.config import BackboneName, InputKind, RunSettings, Section, TrainSettings
 
 POSITIONS_OF_BERT = 512  # the decoder's longest input, the prompt's 19 tokens included
+log = logging.getLogger("revtaf")
 
 
 def inputs_of(backbone: str, weights: str | None) -> InputKind:
@@ -233,6 +235,27 @@ class Settings(RunSettings):
     controls: ControlSettings = ControlSettings()
 
     @model_validator(mode="after")
+    def _without_a_labeler(self) -> Settings:
+        """Where nobody reads the reports, what needs it is off; what was asked for by name and needs it is refused."""
+        if not self.knowledge.reads_reports:
+            wrong = {key: wanted for key, wanted in _needs_labels(self).items() if get_key(self, key) != wanted}
+            if wrong:
+                named = ", ".join(f"{key}={get_key(self, key)}" for key in wrong)
+                fix = " ".join(f"{key}={'null' if wanted is None else wanted}" for key, wanted in wrong.items())
+                raise ValueError(
+                    f"{named}: not with knowledge.labeler={self.knowledge.labeler}, where nobody reads the reports; "
+                    f"set {fix}, or take a labeler that reads them"
+                )
+            changed = {key: value for key, value in _off(self).items() if get_key(self, key) != value}
+            for key, value in changed.items():
+                section, name = key.split(".")
+                setattr(getattr(self, section), name, value)
+            if changed:
+                told = ", ".join(f"{key}={str(value).lower()}" for key, value in changed.items())
+                log.warning("knowledge.labeler=%s: nobody reads the reports, so %s", self.knowledge.labeler, told)
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> Settings:
         for name in ("classifier", "fvtaf", "decoder"):
             part = getattr(self, name)
@@ -324,6 +347,18 @@ class Settings(RunSettings):
         return self.lre.enabled or self.fvtaf.enabled
 
     @property
+    def reads_entities(self) -> bool:
+        """Whether entity scores enter the model. Where a labeler reads the reports they are always made."""
+        by_scores = self.retrieves and self.lre.features == "scores"
+        memory = self.classifier.memory and self.knowledge.memory == "entities"
+        return self.knowledge.reads_reports or by_scores or self.fvtaf.enabled or memory
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether vectors of the training reports enter the model; as `reads_entities`."""
+        return self.knowledge.reads_reports or self.retrieves or self.classifier.memory
+
+    @property
     def retrieves_by_medfuse(self) -> bool:
         """Whether a report is retrieved by the image embeddings of MedFuse-CLIP."""
         return self.retrieves and self.lre.features == "medfuse"
@@ -331,7 +366,8 @@ class Settings(RunSettings):
     @property
     def reads_medfuse(self) -> bool:
         """Whether MedFuse-CLIP is asked at all; features that were imported bring their own memory."""
-        return self.knowledge.imported is None and (self.knowledge.memory == "medfuse" or self.retrieves_by_medfuse)
+        remembers = self.knowledge.memory == "medfuse" and self.reads_texts
+        return self.knowledge.imported is None and (remembers or self.retrieves_by_medfuse)
 
     @property
     def trained_on_answers(self) -> tuple[str, ...]:
@@ -357,3 +393,44 @@ class Settings(RunSettings):
         control = "-control" if self.trained_on_answers else ""
         guided = f"-guidance{self.generation.guidance:g}" if self.generation.guidance > 1 else ""
         return control + statuses + guided + (f"-{chosen}_retrieved" if chosen != "learned" else "")
+
+
+def get_key(settings: RunSettings, key: str) -> Any:
+    """The value of a key such as "lre.enabled"."""
+    value: Any = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _needs_labels(settings: Settings) -> dict[str, Any]:
+    """key -> the one value that it can have where nobody reads the reports: whoever sets another means it."""
+    found: dict[str, Any] = {"knowledge.imported": None, "controls.local": "image"}
+    if settings.knowledge.labeler == "none":
+        found |= {
+            "generation.statuses": "argmax",
+            "generation.guidance": 1.0,
+            "generation.retrieved": "learned",
+            "train.statuses": "truth",
+            "controls.memory": "image",
+            "controls.scores": "image",
+        }
+    elif not settings.knowledge.report_labels:
+        found["knowledge.report_labels"] = True
+    return found
+
+
+def _off(settings: Settings) -> dict[str, Any]:
+    """key -> what it is read as where nobody reads the reports: without statuses the image encoder and the decoder are
+    left. With those of the annotation it is only what the fitted entity scorer, which knows English words, gives."""
+    found: dict[str, Any] = {"train.select": "cider"}
+    fitted = settings.knowledge.entities == "scorer"
+    if settings.knowledge.labeler == "none":
+        found |= {"train.schedule": "joint", "decoder.prompt_dropout": 0.0, "decoder.image_dropout": 0.0}
+    if settings.knowledge.labeler == "none" or fitted:
+        found |= {"lre.enabled": False, "fvtaf.enabled": False}
+    if settings.knowledge.labeler == "none" or (fitted and settings.knowledge.memory == "entities"):
+        found["classifier.memory"] = False
+    if settings.encoder.weights == "scorer":
+        found |= {"encoder.weights": "imagenet", "encoder.inputs": inputs_of(settings.encoder.backbone, "imagenet")}
+    return found

@@ -93,6 +93,11 @@ class ReportTokenizer:
         texts = list(reports) if self.language == "en" else [clean_words(report) for report in reports]
         return [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
 
+    def unknown_share(self, reports: Sequence[str]) -> float:
+        """The share of tokens of the reports, 0 to 1, that stand for words which the vocabulary cannot spell."""
+        ids = [i for one in self.encode(reports) for i in one]
+        return ids.count(self._id(UNKNOWN)) / max(len(ids), 1)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text up to the end token, special tokens dropped; English with punctuation attached ("no effusion."), Chinese
         and the like without blanks."""

@@ -136,6 +136,10 @@ def _features(settings: Settings, held_out: list[str]) -> Iterator[Line]:
             found[name] = made
     for name, (features, studies) in found.items():
         yield references("classifier memory", name, features.memory, studies, knowledge.studies)
+    if not settings.knowledge.reads_reports:
+        told = f"knowledge.labeler={settings.knowledge.labeler}: nobody reads what the reports mention"
+        yield Line("labels and mentions", "all", 0, 0, NOT_CHECKED, told)
+        return
     nearest = np.asarray(knowledge.texts.nearest)[:, None]
     yield references("training reference", "train", nearest, knowledge.studies, knowledge.studies)
     by_scores = settings.knowledge.memory == "entities" and not settings.knowledge.imported

@@ -64,7 +64,7 @@ def generate(request: GenerateRequest) -> list[Unreadable]:
             journal = Journal(request.out, {"model": model_identity(place), "asked": asked})
         reports, unreadable = _write(request, system, wanted, asked, journal)
         if any(one.reference for one in wanted):
-            reports = with_scores(reports)
+            reports = with_scores(reports, system.settings.training_data.language)
             for report in reports:
                 _show(request, report)
         if request.out is not None:

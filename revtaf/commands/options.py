@@ -72,7 +72,7 @@ def add_score(score: argparse.ArgumentParser) -> None:
     add("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other systems on the same ids")
     add("--llm", type=Path, nargs="+", default=[], metavar="FILE", help="outputs of language models (docs/llm.md)")
     add("--train", type=Path, metavar="ANNOTATION", help="its training reports give the rows without an image")
-    add("--labeler", choices=("rules", "chexbert", "file"), default="rules")
+    add("--labeler", choices=("rules", "chexbert", "file", "none"), default="rules", help="none: no clinical scores")
     add("--chexbert", type=Path, default=Path("checkpoints/chexbert/chexbert.pth"))
     add("--chexbert-vocabulary", type=Path, default=Path("checkpoints/bert-base-uncased/vocab.txt"))
     add("--labels", type=Path, help="statuses of the predictions, made elsewhere")

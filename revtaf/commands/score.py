@@ -19,15 +19,17 @@ from revtaf.eval import advanced, exports, floors, published
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.evaluate import HEADLINE, MODEL, Evaluation, Statuses, evaluate
 from revtaf.eval.labels_file import read_statuses
-from revtaf.eval.protocol import PROTOCOLS
+from revtaf.eval.protocol import PROTOCOLS, UNLABELLED
 from revtaf.eval.records import Samples, join, read_samples, refuse_processed, text_notes
 from revtaf.files import digest, sha256
+from revtaf.knowledge import english
 from revtaf.knowledge.base import Labeler
 from revtaf.knowledge.rules import RuleLabeler
 from revtaf.llm import outputs as llm
 from revtaf.pages.report import table_text, write_report
 
 ALL = "all"
+UNICODE = "--protocol unicode keeps accents and reads Chinese by characters"
 RESERVED = (floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST, floors.RETRIEVED)
 PAPER_TABLES = {"mimic_cxr": "Table 1", "iu_xray": "Table 2"}
 log = logging.getLogger("revtaf")
@@ -109,13 +111,15 @@ def score(request: ScoreRequest) -> Path:
         resamples=request.resamples,
         seed=request.seed,
     )
+    if request.protocol != "unicode" and english.read(samples.references).foreign:
+        evaluation.notes.append(f"The references are not English, and {request.protocol} is made for it: {UNICODE}.")
     if request.published:
         evaluation.published = paper_rows(request.published)
     run = {
         "name": request.name,
         "predictions": str(request.predictions),
         "protocol": PROTOCOLS[request.protocol].description,
-        "labeler": given.source or labeler.name,
+        "labeler": given.source or (labeler.name if labeler else UNLABELLED),
         "training reports": str(request.train) if request.train else "none given",
         "resamples": request.resamples,
         "seed": request.seed,
@@ -210,8 +214,9 @@ def _train_reports(path: Path | None) -> list[str]:
     return [study.report for study in annotations["train"]]
 
 
-def _labels(request: ScoreRequest, samples: Samples) -> tuple[Labeler, Statuses]:
-    """Who labels, and the statuses that are given already."""
+def _labels(request: ScoreRequest, samples: Samples) -> tuple[Labeler | None, Statuses]:
+    """Who labels, if anybody does, and the statuses that are given already. UserError where the texts are in a language
+    that a labeler does not know."""
     files = {"references": request.reference_labels, "predictions": request.labels}
     if request.labeler != "file" and any(files.values()):
         raise UserError("--labels and --reference-labels go with --labeler file: two labelers never meet in one table")
@@ -223,6 +228,13 @@ def _labels(request: ScoreRequest, samples: Samples) -> tuple[Labeler, Statuses]
             )
         mark = digest([sha256(path) for path in files.values()])[:8]
         return RuleLabeler(), Statuses(**given, source=f"file {request.labels.name}({mark})")
+    if request.labeler == "none":
+        return None, Statuses()
+    if (reading := english.read(samples.references)).foreign:
+        raise UserError(
+            f"{reading.refusal(samples.source)}; score without them: --labeler none --protocol unicode, or with "
+            "statuses made elsewhere: --labeler file --labels FILE --reference-labels FILE --protocol unicode"
+        )
     rules = RuleLabeler()
     if request.labeler == "rules":
         return rules, Statuses()
@@ -237,7 +249,9 @@ def _labels(request: ScoreRequest, samples: Samples) -> tuple[Labeler, Statuses]
     return CheXbertLabeler.load(request.chexbert, request.chexbert_vocabulary, rules, device), Statuses()
 
 
-def _side_by_side(samples: Samples, labeler: Labeler, given: Statuses, train_reports, request: ScoreRequest) -> str:
+def _side_by_side(
+    samples: Samples, labeler: Labeler | None, given: Statuses, train_reports, request: ScoreRequest
+) -> str:
     """The same predictions under every protocol."""
     lines = [["protocol", *(key.replace("_", "-") for key in HEADLINE[:7]), "CE-F1"]]
     signatures, notes = [], []
@@ -247,7 +261,7 @@ def _side_by_side(samples: Samples, labeler: Labeler, given: Statuses, train_rep
         found = evaluate(samples, labeler, train_reports, **options)
         row = found.model
         notes += found.notes
-        values = [*(row["nlg"][key] for key in HEADLINE[:7]), row["clinical"]["example_f1"]]
+        values = [*(row["nlg"][key] for key in HEADLINE[:7]), row["clinical"].get("example_f1")]
         lines.append([name, *("n/a" if v is None else f"{v:.3f}" for v in values)])
         signatures += [found.signature, *(f"  {choice}" for choice in protocol.choices)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

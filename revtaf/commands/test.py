@@ -21,6 +21,7 @@ from revtaf.engine.system import System, Written
 from revtaf.errors import UserError
 from revtaf.eval import published
 from revtaf.eval.evaluate import SELECTED_HERE, evaluate
+from revtaf.eval.protocol import protocol_of
 from revtaf.eval.rankings import Rankings, evaluate_rankings
 from revtaf.eval.records import read_samples
 from revtaf.files import read_json
@@ -88,6 +89,7 @@ def _report(system: System, outcome: Written | Rankings) -> None:
             outcome.labeler,
             outcome.train_reports,
             name=title,
+            protocol=protocol_of(settings.data.language),
             sources=outcome.sources,
             copies=outcome.copies,
             java=settings.eval.java,

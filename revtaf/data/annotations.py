@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from revtaf.config import SPLITS, WHOLE_SET
-from revtaf.data.text import clean_report, says_nothing
+from revtaf.data.text import Language, clean_for, says_nothing
 from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, STATUSES
@@ -59,17 +59,18 @@ class Study:
 
 Annotations = dict[str, list[Study]]
 _CLEANED_AT_ONCE = 3  # splits whose cleaned reports are remembered
-_cleaned: list[tuple[list[Study], int, list[str]]] = []
+_cleaned: list[tuple[list[Study], tuple[int, Language], list[str]]] = []
 
 
-def clean_reports(studies: Sequence[Study], max_words: int) -> list[str]:
-    """`clean_report` of every study. Remembered: features, tokenizer and data sets of a run all ask for the same."""
-    for known, words, texts in _cleaned:
-        same = words == max_words and len(known) == len(studies)
+def clean_reports(studies: Sequence[Study], max_words: int, language: Language = "en") -> list[str]:
+    """The cleaned report of every study (`revtaf.data.text.clean_for`). Remembered: features, tokenizer and data sets
+    of a run all ask for the same."""
+    for known, how, texts in _cleaned:
+        same = how == (max_words, language) and len(known) == len(studies)
         if same and all(a is b for a, b in zip(known, studies, strict=True)):
             return texts
-    texts = [clean_report(study.report, max_words) for study in studies]
-    _cleaned.insert(0, (list(studies), max_words, texts))
+    texts = [clean_for(language, study.report, max_words) for study in studies]
+    _cleaned.insert(0, (list(studies), (max_words, language), texts))
     del _cleaned[_CLEANED_AT_ONCE:]
     return texts
 

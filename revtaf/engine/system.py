@@ -171,7 +171,7 @@ class Written:
     """Reports of a split: what they are scored with and shown beside."""
 
     records: list[dict[str, Any]]  # lines of predictions.jsonl: id, reference, prediction, and whatever else
-    labeler: Labeler
+    labeler: Labeler | None  # None: nobody labels, and there are no clinical scores
     train_reports: Sequence[str] = ()  # for the rows that look at no image; may be empty
     copies: Mapping[str, Sequence[str]] = field(default_factory=dict)  # rows of reports that people wrote
     sources: AdvancedSources | None = None

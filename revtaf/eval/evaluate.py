@@ -22,7 +22,7 @@ from revtaf.eval.kept import Kept, made_from_texts
 from revtaf.eval.meteor import Meteor, java_version
 from revtaf.eval.meteor import version as meteor_name
 from revtaf.eval.metric import Metric
-from revtaf.eval.protocol import PROTOCOL, Processed, Protocol, form_notes
+from revtaf.eval.protocol import PROTOCOL, UNLABELLED, Processed, Protocol, form_notes
 from revtaf.eval.records import Samples, join
 from revtaf.eval.texts import label_texts, score_texts
 from revtaf.knowledge.base import Labeler
@@ -70,11 +70,16 @@ class Evaluation(Evaluated):
     def said(self) -> list[str]:
         """Sentences below every table: does the system say more than "no finding"?"""
         own, lengths = self.model["clinical"], self.lengths
+        different = (
+            f"{lengths['distinct_hypotheses']} different texts, {lengths['distinct_references']} different references."
+        )
+        if not own:
+            return [different]
         references = own["references"]
         sentences = [
             f'"No finding" is said in {own["no_finding_share"]:.1%} of the texts and in '
             f"{references['no_finding_share']:.1%} of the references.",
-            f"{lengths['distinct_hypotheses']} different texts, {lengths['distinct_references']} different references.",
+            different,
             "A report whose reference has no positive category scores 0 in CE-F1 whatever it says: at most "
             f"{references['example_f1_ceiling']:.3f} can be reached. micro-F1-positive is over the 13 findings without "
             '"no finding".',
@@ -104,7 +109,7 @@ class Statuses:
 
 def evaluate(
     samples: Samples,
-    labeler: Labeler,
+    labeler: Labeler | None,
     train_reports: Sequence[str] = (),
     *,
     name: str = MODEL,
@@ -121,10 +126,11 @@ def evaluate(
 ) -> Evaluation:
     """Score N raw predictions against N raw reports.
 
-    train_reports: raw, for the rows without an image and the copy check; may be empty. others: further systems on the
-    same ids, each a row, and tested against this one. copies: rows of N raw reports that were written by people,
-    processed like references. sources: of the advanced metrics. cider_idf: document frequencies
-    of the "references", as COCO, or of the "train" reports. resamples: for intervals and tests; 0 leaves them out.
+    labeler: None where nobody labels; then there are no clinical scores. train_reports: raw, for the rows without an
+    image and the copy check; may be empty. others: further systems on the same ids, each a row, and tested against this
+    one. copies: rows of N raw reports that were written by people, processed like references. sources: of the advanced
+    metrics. cider_idf: document frequencies of the "references", as COCO, or of the "train" reports. resamples: for
+    intervals and tests; 0 leaves them out.
     """
     protocol = protocol.fit(train_reports) if train_reports else protocol
     references = [protocol.reference(r) for r in samples.references]
@@ -147,9 +153,13 @@ def evaluate(
     elif floors:
         notes.append("No rows without an image: there are no training reports to choose them from.")
     systems[name] = samples
-    truth = given.references if given.references is not None else label_texts(labeler, references)
-    by = given.source or labeler.name
-    if given.predictions is not None:
+    truth = given.references
+    if truth is None and labeler is not None:
+        truth = label_texts(labeler, references)
+    by = given.source or (labeler.name if labeler else UNLABELLED)
+    if by == UNLABELLED:
+        notes.append("Clinical efficacy is n/a: nobody labels the reports.")
+    elif given.predictions is not None:
         notes.append(
             f"Clinical efficacy is from {given.source}, made by a labeler that is not known here. It holds the "
             "statuses of this system alone: other systems' rows have no clinical scores."
@@ -187,7 +197,7 @@ def evaluate(
                     more, told = advanced.metrics(samples.references, samples.predictions, samples.ids, sources)
                     notes += told
             by_classifier: dict[str, Metric] = {}
-            if row in systems:
+            if row in systems and truth is not None:
                 its = systems[row]
                 by_classifier = classified.metrics(its.prompt, its.positive, truth, scores.statuses)
             found[row] = {**scores.metrics, **more, **by_classifier}
@@ -195,11 +205,11 @@ def evaluate(
             rows[row] = _row(scores.metrics, labelled, more, by_classifier)
         if client.shortened:
             notes.append(f"METEOR read the first 2,000 words of {client.shortened} longer texts.")
-    if floors:
+    if floors and truth is not None:
         for row, statuses in _constant_statuses(truth).items():
             found[row] = clinical.metrics(truth, statuses)
             rows[row] = _row({}, _clinical(truth, statuses), {})
-    if absent := rows[name]["clinical"]["zero_support"]:
+    if absent := rows[name]["clinical"].get("zero_support"):
         notes.append(f"No reference is positive for {', '.join(absent)}: macro counts these categories as 0.")
     notes += [note] if (note := statistics.small_sample_note(len(samples))) else []
 
@@ -211,7 +221,7 @@ def evaluate(
         references,
         texts,
         protocol.name,
-        labeler.name if by_labeler else "statuses from elsewhere",
+        by if by_labeler else "statuses from elsewhere",
         meteor_name(java_name),
         cider_idf,
         classified.mark(samples.prompt, samples.positive),
@@ -244,13 +254,14 @@ def evaluate(
         once = score_texts([references[i] for i in kept], [hypotheses[i] for i in kept], cider_references=documents)
         if meteor := found[name].get("METEOR"):
             once.metrics["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])
-        result.study_level = {"n": len(kept), **_row(once.metrics, _clinical(truth[kept], own[kept]), {})}
+        labelled = {} if own is None else _clinical(truth[kept], own[kept])
+        result.study_level = {"n": len(kept), **_row(once.metrics, labelled, {})}
     return result
 
 
 def labeler_note(by: str) -> str:
-    """What a reader must know of clinical scores by labeler `by`; "" for CheXbert's."""
-    if by.lower().startswith("chexbert"):
+    """What a reader must know of clinical scores by labeler `by`; "" for CheXbert's, and where there are none."""
+    if by == UNLABELLED or by.lower().startswith("chexbert"):
         return ""
     return (
         f"Clinical efficacy is labelled by {by}, not CheXbert: "

@@ -19,6 +19,7 @@ from revtaf.eval.meteor import version as meteor_name
 from revtaf.files import digest
 
 UNKNOWN = "<unk>"
+UNLABELLED = "none"  # in the place of a labeler: nobody labels
 _SHARE_TOLD = 0.001  # of tokens that can never match
 # Of tokens with capitals or marks: a row with fewer is written without them, one with more with them.
 _SHARE_PLAIN, _SHARE_MARKED = 0.01, 0.05
@@ -87,7 +88,7 @@ class Protocol:
     def signature(self, n: int, labeler: str, java: str, unit: str = "image", clusters: str | None = None) -> str:
         """For example `revtaf|n:294|unit:image|..|ce:rules-v3,pos-only,example|v0.1.0`.
 
-        n: scored samples. labeler: its name and version. java: "java17", or "no-java" without METEOR.
+        n: scored samples. labeler: its name and version, or "none". java: "java17", or "no-java" without METEOR.
         clusters: what intervals are drawn over, for example "289subj".
         """
         fields = (
@@ -101,7 +102,7 @@ class Protocol:
             "bleu:coco-closest",
             f"meteor:{meteor_name(java) or 'none'}",
             "rouge:coco-b1.2",
-            f"ce:{labeler},pos-only,example",
+            "ce:none" if labeler == UNLABELLED else f"ce:{labeler},pos-only,example",
             f"v{__version__}",
         )
         return "|".join(fields)

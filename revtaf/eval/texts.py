@@ -14,7 +14,7 @@ import numpy as np
 from revtaf.eval import cider, clinical, nlg
 from revtaf.eval.meteor import Meteor, MeteorError
 from revtaf.eval.metric import Metric
-from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.eval.protocol import PROTOCOL, Protocol
 from revtaf.knowledge.base import Labeler
 
 VALIDATED = ("example_f1", "micro_f1", "micro_f1_positive", "macro_f1", "BLEU_1", "BLEU_4", "ROUGE_L", "CIDEr")
@@ -70,16 +70,19 @@ def add_meteor(metrics: dict[str, Metric], references: Sequence[str], hypotheses
 
 
 def validation_scores(
-    references: Sequence[str], hypotheses: Sequence[str], labeler: Labeler, truth: np.ndarray | None = None
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    labeler: Labeler | None,
+    truth: np.ndarray | None = None,
+    protocol: Protocol = PROTOCOL,
 ) -> dict[str, float]:
-    """VALIDATED and `distinct_reports` of N raw texts under the `revtaf` protocol, for the validation after an epoch:
-    without METEOR, which takes longer than all others together. truth: statuses of the references, where known. A
-    CIDEr that is not defined is 0 here, for every checkpoint alike."""
-    found = score_texts(
-        [reference_text(r) for r in references], [postprocess(h) for h in hypotheses], labeler, truth=truth
-    )
-    values = {name: found.metrics[name].corpus if name in found.metrics else 0.0 for name in VALIDATED}
-    return values | {"distinct_reports": len(set(hypotheses))}
+    """VALIDATED and `distinct_reports` of N raw texts under a protocol, for the validation after an epoch: without
+    METEOR, which takes longer than all others together, and without clinical metrics where nobody labels. truth:
+    statuses of the references, where known. A CIDEr that is not defined is 0 here, for every checkpoint alike."""
+    processed = [protocol.reference(r) for r in references], [protocol.hypothesis(h) for h in hypotheses]
+    found = score_texts(*processed, labeler, truth=truth).metrics
+    scores = {name: found[name].corpus for name in VALIDATED if name in found}
+    return {**scores, "CIDEr": scores.get("CIDEr", 0.0), "distinct_reports": len(set(hypotheses))}
 
 
 def label_texts(labeler: Labeler, texts: Sequence[str]) -> np.ndarray:

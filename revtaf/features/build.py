@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from revtaf.config import WHOLE_SET, DataSettings
+from revtaf.config import WHOLE_SET, DataSettings, RunSettings
 from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations, parts_of
 from revtaf.data.blocks import WHOLE, Shard, Waiting
 from revtaf.errors import UserError
@@ -25,6 +25,7 @@ from revtaf.features import controls, imported, stages
 from revtaf.features.arrays import Features, TextTables, fingerprint
 from revtaf.features.label_cache import CachedLabeler
 from revtaf.features.store import FeatureStore, Missing
+from revtaf.files import digest
 from revtaf.knowledge.base import EntityModel, Labeler, TextEncoder
 from revtaf.knowledge.components import Components
 from revtaf.knowledge.entity_scorer import EntityScorer
@@ -64,8 +65,8 @@ class Knowledge:
         return self if train is self.train else replace(self, train=train, plain=self.seen)
 
     @cached_property
-    def labeler(self) -> Labeler:
-        """Reports -> statuses, for training and for CE alike."""
+    def labeler(self) -> Labeler | None:
+        """Reports -> statuses, for training and for CE alike; None where nobody reads the reports."""
         return _labeler(self.components, self.remembered)
 
     @cached_property
@@ -141,13 +142,25 @@ def prepare_knowledge(
             waiting.append(str(reason))
 
     statuses = attempt(stages.report_statuses, components, lambda: _labeler(components, remembered))
-    if components.medklip:
+    if not settings.reads_entities:
+        scores = stages.no_scores(len(studies))
+    elif components.medklip:
         identity = components.identity["entities"]
         scores = attempt(stages.model_scores, data, lambda: components.image_model, identity, device)
     else:
+        if not options.reads_reports:
+            raise UserError(
+                f"knowledge.labeler={options.labeler}: the entity scorer that takes MedKLIP's place is fitted on "
+                "English words; put MedKLIP's file there, or set knowledge.entities=scorer, which switches off what "
+                "reads entities"
+            )
         scores = attempt(stages.fitted_scores, data, components, seed)
-    tables = attempt(stages.text_tables, data, components, seed)
-    pair = stages.PAIRS.get(options.memory)
+    fits_scorer = settings.reads_entities and not components.medklip
+    if settings.reads_texts:
+        tables = attempt(stages.text_tables, data, components, seed)
+    else:
+        tables = stages.no_texts(len(studies))
+    pair = _pair(settings)
     reports = attempt(pair[0], data, components) if pair else np.zeros((0, 0), dtype=np.float16)
     queries = attempt(pair[1], data, components) if pair else None
     vectors = attempt(stages.medfuse_images, data, components) if settings.retrieves_by_medfuse else None
@@ -156,10 +169,16 @@ def prepare_knowledge(
 
     texts = TextTables(**tables, reports=reports, nearest=np.zeros(0, np.int32))
     size = settings.classifier.memory_size
-    memory = _memory(store, queries, scores["scores"], patients, scores["scores"], texts, patients, size, device)
-    texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
-    given = stages.given_statuses(studies, options)
-    used["training statuses"] = f"from the {'annotation' if given else 'report labeler'}"
+    if settings.classifier.memory or options.reads_reports:
+        memory = _memory(store, queries, scores["scores"], patients, scores["scores"], texts, patients, size, device)
+    else:
+        memory = np.zeros((len(studies), 0), np.int32)
+    if statuses.shape[1]:
+        texts.nearest = stages.nearest_by_labels(store, statuses, patients, seed)
+        given = stages.given_statuses(studies, options)
+        used["training statuses"] = f"from the {'annotation' if given else 'report labeler'}"
+    else:
+        used["training statuses"] = "none (knowledge.labeler=none)"
 
     def encoder() -> TextEncoder:
         if components.clinical_bert:
@@ -168,19 +187,30 @@ def prepare_knowledge(
 
     knowledge = Knowledge(
         components=components,
-        scorer=None if components.medklip else EntityScorer.load(store.used["entities"]),
-        scorer_mark=fingerprint(store.used["entities"]),
+        scorer=EntityScorer.load(store.used["entities"]) if fits_scorer else None,
+        scorer_mark=fingerprint(store.used["entities"]) if settings.reads_entities else "",
         train=Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory, vectors),
         texts=texts,
         triplets=triplet_texts(),
         studies=studies,
         remembered=remembered,
-        key=store.key,
-        fingerprint=store.fingerprint,
+        key=store.key if store.used else digest(*_read_of(studies, data)),
+        fingerprint=store.fingerprint if store.used else digest(_read_of(studies, data)),
         notes=components.notes | used,
         find_encoder=encoder,
     )
     return knowledge.under(settings)
+
+
+def _read_of(studies: list[Study], data: DataSettings) -> tuple[str, str]:
+    """What a model is trained on that has no features: images and reports."""
+    return stages.image_names(studies, data), digest([s.report for s in studies])
+
+
+def _pair(settings: Settings):
+    """What embeds reports and images for the classifier's memory, where encoders do."""
+    remembers = settings.classifier.memory or settings.knowledge.reads_reports
+    return stages.PAIRS.get(settings.knowledge.memory) if remembers else None
 
 
 def find_knowledge(settings: Settings, device: torch.device) -> Knowledge | None:
@@ -256,13 +286,17 @@ def _seen(
     """What the experts see in the images of `studies`, and the classifier's memory of each."""
     components, train, texts = knowledge.components, knowledge.seen, knowledge.texts
     patients = [s.patient for s in studies]
-    identity = components.identity["entities"] if components.medklip else ["fitted", knowledge.scorer_mark]
-    scores = stages.model_scores(store, studies, data, lambda: knowledge.entities, identity, device)
-    pair = stages.PAIRS.get(settings.knowledge.memory)
+    if settings.reads_entities:
+        identity = components.identity["entities"] if components.medklip else ["fitted", knowledge.scorer_mark]
+        scores = stages.model_scores(store, studies, data, lambda: knowledge.entities, identity, device)
+    else:
+        scores = stages.no_scores(len(studies))
+    pair = _pair(settings)
     queries = pair[1](store, studies, data, components) if pair else None
     vectors = stages.medfuse_images(store, studies, data, components) if settings.retrieves_by_medfuse else None
-    k = train.memory.shape[1]
-    memory = _memory(store, queries, scores["scores"], patients, train.scores, texts, train.patients, k, device)
+    memory = np.zeros((len(studies), 0), np.int32)
+    if k := train.memory.shape[1]:
+        memory = _memory(store, queries, scores["scores"], patients, train.scores, texts, train.patients, k, device)
     return Features([s.id for s in studies], patients, statuses, scores["scores"], scores["codes"], memory, vectors)
 
 
@@ -297,14 +331,16 @@ def _memory_space(pair_queries, train_scores: np.ndarray, texts: TextTables, pat
     return texts.reports[texts.report_ids[rows]], rows
 
 
-def make_labeler(settings: Settings, device: torch.device) -> Labeler:
-    """The report labeler of a configuration, without its features."""
+def make_labeler(settings: RunSettings, device: torch.device) -> Labeler | None:
+    """The report labeler of a configuration, without its features; None where nobody reads the reports."""
     remembered = Path(settings.training_data.features) / "labels.sqlite"
     return _labeler(Components(settings.knowledge, device), remembered)
 
 
-def _labeler(components: Components, remembered: Path) -> Labeler:
+def _labeler(components: Components, remembered: Path) -> Labeler | None:
     """Remembers what it labelled, where labelling takes a network."""
+    if not components.settings.reads_reports:
+        return None
     return CachedLabeler(components.labeler, remembered) if components.chexbert else components.labeler
 
 

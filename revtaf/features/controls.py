@@ -31,7 +31,8 @@ def given(features: Features, train: Features, studies: Sequence[Study] | None, 
     controls = settings.controls
     changed = {}
     if controls.local == "report" and studies is not None:
-        changed["codes"] = mentioned_codes(clean_reports(studies, settings.training_data.max_words))
+        data = settings.training_data
+        changed["codes"] = mentioned_codes(clean_reports(studies, data.max_words, data.language))
     if controls.memory == "report":
         changed["memory"] = nearest_rows(features, train, settings.seed)
     if controls.scores == "report":

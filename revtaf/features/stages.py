@@ -38,7 +38,7 @@ from revtaf.knowledge.entity_scorer import EntityScorer, fit_entity_scorer, in_h
 from revtaf.knowledge.mentions import entity_mentions
 from revtaf.knowledge.scope import RULES
 from revtaf.knowledge.text_encoder import TfidfEncoder
-from revtaf.labels import CATEGORIES
+from revtaf.labels import CATEGORIES, ENTITIES
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.labels import nearest_by_status
 from revtaf.prompts.local import triplet_codes, triplet_texts
@@ -68,8 +68,18 @@ def report_statuses(
     categories: int | None = None,
 ) -> np.ndarray:
     """(N, K) uint8: the annotation's statuses, or those of `labeler()` where it has none or too few; cut to
-    `categories`."""
-    if given_statuses(studies, components.settings):
+    `categories`. K is 0 where nobody labels (`knowledge.labeler=none`); UserError where the annotation should."""
+    asked = components.settings.labeler
+    if asked == "none":
+        return np.zeros((len(studies), 0), dtype=np.uint8)
+    given = given_statuses(studies, components.settings)
+    if asked == "annotation" and (not given or len(studies[0].labels) < (categories or 0)):
+        raise UserError(
+            f"knowledge.labeler=annotation, but the annotation has {len(studies[0].labels)} statuses a study"
+            + (f", {categories} are needed" if categories else "")
+            + ": write them into `labels` (docs/data.md), or set knowledge.labeler=none"
+        )
+    if given:
         statuses = np.array([s.labels for s in studies], dtype=np.uint8)
         if categories is None or statuses.shape[1] >= categories:
             return statuses[:, :categories]
@@ -120,7 +130,7 @@ def fitted_scores(
     names = ("folds", "min_mentions")
     fit = {n: v for n, v in options.model_dump().items() if n.startswith("scorer_") or n in names}
     fit["scorer_precision"] = "bf16" if in_halves(options, components.device) else "no"
-    reports = clean_reports(studies, data.max_words)
+    reports = clean_reports(studies, data.max_words, data.language)
     patients = [s.patient for s in studies]
     size = options.scorer_image_size
 
@@ -157,7 +167,7 @@ class DistinctTexts:
     """Every text of the training reports once: `reports` and `sentences`, and which sample has which."""
 
     def __init__(self, studies: Sequence[Study], data: DataSettings):
-        cleaned = clean_reports(studies, data.max_words)
+        cleaned = clean_reports(studies, data.max_words, data.language)
         self.reports = sorted(set(cleaned))
         report_row = {text: i for i, text in enumerate(self.reports)}
         self.report_ids = np.array([report_row[text] for text in cleaned], dtype=np.int32)
@@ -217,6 +227,23 @@ def fit_text_encoder(distinct: Sequence[str], width: int, seed: int) -> TfidfEnc
     """The stand-in of Bio_ClinicalBERT, fitted on the distinct training sentences and the triplets."""
     with threadpool_limits(1):  # the last digits of a decomposition depend on the number of threads
         return TfidfEncoder(width).fit(distinct, triplet_texts(), seed)
+
+
+def no_texts(count: int) -> Arrays:
+    """`text_tables` of `count` training studies whose texts nothing reads: one report without a sentence."""
+    return {
+        "report_ids": np.zeros(count, np.int32),
+        "offsets": np.zeros(2, np.int64),
+        "sentence_ids": np.zeros(0, np.int32),
+        "triplets": np.zeros((len(ENTITIES), 1), np.float16),
+        "sentences": np.zeros((0, 1), np.float16),
+    }
+
+
+def no_scores(count: int) -> Arrays:
+    """`model_scores` of `count` images whose entities nothing asks for."""
+    empty = (count, len(ENTITIES))
+    return {"scores": np.zeros(empty, np.float16), "codes": np.zeros(empty, np.uint8)}
 
 
 def clip_reports(

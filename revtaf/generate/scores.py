@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from revtaf.data.text import Language
 from revtaf.eval import nlg
 from revtaf.eval.meteor import Meteor
-from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.eval.protocol import protocol_of
 from revtaf.eval.texts import score_texts
 from revtaf.generate.result import ImageReport
 from revtaf.knowledge.rules import RuleLabeler
@@ -19,17 +20,19 @@ from revtaf.knowledge.rules import RuleLabeler
 SHOWN = ("BLEU_4", "METEOR", "ROUGE_L", "example_f1")
 
 
-def with_scores(reports: Sequence[ImageReport]) -> list[ImageReport]:
-    """The same, with scores where there is a reference: METEOR where Java is there, CE F1 by the phrase rules."""
+def with_scores(reports: Sequence[ImageReport], language: Language = "en") -> list[ImageReport]:
+    """The same, with scores where there is a reference: METEOR where Java is there; CE F1 by the phrase rules, which
+    read English alone. language: of the reports, as in `data.language`."""
     rows = [row for row, report in enumerate(reports) if report.reference is not None]
     scored = list(reports)
     if not rows:
         return scored
-    references = [reference_text(reports[row].reference) for row in rows]
-    hypotheses = [postprocess(reports[row].report) for row in rows]
+    protocol, labeler = protocol_of(language), RuleLabeler() if language == "en" else None
+    references = [protocol.reference(reports[row].reference) for row in rows]
+    hypotheses = [protocol.hypothesis(reports[row].report) for row in rows]
     with ExitStack() as stack:
         client = None if nlg.meteor_status() else stack.enter_context(Meteor())
-        metrics = score_texts(references, hypotheses, RuleLabeler(), meteor=client).metrics
+        metrics = score_texts(references, hypotheses, labeler, meteor=client).metrics
     for place, row in enumerate(rows):
         found = {name: float(metrics[name].per_sample[place]) for name in SHOWN if name in metrics}
         scored[row] = replace(reports[row], scores=found)

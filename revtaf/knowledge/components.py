@@ -56,7 +56,7 @@ class Components:
         """Names of the components and digests of their files."""
         s = self.settings
         result: dict[str, Any] = {
-            "labeler": [RuleLabeler.name],
+            "labeler": [RuleLabeler.name if s.reads_reports else s.labeler],
             "entities": EntityScorer.name,
             "text": _digests(*bert_files(s.bio_clinicalbert)) if self.clinical_bert else TfidfEncoder.name,
         }
@@ -93,8 +93,10 @@ class Components:
         """What was used for each part, what was asked for and not found: lines of the run's report."""
         s = self.settings
         words = "the given explanations" if s.explanations else "our own explanations, not those it was trained with"
+        read = {"annotation": "none: statuses of the annotation, no clinical scores", "none": "none: no statuses"}
         return {
-            "report labeler": _choice(
+            "report labeler": read.get(s.labeler)
+            or _choice(
                 self.chexbert,
                 f"CheXbert; auxiliary categories by {RuleLabeler.name}",
                 f"{RuleLabeler.name} (own phrase rules, not CheXbert)",

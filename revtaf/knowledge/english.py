@@ -23,6 +23,11 @@ from revtaf.data.text import apart
 THRESHOLD = 0.6  # docs/labeler.md, "Reports that are not English": what was measured on either side
 FEWEST = 10  # words; of fewer nothing is said
 SAMPLE = 2_000  # texts that are read of a set, evenly spread
+WAYS_OUT = (
+    "knowledge.labeler=annotation, with statuses in its `labels`, or knowledge.labeler=none: no statuses, no "
+    "classifier, no LRE, no clinical scores, and CIDEr chooses the checkpoint; docs/data.md, Reports that are not "
+    "English"
+)
 _HERE = Path(__file__).parent
 _LETTERS = re.compile(r"[^\W\d_]+")
 _HIDDEN = re.compile(r"x{2,}")
@@ -47,6 +52,13 @@ class Reading:
     def foreign(self) -> bool:
         """Whether the texts are no English that a labeler could read."""
         return self.words >= FEWEST and self.share < THRESHOLD
+
+    def refusal(self, where: str) -> str:
+        """Why no labeler reads the texts of `where`, in a sentence."""
+        return (
+            f"{where}: the labelers read English, and know {self.share:.0%} of the words ({THRESHOLD:.0%} at least are "
+            f"needed), next to none of {self.example!r}: they would find the findings and miss what denies them"
+        )
 
 
 def read(texts: Sequence[str]) -> Reading:

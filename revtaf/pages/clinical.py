@@ -55,9 +55,12 @@ class Categories(NamedTuple):
     resampled: bool
 
 
-def categories(evaluation: Evaluation) -> Categories:
-    """The categories, most frequent first within head and tail, and the confusion of their statuses."""
+def categories(evaluation: Evaluation) -> Categories | None:
+    """The categories, most frequent first within head and tail, and the confusion of their statuses; None where nobody
+    labelled."""
     clinical = evaluation.model["clinical"]
+    if not clinical:
+        return None
     own = evaluation.intervals.get(evaluation.name, {})
     order = sorted(clinical["per_class"], key=lambda category: -clinical["per_class"][category]["support"])
     parts = []

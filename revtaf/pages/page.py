@@ -48,7 +48,7 @@ def render(
     if not isinstance(evaluation, Evaluation):
         found = {heading: evaluation.model[kind].get(key) for heading, (kind, key) in columns.items()}
         return fill("rankings.html", summary=_summary(evaluation, run, "queries", found), **shared)
-    nlg, f1 = evaluation.model["nlg"], evaluation.model["clinical"]["example_f1"]
+    nlg, f1 = evaluation.model["nlg"], evaluation.model["clinical"].get("example_f1")
     found = {label: nlg.get(key) for key, label in _SUMMARY.items()} | {"example-based CE F1": f1}
     return fill(
         "report.html",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from revtaf.data.text import readable, readable_sentences
+from revtaf.knowledge import english
 from revtaf.knowledge.rules import RuleLabeler
 from revtaf.labels import CATEGORIES, NEGATIVE, POSITIVE, STATUSES
 from revtaf.pages.cards import content_words
@@ -92,8 +93,9 @@ def _hit(index: SearchIndex, of: str, rank: int, score: float, row: int) -> Hit:
 
 def match_words(answers: Sequence[SearchAnswer]) -> None:
     """Fill `words` of every hit, in the order of the report (frequent words without meaning do not count), and
-    `contradicts`."""
+    `contradicts`, of English texts alone."""
     labeler = RuleLabeler()
+    english_texts = not english.read([hit.report for answer in answers for hit in answer.hits]).foreign
     for answer in answers:
         asked = content_words(answer.query["text"])
         statuses = labeler.label([answer.query["text"], *(hit.report for hit in answer.hits)])
@@ -101,6 +103,7 @@ def match_words(answers: Sequence[SearchAnswer]) -> None:
         for hit, found in zip(answer.hits, statuses[1:], strict=True):
             pairs = zip(CATEGORIES, statuses[0].tolist(), found.tolist(), strict=True)
             hit.contradicts = [f"{name} is {STATUSES[b]} here" for name, a, b in pairs if opposite.get(a) == b]
+            hit.contradicts *= english_texts
             words = dict.fromkeys(re.findall(r"[\w-]+", hit.report.lower()))
             hit.words = [word for word in words if word in asked]
 

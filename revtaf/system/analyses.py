@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import crop_box, image_size
-from revtaf.data.text import clean_report, sentences
+from revtaf.data.text import clean_for, sentences
 from revtaf.engine.batches import eval_loader
 from revtaf.eval import alignment, retrieval
 from revtaf.eval.alignment import FINDINGS, Tally
@@ -188,12 +188,12 @@ def _mean_boxes(session: Session, grid: int) -> dict[str, np.ndarray]:
 
 def _stated_findings(session: Session, rows: list[int]) -> dict[int, dict[str, list[int]]]:
     """Training row -> finding -> the numbers of the sentences that state it, as the prompts hold them."""
-    words, longest = session.settings.training_data.max_words, session.settings.lre.max_sentences
+    data, longest = session.settings.training_data, session.settings.lre.max_sentences
     reports = session.knowledge.reports
     if reports is None:
         log.warning("no alignment of sentences: the model came without its training reports")
         return {row: {} for row in rows}
-    split = {row: sentences(clean_report(reports[row], words))[:longest] for row in rows}
+    split = {row: sentences(clean_for(data.language, reports[row], data.max_words))[:longest] for row in rows}
     texts = sorted({text for parts in split.values() for text in parts})
     statuses = dict(zip(texts, np.asarray(session.knowledge.labeler.label(texts)), strict=True))
     result: dict[int, dict[str, list[int]]] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from revtaf.data.text import clean_report, sentences
+from revtaf.data.text import clean_for, sentences
 from revtaf.features.arrays import Features
 from revtaf.fvtaf.fcc import cosine_matrix
 from revtaf.labels import BLANK, CATEGORIES, ENTITIES, NORMAL_ENTITIES, POSITIVE, STATUSES
@@ -96,7 +96,8 @@ def sentence_texts(session: Session, report: str, count: int) -> list[str]:
     hand, or was split by others (imported features)."""
     if session.knowledge.triplets is None or not report:
         return [f"sentence {i + 1}" for i in range(count)]
-    return sentences(clean_report(report, session.settings.training_data.max_words))[:count]
+    data = session.settings.training_data
+    return sentences(clean_for(data.language, report, data.max_words))[:count]
 
 
 def grid(weights: torch.Tensor) -> np.ndarray:

@@ -67,7 +67,8 @@ class REVTAFSystem:
         model, notes = session.model, session.notes
         notes["image encoder"] = initialise_encoder(model.encoder, settings, knowledge.scorer)
         notes["report decoder"] = initialise_decoder(model.decoder, settings)
-        model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
+        if model.classifier is not None:
+            model.classifier.set_prior(torch.from_numpy((knowledge.train.statuses == POSITIVE).mean(0)))
         for what, source in notes.items():
             log.info("%s: %s", what, source)
         if settings.train.schedule == "staged":

@@ -11,6 +11,7 @@ from revtaf.config import ADVANCED_MODELS
 from revtaf.engine.system import Written
 from revtaf.eval import advanced, floors
 from revtaf.eval.advanced import AdvancedSources
+from revtaf.eval.protocol import protocol_of
 from revtaf.eval.texts import validation_scores
 from revtaf.labels import CATEGORIES, POSITIVE, STATUSES
 from revtaf.settings import Settings
@@ -26,7 +27,7 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     """Update the disease-balanced prior; every so often write the validation reports and score them.
 
     "score" is what `train.select` names; CIDEr ("tie") decides between equal ones, where CIDEr selects the
-    example-based CE F1.
+    example-based CE F1, or ROUGE-L where nobody labels.
     """
     train = session.settings.train
     rows = list(range(len(dataset)))
@@ -38,6 +39,21 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
         if generation.statuses == "calibrated" and session.thresholds is None:  # fitted on this split, at the end
             generation = generation.model_copy(update={"statuses": "argmax"})
         written = predict(session, dataset, generation, **options)
+    results: dict[str, Any] = _classified(session, dataset, rows, written) if session.categories else {}
+    if not write:
+        return results
+    references, hypotheses = [dataset.studies[row].report for row in chosen], [p.text for p in written]
+    protocol = protocol_of(session.settings.training_data.language)
+    scores = validation_scores(references, hypotheses, session.knowledge.labeler, protocol=protocol)
+    first, second = (train.select, "CIDEr") if train.select != "cider" else ("CIDEr", "example_f1")
+    shares = {f"text_share_{n}": float(np.mean([p.shares[n] for p in written])) for n in written[0].shares}
+    return results | {"score": scores[first], "tie": scores.get(second, scores["ROUGE_L"]), **scores, **shares}
+
+
+def _classified(
+    session: Session, dataset: ReportDataset, rows: list[int], written: list[Prediction]
+) -> dict[str, float]:
+    """The classifier on the validation split; its prior is brought up to date."""
     # Reports are written at the precision of `train.precision`, the prior is of full precision. Where the two are one,
     # an image is encoded once.
     known = [p.probabilities[None] for p in written] if session.accelerator.mixed_precision == "no" else []
@@ -49,14 +65,7 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     truth = torch.from_numpy(dataset.features.statuses.astype(np.int64))
     if session.trunk is None:  # a frozen classifier has no use for it
         session.plain_model.classifier.update_prior(probabilities[:, POSITIVE], truth)
-    results: dict[str, Any] = {"status_accuracy": float((probabilities.argmax(1) == truth).float().mean())}
-    if not write:
-        return results
-    references, hypotheses = [dataset.studies[row].report for row in chosen], [p.text for p in written]
-    scores = validation_scores(references, hypotheses, session.knowledge.labeler)
-    first, second = (train.select, "CIDEr") if train.select != "cider" else ("CIDEr", "example_f1")
-    shares = {f"text_share_{n}": float(np.mean([p.shares[n] for p in written])) for n in written[0].shares}
-    return results | {"score": scores[first], "tie": scores[second], **scores, **shares}
+    return {"status_accuracy": float((probabilities.argmax(1) == truth).float().mean())}
 
 
 def evaluate(session: Session) -> Written:

@@ -54,7 +54,7 @@ def write_parts(session: Session, folder: Path) -> None:
         if knowledge.scorer is not None:
             (partial / "scorer").mkdir()
             knowledge.scorer.save(partial / "scorer")
-        if not (settings.knowledge.imported or knowledge.components.clinical_bert):
+        if settings.reads_texts and not (settings.knowledge.imported or knowledge.components.clinical_bert):
             knowledge.text_encoder.save(partial / "tfidf")
         write_json(partial / "about.json", about)
     if session.plain_model.retrieves:

@@ -14,6 +14,7 @@ from torch import Tensor
 from revtaf.data.annotations import Study, clean_reports
 from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder
+from revtaf.errors import UserError
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.pretrained.backbone import imagenet_file, load_imagenet
 from revtaf.pretrained.bert import current_names
@@ -22,6 +23,7 @@ from revtaf.pretrained.strict import load_strictly, read_tensors
 from revtaf.settings import Settings
 from revtaf.tokenizer import ReportTokenizer
 
+UNKNOWN_TOKENS = 0.01  # of training reports that are not English, at most, with a given vocabulary
 # Of BERT, not of a causal decoder with cross-attention: the pooler and the next-sentence head.
 _UNUSED = ("pooler.", "cls.seq_relationship.")
 # What BERT cannot give: cross-attention; and its LM head is missing from files of the bare encoder.
@@ -35,11 +37,17 @@ def bert_file(weights: str) -> Path | None:
 
 def make_tokenizer(settings: Settings, studies: list[Study]) -> ReportTokenizer:
     """BERT's vocabulary where its weights are used, else one fitted on the training reports."""
-    vocabulary = bert_vocabulary(settings)
-    if vocabulary != "train":
-        return ReportTokenizer.from_vocabulary(vocabulary)
-    reports = clean_reports(studies, settings.training_data.max_words)
-    return ReportTokenizer.fit(reports, settings.decoder.vocabulary_size)
+    vocabulary, data = bert_vocabulary(settings), settings.training_data
+    reports = clean_reports(studies, data.max_words, data.language)
+    if vocabulary == "train":
+        return ReportTokenizer.fit(reports, settings.decoder.vocabulary_size, data.language)
+    tokenizer = ReportTokenizer.from_vocabulary(vocabulary, data.language)
+    if data.language != "en" and (share := tokenizer.unknown_share(reports)) > UNKNOWN_TOKENS:
+        raise UserError(
+            f"{vocabulary} lacks {share:.0%} of the words of {data.annotation}: take a BERT of that language as "
+            "decoder.weights, or decoder.weights=null decoder.vocabulary=train"
+        )
+    return tokenizer
 
 
 def initialise_encoder(encoder: Encoder, settings: Settings, scorer: EntityScorer) -> str:

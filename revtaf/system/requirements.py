@@ -69,7 +69,7 @@ def requirements(settings: Settings) -> Iterator[CheckLine]:
             yield CheckLine("error", what, "make it: python -m revtaf prepare import, see docs/data.md")
         else:
             yield from _tried(lambda: _check_imported(settings), f"imported features: {s.imported}")
-    elif s.memory == "clip" and find_spec("open_clip") is None:
+    elif settings.reads_texts and s.memory == "clip" and find_spec("open_clip") is None:
         yield CheckLine("error", "knowledge.memory=clip needs open_clip", "pip install 'revtaf[clip]'")
     if settings.reads_medfuse and find_spec("open_clip") is None:
         yield CheckLine("error", "knowledge.medfuse needs open_clip", "pip install 'revtaf[medfuse]'")
@@ -121,11 +121,12 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
         if vocabulary.name == "vocab.txt":
             source = HubBert(_BERT, vocabulary.parent, "230 kB, Apache-2.0", ("vocab.txt",), weights=False)
         yield _file("CheXbert's vocabulary", "CheXbert's word pieces", vocabulary, "", source, None, s.chexbert)
-    if own and s.entities == "medklip":
+    asked, embedded = settings.reads_entities, settings.reads_texts
+    if own and asked and s.entities == "medklip":
         yield _file(
             "MedKLIP", "scores the entities", s.medklip, "a network fitted now", _MEDKLIP, lambda: _layouts().medklip(s)
         )
-    embeds, encodes = s.text == "bio_clinicalbert", s.entities == "medklip"
+    embeds, encodes = embedded and s.text == "bio_clinicalbert", asked and s.entities == "medklip"
     if own and (embeds or encodes):
         folder, absent = s.bio_clinicalbert, absent_files(s.bio_clinicalbert)
         half = len(absent) > 0 and find_weights(folder) is not None
@@ -140,11 +141,11 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
             lambda: _layouts().clinical_bert(s),
             None if embeds else s.medklip,
         )
-    if own and s.explanations:
+    if own and asked and s.explanations:
         yield _file(
             "explanations", "MedKLIP's queries", s.explanations, "", _EXPLANATIONS, lambda: _layouts().explanations(s)
         )
-    if own and s.memory == "clip":
+    if own and embedded and s.memory == "clip":
         yield _file("CLIP", "finds the classifier's reports", s.clip, "", _CLIP, lambda: _layouts().clip(s))
 
 
@@ -228,11 +229,11 @@ def check_patients(settings: Settings) -> None:
     except UserError:  # said where the annotation is checked
         return
     patients = [study.patient for study in studies]
-    if len(set(patients)) == 1:
+    if len(set(patients)) == 1 and settings.reads_texts:
         raise UserError(f"{data.annotation}: the training split has a single patient; retrieval needs at least two")
     if not patients or knowledge.imported:
         return
-    if knowledge.entities == "scorer" or not knowledge.medklip.is_file():
+    if settings.reads_entities and (knowledge.entities == "scorer" or not knowledge.medklip.is_file()):
         check_folds(patients, knowledge.folds)
     if settings.train.schedule == "staged":
         held_out(patients, settings.trunk.holdout, settings.seed)

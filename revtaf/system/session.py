@@ -18,7 +18,7 @@ from torch import Tensor
 
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, clean_reports
-from revtaf.data.text import clean_report
+from revtaf.data.text import clean_for
 from revtaf.engine.optim import adamw
 from revtaf.engine.system import System, Written
 from revtaf.errors import UserError
@@ -73,7 +73,7 @@ class Session(System):
 
     @property
     def categories(self) -> int:
-        """How many categories have a status: 14 or 18."""
+        """How many categories have a status: 14 or 18; 0 without labels."""
         return self.knowledge.train.statuses.shape[1]
 
     @property
@@ -95,14 +95,16 @@ class Session(System):
 
     def bank_with(self, studies: list[Study]) -> PromptBank:
         """The training reports, and behind them those of `studies`: for the control that gives samples their own."""
-        reports = clean_reports(studies, self.settings.training_data.max_words)
+        data = self.settings.training_data
+        reports = clean_reports(studies, data.max_words, data.language)
         texts = further_reports(self.knowledge.texts, reports, self.knowledge.text_encoder)
         return PromptBank(texts, self.settings.lre.max_sentences, self.device)
 
     def bank_of(self, report: str) -> PromptBank:
         """One report alone, in row 0: what a user gives in the place of a retrieved one. UserError without a sentence,
         or where the folder lacks what knows its words."""
-        cleaned = clean_report(report, self.settings.training_data.max_words)
+        data = self.settings.training_data
+        cleaned = clean_for(data.language, report, data.max_words)
         texts = self.knowledge.texts
         none = replace(
             texts,
@@ -139,6 +141,8 @@ class Session(System):
     def fitted_thresholds(self) -> Thresholds | None:
         """Those of the trained model, fitted on what `classifier.calibration` says; None where nothing was held out.
         Called by one process alone."""
+        if not self.categories:
+            return None
         if self.settings.classifier.calibration == "holdout":
             return self.thresholds
         dataset = self.validation_set
@@ -164,8 +168,8 @@ class Session(System):
     def weights(self) -> dict[str, float]:
         """Of the four losses (`revtaf.model.loss_weights`)."""
         weights = loss_weights(self.settings)
-        if self.trunk is not None:
-            del weights["disease"]  # the classifier is frozen
+        if self.trunk is not None or not self.categories:
+            del weights["disease"]  # the classifier is frozen, or there is none
         return weights
 
     def train_set(self) -> ReportDataset:
@@ -353,7 +357,7 @@ class Session(System):
         return self._dataset(studies, features, data, train=False)
 
     def _dataset(self, studies: list[Study], features: Features, data: DataSettings, train: bool) -> ReportDataset:
-        reports = clean_reports(studies, data.max_words)
+        reports = clean_reports(studies, data.max_words, data.language)
         s = self.settings
         packed = None
         if data.packed:

@@ -34,6 +34,8 @@ def write(session: Session, images: Sequence[Path], asked: Asked) -> list[ImageR
         )
     if not session.plain_model.retrieves:
         asked.refuse("this model, which was trained without retrieval,", retrieval=True)
+    if not session.categories:
+        asked.refuse("this model, which was trained without labels,", statuses=True)
     if not images:
         return []
     features, studies, data = image_features(session.knowledge, session.settings, images, session.device)

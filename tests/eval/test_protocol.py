@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from languages import LANGUAGES
 from pycocoevalcap.rouge.rouge import Rouge
 
 from revtaf.data.text import clean_report, clean_words
@@ -12,7 +13,6 @@ from revtaf.errors import UserError
 from revtaf.eval import nlg, rouge
 from revtaf.eval.protocol import PROTOCOL, PROTOCOLS, UNKNOWN, Processed, form_notes, postprocess, reference_text
 from revtaf.tokenizer import ReportTokenizer
-from tests.languages import LANGUAGES
 
 RAW = "1. The heart is well-expanded.  No 2.5 cm mass (___); patient's T1 is   intact.\n2. Clear."
 DECODED = "1. the heart is well - expanded. no 2. 5 cm mass ( ) ; patient ' s t1 is intact. 2. clear."

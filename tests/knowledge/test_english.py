@@ -1,10 +1,10 @@
 """The labelers' own language is told from every other one, with room on both sides."""
 
 import pytest
+from languages import HIDDEN, LANGUAGES, TELEGRAPHIC
 
 from revtaf.files import read_json
 from revtaf.knowledge import english
-from tests.languages import HIDDEN, LANGUAGES, TELEGRAPHIC
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

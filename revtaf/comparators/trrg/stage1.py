@@ -147,7 +147,7 @@ class Stage1(System):
         """The training studies and their cleaned reports."""
         data = self.settings.training_data
         studies = select(load_annotations(data.annotation), "train", data)
-        return studies, clean_reports(studies, data.max_words)
+        return studies, clean_reports(studies, data.max_words, data.language)
 
     def train_set(self) -> SentenceDataset:
         """The training studies, with augmentation."""
