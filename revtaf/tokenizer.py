@@ -51,7 +51,7 @@ class ReportTokenizer:
         """
         words = _splitting(language, models.WordLevel(unk_token=UNKNOWN))
         trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=2, show_progress=False)
-        reports = list(reports)
+        reports = list(reports) if language == "en" else [clean_words(report) for report in reports]
         words.train_from_iterator(reports, trainer)
         frequent = sorted(words.get_vocab(), key=words.get_vocab().get)
         characters = sorted({c for report in reports for c in report.lower() if not c.isspace()})

@@ -84,9 +84,9 @@ HIDDEN = [
 ]
 
 
-def write_set(folder: Path, reports: list[str], size: int = 64) -> Path:
+def write_set(folder: Path, reports: list[str], labelled: bool = False, size: int = 64) -> Path:
     """A set of studies, three for each report, in train, val and test; grey images that differ from report to report.
-    Returns the annotation's path."""
+    labelled: with 14 statuses each. Returns the annotation's path."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[dict]] = {"train": [], "val": [], "test": []}
     for i, report in enumerate(reports * 3):
@@ -94,9 +94,14 @@ def write_set(folder: Path, reports: list[str], size: int = 64) -> Path:
         pixels = np.kron(rng.integers(0, 255, (4, 4)), np.ones((size // 4, size // 4))).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
         split = list(splits)[i // len(reports)]
-        splits[split].append(
-            {"id": f"s{i}", "image_path": [f"{i}.png"], "report": report, "subject_id": f"p{i}", "study_id": f"s{i}"}
-        )
+        study = {
+            "id": f"s{i}",
+            "image_path": [f"{i}.png"],
+            "report": report,
+            "subject_id": f"p{i}",
+            "study_id": f"s{i}",
+        }
+        splits[split].append(study | {"labels": rng.integers(0, 4, 14).tolist()} if labelled else study)
     path = folder / "annotation.json"
     path.write_text(json.dumps(splits, ensure_ascii=False), encoding="utf-8")
     return path

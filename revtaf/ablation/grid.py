@@ -185,6 +185,7 @@ class Grid:
                 except UserError as error:
                     raise UserError(f"{self.path}: row '{row.name}': {error}") from None
         _check_apart(self.path, runs)
+        _check_labelled(self.path, runs)
         return runs
 
 
@@ -273,6 +274,17 @@ def _check_apart(path: Path, runs: list[Run]) -> None:
                 f"{path}: rows '{other.row.name}' and '{run.row.name}' test one model with another "
                 f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, guidance, retrieved, "
                 "dimensions, split and max_samples get their own"
+            )
+
+
+def _check_labelled(path: Path, runs: list[Run]) -> None:
+    """UserError for rows without a labeler: the tables of a grid are of clinical scores, too."""
+    for run in runs:
+        if not (knowledge := run.tested.knowledge).reads_reports:
+            raise UserError(
+                f"{path}: row '{run.row.name}' has knowledge.labeler={knowledge.labeler}, and a grid compares clinical "
+                "scores, which need a labeler; test each run and compare them with: revtaf score --labeler none "
+                "--protocol unicode --against FILE"
             )
 
 

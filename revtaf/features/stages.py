@@ -49,7 +49,12 @@ VERSION = 2  # raised whenever the same inputs would give other features
 def given_statuses(studies: Sequence[Study], options: KnowledgeSettings) -> bool:
     """Whether the annotation's statuses are used; UserError where some studies have them and others do not."""
     counts = Counter(len(s.labels) for s in studies)
-    if not options.report_labels or set(counts) == {0}:
+    if set(counts) == {0} and options.labeler == "annotation":
+        raise UserError(
+            "knowledge.labeler=annotation, but no study has statuses: write them into `labels` (docs/data.md), or set "
+            "knowledge.labeler=none"
+        )
+    if not options.report_labels or set(counts) == {0} or options.labeler == "none":
         return False
     if len(counts) > 1:
         odd = next(s.id for s in studies if len(s.labels) != counts.most_common(1)[0][0])
@@ -73,11 +78,9 @@ def report_statuses(
     if asked == "none":
         return np.zeros((len(studies), 0), dtype=np.uint8)
     given = given_statuses(studies, components.settings)
-    if asked == "annotation" and (not given or len(studies[0].labels) < (categories or 0)):
+    if asked == "annotation" and len(studies[0].labels) < (categories or 0):
         raise UserError(
-            f"knowledge.labeler=annotation, but the annotation has {len(studies[0].labels)} statuses a study"
-            + (f", {categories} are needed" if categories else "")
-            + ": write them into `labels` (docs/data.md), or set knowledge.labeler=none"
+            f"knowledge.labeler=annotation: {len(studies[0].labels)} statuses a study, but the model knows {categories}"
         )
     if given:
         statuses = np.array([s.labels for s in studies], dtype=np.uint8)

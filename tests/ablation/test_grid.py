@@ -297,3 +297,10 @@ def test_a_guided_test_shares_the_training_and_has_its_own_results(write_grid, t
     plain, guided = write_grid(rows=rows, paper=None).runs("phantom", tmp_path, [], (0,))
     assert plain.settings.run == guided.settings.run
     assert (plain.tested.output.name, guided.tested.output.name) == ("phantom-test", "phantom-test-guidance2")
+
+
+def test_a_grid_without_a_labeler_is_refused(make, tmp_path):
+    """Its tables are of clinical scores, too."""
+    rows = {"plain": None, "unread": {"label": "unread", "set": {"knowledge.labeler": "none"}}}
+    with pytest.raises(UserError, match="row 'unread' has knowledge.labeler=none"):
+        make(rows=rows).runs("phantom", tmp_path / "runs", [])

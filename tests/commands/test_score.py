@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from languages import CHINESE, LANGUAGES
 
 from revtaf.cli import main
 from revtaf.labels import CHEXPERT_CATEGORIES
@@ -249,3 +250,29 @@ def test_notes_are_said_under_every_protocol_and_of_language_models(predictions,
     path.write_text(json.dumps({f"s{i}": ("None.", "Clear lungs.")[i % 2] for i in range(6)}))
     assert score(predictions, "--llm", path, "--out", tmp_path / "out") == 0
     assert "gpt: 3 of 6 predictions say nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("language", ["German", "Spanish", "French", "Chinese"])
+def test_reports_that_are_not_english(language, tmp_path, capsys):
+    """Refused to the rules with share, example and ways out; without a labeler, under `unicode`, a text scores 1
+    against itself, METEOR included, and nothing clinical is said."""
+    references = LANGUAGES[language]
+    path = write(tmp_path / "mine.jsonl", references, references)
+    told = fails(capsys, path)
+    assert "60%" in told and "--labeler none --protocol unicode" in told
+    assert any(reference[:20] in told for reference in references)
+    out = tmp_path / "out"
+    assert main(["score", str(path), "--labeler", "none", "--protocol", "unicode", "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    row = report["metrics"]["REVTAF"]
+    assert row["clinical"] == {} and row["nlg"].pop("CIDEr") == pytest.approx(10)
+    assert all(value is None or value == pytest.approx(1) for value in row["nlg"].values())
+    assert "n/a" in capsys.readouterr().out
+
+
+def test_a_protocol_made_for_english_says_so_of_other_texts(tmp_path, capsys):
+    path = write(tmp_path / "mine.jsonl", CHINESE, CHINESE)
+    assert score(path, "--labeler", "none") == 0
+    assert "--protocol unicode" in capsys.readouterr().out
+    assert score(path, "--labeler", "none", "--protocol", "all") == 0
+    assert "unicode|" in capsys.readouterr().out

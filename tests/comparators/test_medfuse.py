@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from languages import GERMAN, write_set
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
@@ -336,3 +337,19 @@ def test_a_model_of_open_clip_starts_from_its_file(medfuse_config, tmp_path):
     save_file(lacking, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match="space.weights: .* lacks 1 keys"):
         start(medfuse_config, *overrides, f"space.weights={tmp_path / 'x.safetensors'}")
+
+
+def test_reports_without_labels_are_ranked_in_any_language(medfuse_config, tmp_path):
+    """No hard negatives, no useful reports, no zero-shot AUROC; the refusal to label comes first."""
+    annotation = write_set(tmp_path / "set", GERMAN)
+    data = [f"data.annotation={annotation}", f"data.images={tmp_path / 'set/images'}", f"run={tmp_path / 'run'}"]
+    data += [f"data.features={tmp_path / 'set/features'}", "data.name=set", "train.epochs=1", "train.batch_size=4"]
+    with pytest.raises(UserError, match="knowledge.labeler=none"):
+        train(load_settings(medfuse_config, data))
+    settings = load_settings(medfuse_config, [*data, "knowledge.labeler=none"])
+    assert not settings.negatives.hard and settings.objective.margin_weight == 0
+    train(settings)
+    found = json.loads((run_test(settings) / "report.json").read_text(encoding="utf-8"))
+    row = found["metrics"]["MedFuse-CLIP"]["ranking"]
+    assert row["i2t_recall_at_1"] is not None
+    assert not [key for key in row if key.startswith("auroc") or key in ("distance@1", "nearest@1")]

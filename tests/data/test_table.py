@@ -7,6 +7,7 @@ import sys
 import types
 
 import pytest
+from languages import GERMAN
 
 from revtaf.cli import main
 from revtaf.data.annotations import load_annotations
@@ -126,7 +127,8 @@ def test_padchest(tmp_path, capsys):
     options = {"preset": "padchest", "split": "whole"}
     studies = by_id(load_annotations(prepare_table([packed], images, tmp_path / "out", **options)))
     assert studies["11"][1].image_path == ("b.png", "0/a.png") and studies["12"][1].image_path == ("54/c.png",)
-    assert "Spanish" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Spanish" in told and "knowledge.labeler=none" in told and "knowledge.labeler=annotation" in told
     studies = by_id(load_annotations(prepare_table([packed], images, tmp_path / "o2", views="frontal", **options)))
     assert list(studies) == ["11"] and studies["11"][1].image_path == ("b.png",)
 
@@ -265,3 +267,12 @@ def test_views_by_the_names_that_tables_use():
         assert view_of(name) == LATERAL, name
     for name in ("COSTAL", "", "LAO", "XTABLE LATERAL", "EXCLUDE", "PAX"):
         assert view_of(name) == UNKNOWN, name
+
+
+def test_a_table_in_another_language_is_told_what_to_train_with(tmp_path, capsys):
+    images = make_images(tmp_path / "images", [f"{i}.png" for i in range(len(GERMAN))])
+    rows = [{"file": f"{i}.png", "text": text} for i, text in enumerate(GERMAN)]
+    table = write_csv(tmp_path / "mine.csv", rows)
+    prepare_table([table], images, tmp_path / "out", split="whole", image=["file"], report=["text"])
+    assert "know 12% of the words" in (told := capsys.readouterr().out) and "knowledge.labeler=none" in told
+    assert json.loads((tmp_path / "out" / "source.json").read_text())["words_known_to_labelers"] < 0.2

@@ -4,11 +4,12 @@ import pytest
 import yaml
 from languages import CHINESE, GERMAN, write_set
 from tiny import TINY
+from trrg_tiny import FIRST, SECOND
 
 from revtaf.check import inspect
 from revtaf.commands.test import test as run_test
 from revtaf.commands.train import train
-from revtaf.config_file import load_settings
+from revtaf.config_file import load_settings, parse_settings
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
 from revtaf.eval.floors import NEAREST
@@ -21,8 +22,8 @@ from revtaf.system.requirements import needed
 def config(tmp_path):
     """Write a set of the given reports; the path of a configuration on it."""
 
-    def config(reports, **changed):
-        annotation = write_set(tmp_path / "set", reports)
+    def config(reports, labelled=False, **changed):
+        annotation = write_set(tmp_path / "set", reports, labelled)
         places = {"annotation": annotation, "images": tmp_path / "set/images", "features": tmp_path / "set/features"}
         content = TINY | {
             "run": str(tmp_path / "run"),
@@ -37,33 +38,54 @@ def config(tmp_path):
     return config
 
 
-@pytest.mark.parametrize("reports", [GERMAN, CHINESE], ids=["German", "Chinese"])
-def test_a_set_without_labels_is_trained_tested_and_written_for(reports, config, tmp_path, called):
+def test_a_german_set_without_labels_is_trained_tested_and_written_for(config, tmp_path, called):
     """No statuses, no classifier, no clinical scores; a copied report scores 1; the folder is a model."""
-    settings = load_settings(config(reports, labeler="none"), ["eval.resamples=20", "train.epochs=1"])
+    settings = load_settings(config(GERMAN, labeler="none"), ["eval.resamples=20", "train.epochs=1"])
     train(settings)
     folder = run_test(settings)
     found = read_json(folder / "report.json")
-    row, copied = found["metrics"]["REVTAF"], found["metrics"][NEAREST]["nlg"]
-    assert row["clinical"] == {} and row["classified"] == {} and row["average"] is None
-    assert copied.pop("CIDEr") == pytest.approx(10)
-    assert {name: value for name, value in copied.items() if value is not None} == pytest.approx(
-        dict.fromkeys(copied, 1)
-    )
-    assert found["signature"].startswith("unicode|") and "|ce:none|" in found["signature"]
+    assert found["metrics"]["REVTAF"]["classified"] == {}
+    perfect_and_unlabelled(folder)
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
     assert "CIDEr" in metrics and "_f1" not in metrics and "status_accuracy" not in metrics
     record = read_jsonl(folder / "predictions.jsonl")[0]
     assert record["statuses"] == {} and record["positive"] == {} and record["retrieved_id"] is None
+
+    write = ("generate", "--checkpoint", tmp_path / "run", tmp_path / "set/images/0.png")
+    called(*write, "--out", tmp_path / "written")
+    assert read_jsonl(tmp_path / "written/reports.jsonl")[0]["statuses"] == []
+    assert "trained without labels" in called(*write, "--status", "edema=pos", code=2)
+    called("export", tmp_path / "run", tmp_path / "exported")
+    called("audit", "--config", tmp_path / "set.yaml")
+
+
+def test_a_chinese_set_with_labels_of_its_own(config, tmp_path):
+    """They train a classifier and stand in the prompt; nobody reads what is written."""
+    settings = load_settings(config(CHINESE, True, labeler="annotation"), ["eval.resamples=0", "train.epochs=1"])
+    assert not (settings.lre.enabled or settings.fvtaf.enabled or settings.classifier.memory)
+    train(settings)
+    folder = run_test(settings)
+    perfect_and_unlabelled(folder)
+    record = read_jsonl(folder / "predictions.jsonl")[0]
+    assert len(record["statuses"]) == 14 and " " not in record["reference"]
+    assert "status_accuracy" in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
+
+
+def perfect_and_unlabelled(folder):
+    """A row of copied references scores 1 in all that is scored, and nothing clinical is."""
+    found = read_json(folder / "report.json")
+    copied = found["metrics"][NEAREST]["nlg"]
+    assert all(row["clinical"] == {} and row["average"] is None for row in found["metrics"].values())
+    assert copied.pop("CIDEr") == pytest.approx(10)
+    assert all(value is None or value == pytest.approx(1) for value in copied.values())
+    assert found["signature"].startswith("unicode|") and "|ce:none|" in found["signature"]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Clinical efficacy by category" not in page and "nobody labels" in page
 
-    image, out = tmp_path / "set/images/0.png", tmp_path / "written"
-    write = ("generate", "--checkpoint", tmp_path / "run", image)
-    called(*write, "--out", out)
-    assert read_jsonl(out / "reports.jsonl")[0]["statuses"] == []
-    assert "trained without labels" in called(*write, "--status", "edema=pos", code=2)
-    called("export", tmp_path / "run", tmp_path / "exported")
+
+def test_labels_that_are_asked_for_and_not_there_are_missed_before_training(config):
+    lines = inspect(load_settings(config(GERMAN, labeler="annotation")))
+    assert [line for line in lines if line.level == "error" and "knowledge.labeler=annotation" in str(line)]
 
 
 def test_what_needs_labels_is_switched_off_by_name(config, caplog):
@@ -106,3 +128,10 @@ def test_english_rules_of_cleaning_are_refused_for_other_texts(config):
     path = config(CHINESE, labeler="none")
     lines = inspect(load_settings(path, ["data.language=en"]))
     assert [line for line in lines if line.level == "error" and "data.language=other" in str(line)]
+
+
+@pytest.mark.parametrize("stage", [FIRST, SECOND], ids=["stage1", "stage2"])
+@pytest.mark.parametrize(("section", "key", "value"), [("knowledge", "labeler", "none"), ("data", "language", "other")])
+def test_trrg_which_chooses_english_clues_by_labels_refuses_by_key(stage, section, key, value):
+    with pytest.raises(UserError, match=f"{section}.{key}={value}: TRRG"):
+        parse_settings({**stage, section: {key: value}}, "FILE")

@@ -112,7 +112,7 @@ class MedFuseSystem(Declaration):
 
         system = MedFuse(settings, accelerator, None, None)
         studies, texts = system.training
-        system.tokens = TextTokens.fit(settings.text, texts)
+        system.tokens = TextTokens.fit(settings.text, texts, settings.training_data.language)
         self._build(system)
         negatives = system.hard
         encoder = "Bio_ClinicalBERT" if system.components.clinical_bert else "TF-IDF and SVD"

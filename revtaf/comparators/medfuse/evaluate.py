@@ -48,6 +48,7 @@ LABELLED = {
 }
 DIRECTIONS = {"i2t": "i→r", "t2i": "r→i"}  # images asked for reports, reports for images
 DECIMALS = 6  # of a cosine
+UNREAD = "Nobody reads the reports: no zero-shot AUROC, no row of entity scores; without statuses no useful reports"
 NAMES = {"median_rank": "MedR", "mean_rank": "mean rank", "mrr": "MRR"}
 PRINTED = ("pneumonia", "cardiomegaly", "pleural effusion", "atelectasis")  # the categories of the paper's Table III
 OF_PATIENT = {"i2t_own_patient": "own before the patient's others i→r", "i2t_patient_gap": "gap in cosine to them"}
@@ -189,7 +190,8 @@ def evaluate(system: MedFuse) -> Rankings:
 
     reports = embed([texts[i] for i in gallery.first])
     compared = {OWN: products(images, reports, gallery)}
-    if (scores := entity_scores(system, gallery, studies)) is not None:
+    reads, labelled = settings.knowledge.reads_reports, statuses.shape[1] > 0
+    if reads and (scores := entity_scores(system, gallery, studies)) is not None:
         compared[ENTITY_ROW] = scores
     compared[RANDOM] = in_any_order(gallery, settings.seed)
     vectors = system.tfidf(texts)
@@ -204,18 +206,21 @@ def evaluate(system: MedFuse) -> Rankings:
         ).items():
             rows[name] |= metrics
     rows[DUPLICATES] = _duplicates(gallery)
-    for name, metrics in _useful(gallery, compared).items():
-        rows.setdefault(name, {}).update(metrics)
-    rows[OWN] |= gallery.of_patient(images, reports)
-    zero = zero_shot.scores(images, embed)
-    areas = zero_shot.table(zero, statuses)
-    for template, values in zero.items():
-        if (metric := zero_shot.auroc(f"auroc_{template}", values, statuses)) is not None:
-            rows[OWN][metric.name] = metric
-    for category in PRINTED:
-        metric = zero_shot.auroc(f"auroc_name/{category}", zero["name"], zero_shot.only(statuses, category))
-        if metric is not None:
-            rows[OWN][metric.name] = metric
+    if labelled:
+        for name, metrics in _useful(gallery, compared).items():
+            rows.setdefault(name, {}).update(metrics)
+        rows[OWN] |= gallery.of_patient(images, reports)
+    areas: list[list[str | int | float]] = []
+    if reads:  # its sentences are English, as the reports have to be
+        zero = zero_shot.scores(images, embed)
+        areas = zero_shot.table(zero, statuses)
+        for template, values in zero.items():
+            if (metric := zero_shot.auroc(f"auroc_{template}", values, statuses)) is not None:
+                rows[OWN][metric.name] = metric
+        for category in PRINTED:
+            metric = zero_shot.auroc(f"auroc_name/{category}", zero["name"], zero_shot.only(statuses, category))
+            if metric is not None:
+                rows[OWN][metric.name] = metric
     about = _about(system, gallery) | ({"dimensions": said} if said else {})
     return Rankings(
         ids=[study.id for study in studies],
@@ -226,7 +231,7 @@ def evaluate(system: MedFuse) -> Rankings:
         studies=[study.study_id for study in studies],
         headings=_headings(),
         notes=tuple(about.values()),
-        sections=[_zero_shot_section(areas)],
+        sections=[_zero_shot_section(areas)] if areas else [],
         facts={
             "gallery": about["gallery"],
             "texts": about["texts"],
@@ -348,7 +353,9 @@ def _about(system: MedFuse, gallery: Gallery) -> dict[str, str]:
         "gallery": f"Gallery: {sizes}; {equal}.",
         "ties": f"i→r: images asked for reports. An equal score counts {tie}; R@10 by chance is {chance:.3f}.",
         "texts": system.truncation(gallery.texts),
-        "useful": (
+        "useful": f"{UNREAD} ({system.settings.knowledge.labeler})."
+        if not system.settings.knowledge.reads_reports
+        else (
             "distance@1 (of statuses), nearest@1, nDCG, head and tail F1 are of the first reports of other patients "
             f"in the same gallery. Zero-shot AUROC: mean of {len(zero_shot.defined(gallery.statuses))} of 14 "
             "categories, by template, uncertain statuses left out."

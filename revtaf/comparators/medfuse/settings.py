@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 from revtaf.config import BackboneName, InputKind, RunSettings, Section, TrainSettings
 
 CLIP_TOKENS = 49_408  # CLIP's byte-pair encoding
+log = logging.getLogger("revtaf")
 
 
 class PairSettings(Section):
@@ -152,6 +154,14 @@ class MedFuseSettings(RunSettings):
     objective: ObjectiveSettings = ObjectiveSettings()
     ranking: RankingSettings = RankingSettings()
     train: MedFuseTrainSettings = MedFuseTrainSettings()
+
+    @model_validator(mode="after")
+    def _without_labels(self) -> MedFuseSettings:
+        """Without statuses there are no hard negatives, which differ in them, and no margin over these."""
+        if self.knowledge.labeler == "none" and (self.negatives.hard or self.objective.margin_weight):
+            self.negatives.hard, self.objective.margin_weight = False, 0.0
+            log.warning("knowledge.labeler=none: no statuses, so negatives.hard=false, objective.margin_weight=0")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> MedFuseSettings:

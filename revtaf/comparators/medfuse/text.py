@@ -13,7 +13,7 @@ import numpy as np
 
 from revtaf.comparators.medfuse.settings import CLIP_TOKENS, TextTowerSettings
 from revtaf.data.annotations import Study
-from revtaf.data.text import readable_sentences
+from revtaf.data.text import Language, readable_sentences
 from revtaf.errors import UserError
 from revtaf.tokenizer import ReportTokenizer
 
@@ -41,10 +41,11 @@ class TextTokens:
             self.start, self.end, self.pad, self.size = fitted.start, fitted.end, fitted.pad, fitted.size
 
     @classmethod
-    def fit(cls, settings: TextTowerSettings, texts: Sequence[str]) -> TextTokens:
+    def fit(cls, settings: TextTowerSettings, texts: Sequence[str], language: Language = "en") -> TextTokens:
         """CLIP's, or of the training texts."""
-        fitted = ReportTokenizer.fit(texts, settings.vocabulary_size) if settings.tokens == "train" else None
-        return cls(settings.context, fitted)
+        if settings.tokens != "train":
+            return cls(settings.context)
+        return cls(settings.context, ReportTokenizer.fit(texts, settings.vocabulary_size, language))
 
     @classmethod
     def open(cls, folder: Path, settings: TextTowerSettings) -> TextTokens:

@@ -103,6 +103,7 @@ class Stage1Settings(RunSettings):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Stage1Settings:
+        _check_reader(self)
         if self.image.size > self.image.resize:
             raise ValueError(f"image.size {self.image.size} exceeds image.resize {self.image.resize}")
         if self.text.width % self.text.heads:
@@ -264,6 +265,7 @@ class TRRGSettings(RunSettings):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> TRRGSettings:
+        _check_reader(self)
         clueless, llm = self.clue.source == "none", self.llm
         if self.loss.dc and (clueless or not self.cmci.enabled):
             raise ValueError(
@@ -293,3 +295,17 @@ class TRRGSettings(RunSettings):
         if self.generation.min_new_tokens > self.generation.max_new_tokens:
             raise ValueError("generation.min_new_tokens exceeds generation.max_new_tokens")
         return self
+
+
+def _check_reader(settings: RunSettings) -> None:
+    """ValueError where the reports are not read, or are not English: the clues are English sentences of what the
+    labeler finds."""
+    for key, value, wanted in (
+        ("knowledge.labeler", settings.knowledge.labeler, ("rules", "chexbert")),
+        ("data.language", settings.training_data.language, ("en",)),
+    ):
+        if value not in wanted:
+            raise ValueError(
+                f"{key}={value}: TRRG's clues are English sentences, chosen by what a labeler reads; it needs "
+                f"{' or '.join(wanted)}. Without a labeler train system=revtaf or system=medfuse"
+            )

@@ -19,6 +19,7 @@ from revtaf.data.sources.table.studies import RANDOM, WHOLE, TableStudy, deal, g
 from revtaf.data.sources.views import FRONTAL
 from revtaf.errors import UserError
 from revtaf.files import atomic_write, sha256, write_json
+from revtaf.knowledge import english
 
 VIEWS = ("all", "frontal")
 MANIFEST_COLUMNS = ("id", "subject_id", "study_id", "split", "selected", "images", "where")
@@ -98,9 +99,15 @@ def prepare_table(
         "counted": {name: count for name, count in sorted(counted.items()) if count},
         "patients_in_several_splits": _leaks(annotations),
     }
+    reading = english.read([item.study.report for item in kept])
+    if reading.foreign:
+        record["words_known_to_labelers"] = round(reading.share, 3)
     write_json(out / "source.json", record)
     save_annotations(out / "annotation.json", annotations)
-    _print(record, PRESETS[preset].note if preset else "", out)
+    notes = [PRESETS[preset].note] if preset and PRESETS[preset].note else []
+    if reading.foreign:
+        notes.append(f"{reading.refusal(str(csv[0]))}. Train with {english.WAYS_OUT}")
+    _print(record, notes, out)
     return out / "annotation.json"
 
 
@@ -178,7 +185,7 @@ def _leaks(annotations: Annotations) -> int:
     return sum(count > 1 for count in Counter(patient for split in patients for patient in split).values())
 
 
-def _print(record: dict, note: str, out: Path) -> None:
+def _print(record: dict, notes: list[str], out: Path) -> None:
     for reason, count in record["dropped"].items():
         print(f"dropped {count:,} studies {reason}")
     for what, count in record["counted"].items():
@@ -188,7 +195,7 @@ def _print(record: dict, note: str, out: Path) -> None:
         print(f"note: {leaks:,} patients are in more than one split")
     if absent := [split for split in SPLITS if split not in record["studies"]]:
         print(f"note: no study in {' and '.join(absent)}")
-    if note:
+    for note in notes:
         print(f"note: {note}")
     dealt = f", {record['dealt_studies']:,} dealt by patient" if record["dealt_studies"] else ""
     print("table: " + ", ".join(f"{name} {n:,}" for name, n in record["studies"].items()) + f"{dealt} -> {out}")

@@ -66,9 +66,9 @@ PRESETS = {
         study=("StudyID",),
         view="Projection",
         folder="ImageDir",
-        note="PadChest's reports are Spanish, lower case and stemmed. The phrase rules and CheXbert read English: "
-        "their statuses of these reports mean nothing, and neither do clinical scores by them. Train with statuses "
-        "of the annotation (--labels), made from the set's own Labels.",
+        note="PadChest's reports are Spanish, lower case and stemmed, which no labeler here reads. Train with "
+        "knowledge.labeler=none; or make columns of statuses from the set's own Labels, give them with --labels, and "
+        "train with knowledge.labeler=annotation.",
     ),
     # Kaggle's indiana_reports.csv --join indiana_projections.csv
     "indiana": Columns(
