@@ -13,6 +13,7 @@ from revtaf.data.annotations import Annotations, clean_reports, load_annotations
 from revtaf.data.examine import examine
 from revtaf.data.image_names import difference, find_file, why_absent
 from revtaf.data.images import read_noted
+from revtaf.data.text import clean_words
 from revtaf.engine.batches import count_batches
 from revtaf.engine.checkpoint import earlier_progress
 from revtaf.engine.folder import BEST, is_model
@@ -163,7 +164,17 @@ def _data(settings: RunSettings, data: DataSettings, splits: list[str], images: 
 
 
 def _language(settings: RunSettings, data: DataSettings, reports: list[str]) -> Iterator[CheckLine]:
-    """Whether whoever reads the reports, or cleans them, knows their language."""
+    """Whether whoever reads the reports, or cleans them, knows their language; of others, whether they are cut."""
+    if data.language != "en":
+        some = english.sampled(reports)
+        longer = sum(len(clean_words(report).split()) > data.max_words for report in some)
+        if longer:
+            yield CheckLine(
+                "note",
+                f"{longer:,} of {len(some):,} reports exceed data.max_words={data.max_words} (words and marks; in "
+                "Chinese and the like characters) and are cut in training, not in scoring",
+                "raise data.max_words, and the decoder's limits with it",
+            )
     reading = english.read(reports)
     if not reading.foreign:
         return

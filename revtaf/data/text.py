@@ -30,7 +30,6 @@ _WITHOUT_BLANKS = (
     *((0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3040, 0x30FF)),
     *((0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
 )
-_HIDING = re.compile(r"_+")  # underscores stand for what was taken out of a text
 
 # What stands in the place of a text: an empty cell as programs write it, a removed word, somebody's name under it.
 _PLACEHOLDERS = (
@@ -134,18 +133,33 @@ def clean_words(text: str, max_words: int | None = None) -> str:
     what a decoder makes of their tokens come out the same: a second pass changes nothing. max_words: the first that
     are kept.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
-    spaced = []
-    after = False  # whether a character that is apart was the last
-    for character in _HIDING.sub(" ", text):
-        kind = unicodedata.category(character)[0]
-        if (kind == "C" and not character.isspace()) or character == "\ufffd":
-            continue
-        alone, combines = apart(character), kind == "M"
-        spaced.append(f" {character}" if alone or (after and not combines) else character)
-        after = alone or (after and combines)
-    words = "".join(spaced).split()
-    return " ".join(words if max_words is None else words[:max_words])
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower()).translate(_SPACED)
+    # NFC once more: a mark may have come next to its letter.
+    words = _COMBINING.sub(rf"\1{_ENDS}", text).replace(_JOINS, "").replace(_ENDS, " ").split()
+    return unicodedata.normalize("NFC", " ".join(words if max_words is None else words[:max_words]))
+
+
+class _Spacing(dict):
+    """For `str.translate`: a character -> what stands in its place. _JOINS is before a mark that combines, _ENDS behind
+    a character that is apart."""
+
+    def __missing__(self, code: int) -> str:
+        character, kind = chr(code), unicodedata.category(chr(code))[0]
+        if character.isspace() or character == "_":  # underscores stand for what was taken out of a text
+            found = " "
+        elif kind == "C" or character == "\ufffd":
+            found = ""
+        elif kind == "M":
+            found = _JOINS + character
+        else:
+            found = f" {character}{_ENDS}" if apart(character) else character
+        self[code] = found
+        return found
+
+
+_JOINS, _ENDS = "\0", "\1"  # the text itself holds no such characters any more
+_SPACED = _Spacing()
+_COMBINING = re.compile(f"{_ENDS}((?:{_JOINS}.)+)")  # of a character that is apart
 
 
 def clean_for(language: Language, report: str, max_words: int | None) -> str:

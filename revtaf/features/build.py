@@ -180,6 +180,14 @@ def prepare_knowledge(
     else:
         used["training statuses"] = "none (knowledge.labeler=none)"
 
+    for what, there in (
+        ("entity scores", settings.reads_entities),
+        ("text embeddings", settings.reads_texts),
+        ("classifier memory", settings.classifier.memory or options.reads_reports),
+    ):
+        if not there:
+            used[what] = f"none (knowledge.labeler={options.labeler})"
+
     def encoder() -> TextEncoder:
         if components.clinical_bert:
             return components.text

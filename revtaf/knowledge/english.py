@@ -61,10 +61,14 @@ class Reading:
         )
 
 
+def sampled(texts: Sequence[str]) -> Sequence[str]:
+    """At most SAMPLE of the texts, evenly spread."""
+    return texts[:: -(-len(texts) // SAMPLE)] if texts else []
+
+
 def read(texts: Sequence[str]) -> Reading:
-    """Count the words of a sample of at most SAMPLE of the texts, evenly spread."""
-    chosen = texts[:: -(-len(texts) // SAMPLE)] if texts else []
-    counts = [(*_count(text), text) for text in chosen]
+    """Count the words of a sample of the texts."""
+    counts = [(*_count(text), text) for text in sampled(texts)]
     words, known = sum(n for n, _, _ in counts), sum(k for _, k, _ in counts)
     worst = max(counts, key=lambda c: c[0] - 2 * c[1], default=(0, 0, ""))[2]
     return Reading(words, known, " ".join(worst.split())[:80])

@@ -122,10 +122,9 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
             source = HubBert(_BERT, vocabulary.parent, "230 kB, Apache-2.0", ("vocab.txt",), weights=False)
         yield _file("CheXbert's vocabulary", "CheXbert's word pieces", vocabulary, "", source, None, s.chexbert)
     asked, embedded = settings.reads_entities, settings.reads_texts
+    fitted = "a network fitted now" if s.reads_reports else ""  # on what English reports mention
     if own and asked and s.entities == "medklip":
-        yield _file(
-            "MedKLIP", "scores the entities", s.medklip, "a network fitted now", _MEDKLIP, lambda: _layouts().medklip(s)
-        )
+        yield _file("MedKLIP", "scores the entities", s.medklip, fitted, _MEDKLIP, lambda: _layouts().medklip(s))
     embeds, encodes = embedded and s.text == "bio_clinicalbert", asked and s.entities == "medklip"
     if own and (embeds or encodes):
         folder, absent = s.bio_clinicalbert, absent_files(s.bio_clinicalbert)

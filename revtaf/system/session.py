@@ -347,7 +347,9 @@ class Session(System):
         return write(self, images, Asked(**asked))
 
     def analyse(self, folder: Path) -> list[Path]:
-        """See `revtaf.system.analyses`."""
+        """See `revtaf.system.analyses`. UserError where nobody labels: they compare by statuses."""
+        if (labeler := self.settings.knowledge.labeler) in ("annotation", "none"):
+            raise UserError(f"knowledge.labeler={labeler}: the analyses are of what a labeler reads, and there is none")
         from revtaf.system.analyses import analyse
 
         return analyse(self, folder)

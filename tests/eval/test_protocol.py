@@ -8,7 +8,7 @@ import pytest
 from languages import LANGUAGES
 from pycocoevalcap.rouge.rouge import Rouge
 
-from revtaf.data.text import clean_report, clean_words
+from revtaf.data.text import clean_report, clean_words, closed_up
 from revtaf.errors import UserError
 from revtaf.eval import nlg, rouge
 from revtaf.eval.protocol import PROTOCOL, PROTOCOLS, UNKNOWN, Processed, form_notes, postprocess, reference_text
@@ -123,6 +123,21 @@ def test_any_language_can_score_one(language):
     assert all(scores[name].corpus == pytest.approx(1) for name in ("BLEU_1", "BLEU_4", "ROUGE_L"))
     assert scores["CIDEr"].corpus == pytest.approx(10)
     assert unicode.unmatchable(references) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unicode_twice_is_unicode_once_and_loses_no_letter(seed):
+    """On random strings of letters, accents in two characters, marks, Thai vowels, Chinese and what cannot be seen."""
+    rng = np.random.default_rng(seed)
+    unicode = PROTOCOLS["unicode"]
+    for _ in range(300):
+        text = "".join(rng.choice(list("aB1éßü\u0308肺。ガหั่İ³-.,_'(\n\t \u200b\u00ad"), rng.integers(0, 40)))
+        once = unicode.reference(text)
+        assert unicode.reference(str(once)) == unicode.hypothesis(closed_up(once)) == once
+        assert "  " not in once and once == once.strip()
+        expected = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+        seen = [c for c in expected if not c.isspace() and c not in "_\u200b\u00ad"]
+        assert unicodedata.normalize("NFC", once.replace(" ", "")) == unicodedata.normalize("NFC", "".join(seen))
 
 
 def test_unicode_by_hand():

@@ -57,6 +57,7 @@ def test_a_german_set_without_labels_is_trained_tested_and_written_for(config, t
     assert "trained without labels" in called(*write, "--status", "edema=pos", code=2)
     called("export", tmp_path / "run", tmp_path / "exported")
     called("audit", "--config", tmp_path / "set.yaml")
+    assert "knowledge.labeler=none" in called("study", "lre", "--config", tmp_path / "set.yaml", "--out", "o", code=2)
 
 
 def test_a_chinese_set_with_labels_of_its_own(config, tmp_path):
@@ -122,6 +123,11 @@ def test_a_labeler_is_refused_before_anything_is_written(reports, labeler, confi
     assert "60%" in told and "knowledge.labeler=none" in told and "knowledge.labeler=annotation" in told
     assert any(report[:20] in told for report in reports)
     assert not (tmp_path / "run").exists() and not (tmp_path / "set/features").exists()
+
+
+def test_reports_that_are_cut_are_counted(config):
+    lines = inspect(load_settings(config(CHINESE, labeler="none"), ["data.max_words=20"]))
+    assert [line for line in lines if line.level == "note" and "of 16 reports exceed data.max_words=20" in str(line)]
 
 
 def test_english_rules_of_cleaning_are_refused_for_other_texts(config):
