@@ -10,7 +10,7 @@ from revtaf import systems
 from revtaf.check import require
 from revtaf.config import RunSettings
 from revtaf.engine import folder as model_folder
-from revtaf.engine.checkpoint import META, earlier_progress
+from revtaf.engine.checkpoint import META, check_processes, earlier_progress
 from revtaf.engine.runtime import log_to, make_accelerator, open_run, seed_everything
 from revtaf.engine.train import fit
 from revtaf.files import read_json
@@ -31,6 +31,8 @@ def train(settings: RunSettings) -> None:
         return
     require(settings, training=True)
     accelerator = make_accelerator(settings)
+    if progress and not finished:
+        check_processes(progress, accelerator)
     main = accelerator.is_main_process
     with alone(folder, "training", wait=False) if main else nullcontext():
         if main:

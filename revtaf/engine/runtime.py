@@ -22,7 +22,7 @@ from revtaf import __version__
 from revtaf.config import RunSettings
 from revtaf.config_file import save_settings
 from revtaf.errors import UserError
-from revtaf.files import atomic_write, write_json
+from revtaf.files import atomic_write, clear_errors, write_json
 from revtaf.precision import computes_in_bf16
 
 log = logging.getLogger("revtaf")
@@ -134,7 +134,7 @@ def git_revision() -> str:
 
 def append_jsonl(path: Path, record: dict) -> None:
     """Add one line. Of a process that is killed meanwhile a half line may stay, which `read_jsonl` leaves out."""
-    with open(path, "a", encoding="utf-8") as file:
+    with clear_errors(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 

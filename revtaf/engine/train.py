@@ -53,8 +53,10 @@ def fit(system: System, folder: Path) -> Progress:
         log.info("resuming after %d epochs and %d batches", progress.epoch, progress.batch)
     else:
         system.before_training()
-    if accelerator.is_main_process:  # lines behind the last saved state will be written again
-        kept = [r for r in read_jsonl(folder / "metrics.jsonl") if r["step"] <= progress.step]
+    # Lines behind the last saved state will be written again; the steps of two lines may be equal.
+    kept = [r for r in read_jsonl(folder / "metrics.jsonl") if r["step"] <= progress.step][: progress.records]
+    progress.records = len(kept)
+    if accelerator.is_main_process:
         write_jsonl(folder / "metrics.jsonl", kept)
 
     stop = _StopRequest()
@@ -104,6 +106,7 @@ def train_one_epoch(
                 optimizer.zero_grad()
         progress.batch += processes
         progress.step += accelerator.sync_gradients
+        progress.records += 1
         values = {name: round(value.item(), 5) for name, value in losses.items()}
         bar.set_postfix({name: f"{value:.3f}" for name, value in {**values, "objective": loss.item()}.items()})
         if accelerator.is_main_process:
@@ -144,6 +147,7 @@ def _after_epoch(system: System, folder: Path, progress: Progress) -> None:
     train, main = system.settings.train, system.accelerator.is_main_process
     last = progress.epoch == train.epochs
     results = system.validate(last or progress.epoch % train.validate_every == 0)
+    progress.records += 1
     if main:
         record = {"step": progress.step, "epoch": progress.epoch, "validation": results}
         append_jsonl(folder / "metrics.jsonl", record)
