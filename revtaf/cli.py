@@ -24,6 +24,7 @@ from revtaf.commands.options import (
     add_lre_study,
     add_mimic,
     add_phantom,
+    add_replay,
     add_report,
     add_score,
     add_search,
@@ -34,12 +35,12 @@ from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 from revtaf.process import INTERRUPTED, USER_ERROR, configure, print_anything
 
-LEAK = STALE = UNREADABLE = 1
+LEAK = STALE = UNREADABLE = NOT_FINITE = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 a leak, a stale document or an image that cannot be read, 2
-    bad input (one message), 130 interrupted."""
+    """Run one command; returns the exit code: 0 done, 1 a leak, a stale document, an image that cannot be read or a
+    step that is not finite again, 2 bad input (one message), 130 interrupted."""
     print_anything()  # help and errors of options, too
     options = _parser().parse_args(arguments)
     configure(offline=options.run is not _fetch)
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _train, "train a model, or continue an interrupted run", add_configured),
         ("test", _test, "write and score reports with a run's best checkpoint", add_configured),
         ("analyse", _analyse, "where a trained model's maps look, and what its retriever finds", add_configured),
+        ("replay", _replay, "repeat a training step that was not finite (docs/reliability.md)", add_replay),
         ("ablate", _ablate, "run a grid of settings: every table and figure of the paper", add_ablate),
         ("report", _report, "print the tables of README.md and docs/ from results/tables", add_report),
         ("check", _check, "say which needed files are missing, and what to do", add_configured),
@@ -142,6 +144,12 @@ def _analyse(options: argparse.Namespace) -> None:
 
     for path in analyse(options.settings):
         print(path)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from revtaf.commands.replay import replay_step
+
+    return NOT_FINITE if replay_step(options.folder, options.given) else 0
 
 
 def _ablate(options: argparse.Namespace) -> None:

@@ -75,6 +75,40 @@ def world(phantom: Path, tiny_config: Path, tmp_path_factory):
     return home / "data", home / "run", settings
 
 
+@pytest.fixture
+def toys(monkeypatch):
+    """The toys are installed, for this process and those that it starts."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "toys"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "toys"))
+    from revtaf import systems
+
+    systems.find.cache_clear()
+    yield
+    systems.find.cache_clear()
+
+
+@pytest.fixture
+def toy_config(toys, phantom, tmp_path) -> Path:
+    """The tiny phantom set for a toy; the run goes beside the file."""
+    content = {
+        "system": "toy",
+        "name": "toy",
+        "device": "cpu",
+        "run": str(tmp_path / "run"),
+        "data": {
+            "name": "phantom",
+            "annotation": str(phantom / "annotation.json"),
+            "images": str(phantom / "images"),
+            "features": str(tmp_path / "features"),
+        },
+        "train": {"epochs": 2, "batch_size": 6, "lr": 0.1, "warmup_steps": 2, "workers": 0, "clip_value": None},
+        "eval": {"resamples": 50},
+    }
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the IU X-Ray texts and the published scores, which are not part of the project."""

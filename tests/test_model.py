@@ -7,7 +7,7 @@ import torch
 from tiny import make_session, training_batch
 
 from revtaf.config_file import load_settings
-from revtaf.engine.train import objective
+from revtaf.engine.optim import objective
 from revtaf.errors import UserError
 from revtaf.labels import POSITIVE
 from revtaf.model import REVTAF, loss_weights

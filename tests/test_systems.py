@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from tiny import ROOT
 
 import revtaf
-from revtaf import systems
 from revtaf.config import RunSettings
 from revtaf.errors import UserError
 from revtaf.locks import alone
@@ -28,38 +27,6 @@ OF_THE_ENGINE = (
     *("data", "pretrained", "knowledge", "eval", "engine"),
     "generate",  # the type of what single images are answered with
 )
-
-
-@pytest.fixture
-def toys(monkeypatch):
-    """The toys are installed, for this process and those that it starts."""
-    monkeypatch.syspath_prepend(str(TOYS))
-    monkeypatch.setenv("PYTHONPATH", str(TOYS))
-    systems.find.cache_clear()
-    yield
-    systems.find.cache_clear()
-
-
-@pytest.fixture
-def toy_config(toys, phantom, tmp_path) -> Path:
-    """The tiny phantom set for a toy; the run goes beside the file."""
-    content = {
-        "system": "toy",
-        "name": "toy",
-        "device": "cpu",
-        "run": str(tmp_path / "run"),
-        "data": {
-            "name": "phantom",
-            "annotation": str(phantom / "annotation.json"),
-            "images": str(phantom / "images"),
-            "features": str(tmp_path / "features"),
-        },
-        "train": {"epochs": 2, "batch_size": 6, "lr": 0.1, "warmup_steps": 2, "workers": 0, "clip_value": None},
-        "eval": {"resamples": 50},
-    }
-    path = tmp_path / "toy.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 def command(*arguments, **options) -> subprocess.CompletedProcess:

@@ -26,6 +26,12 @@ def add_ablate(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_replay(given: argparse.ArgumentParser) -> None:
+    """Arguments of `revtaf.commands.replay.replay_step`."""
+    given.add_argument("folder", type=Path, help="a folder nonfinite-STEP of a run")
+    given.add_argument("given", nargs="*", metavar="KEY=VALUE", help="settings that differ, such as device=cpu")
+
+
 def add_report(command: argparse.ArgumentParser) -> None:
     """Arguments of `revtaf.ablation.documents.report`."""
     command.add_argument("--tables", type=Path, default=Path("results/tables"))

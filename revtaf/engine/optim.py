@@ -1,4 +1,4 @@
-"""AdamW, linear warm-up and cosine decay (docs/method.md section 7.2)."""
+"""The objective, AdamW, linear warm-up and cosine decay (docs/method.md section 7.2)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from revtaf.config import TrainSettings
+
+
+def objective(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The weighted sum of a system's losses (paper Eq. 15), in the order of its weights."""
+    first, *others = (weight * losses[name] for name, weight in weights.items())
+    return sum(others, first)
 
 
 def adamw(parts: Mapping[str, tuple[Iterable[nn.Parameter], float]], settings: TrainSettings) -> torch.optim.AdamW:

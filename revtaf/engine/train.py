@@ -6,19 +6,18 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from revtaf.engine.batches import EpochBatches, train_loader
 from revtaf.engine.checkpoint import Progress, load_last, save_best, save_last
-from revtaf.engine.optim import learning_rate
+from revtaf.engine.nonfinite import Step, finite_gradients, random_states, stop
+from revtaf.engine.optim import learning_rate, objective
 from revtaf.engine.runtime import append_jsonl, read_jsonl, write_jsonl
 from revtaf.engine.system import System
 from revtaf.errors import UserError
@@ -28,12 +27,6 @@ log = logging.getLogger("revtaf")
 
 class Interrupted(Exception):
     """The run was asked to stop, and has saved its state."""
-
-
-def objective(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The weighted sum of a system's losses (paper Eq. 15), in the order of its weights."""
-    first, *others = (weight * losses[name] for name, weight in weights.items())
-    return sum(others, first)
 
 
 def fit(system: System, folder: Path) -> Progress:
@@ -59,13 +52,13 @@ def fit(system: System, folder: Path) -> Progress:
     if accelerator.is_main_process:
         write_jsonl(folder / "metrics.jsonl", kept)
 
-    stop = _StopRequest()
-    with stop:
+    asked = _StopRequest()
+    with asked:
         while progress.epoch < train.epochs:
             batches.move_to(progress.epoch, progress.batch)
             if progress.batch == 0:
                 system.start_epoch()
-            train_one_epoch(system, loader, batches, optimizers, progress, folder, dataset.ids, stop)
+            train_one_epoch(system, loader, batches, optimizers, progress, folder, dataset.ids, asked)
             progress.epoch, progress.batch = progress.epoch + 1, 0
             _after_epoch(system, folder, progress)
     return progress
@@ -79,7 +72,7 @@ def train_one_epoch(
     progress: Progress,
     folder: Path,
     ids: list[str],
-    stop: _StopRequest,
+    asked: _StopRequest,
 ) -> None:
     """From `progress.batch` to the end of the epoch; saves and raises Interrupted when asked to stop."""
     train, accelerator, model = system.settings.train, system.accelerator, system.model
@@ -93,12 +86,17 @@ def train_one_epoch(
         rate = learning_rate(progress.step, updates, train)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate * group.get("relative", 1.0)
+        rows, draw = batch.rows.tolist(), progress.epoch * batches.count + progress.batch
+        step = Step(progress.step, progress.epoch, draw, rows, [ids[r] for r in rows], accelerator.process_index)
+        states = random_states()
         with accelerator.accumulate(model):
-            losses = system.losses(batch, progress.epoch * batches.count + progress.batch)
+            losses = system.losses(batch, draw)
             loss = objective(losses, system.weights)
             if not torch.isfinite(loss):
-                _stop_on_non_finite(losses, [ids[row] for row in batch.rows.tolist()], progress)
+                stop(system, folder, batch, step, losses, states)
             accelerator.backward(loss)
+            if accelerator.scaler is None and not finite_gradients(model):  # a scaler of fp16 leaves such steps out
+                stop(system, folder, batch, step, losses, states)
             if accelerator.sync_gradients and train.clip_value is not None:
                 accelerator.clip_grad_value_(model.parameters(), train.clip_value)
             for optimizer in optimizers:
@@ -114,7 +112,7 @@ def train_one_epoch(
             append_jsonl(folder / "metrics.jsonl", record)
         if accelerator.sync_gradients:
             late = time.monotonic() - saved > 60 * train.checkpoint_minutes
-            wanted, stopping = _agree(accelerator, late or stop.requested, stop.requested)
+            wanted, stopping = _agree(accelerator, late or asked.requested, asked.requested)
             if wanted:
                 save_last(folder / "checkpoints", system, progress)
                 saved = time.monotonic()
@@ -162,14 +160,6 @@ def _after_epoch(system: System, folder: Path, progress: Progress) -> None:
             save_best(folder / "checkpoints", system, meta)
     progress.finished = last
     save_last(folder / "checkpoints", system, progress)
-
-
-def _stop_on_non_finite(losses: dict[str, Tensor], ids: list[str], progress: Progress) -> None:
-    values = ", ".join(f"{name} {value.item()}" for name, value in losses.items())
-    raise UserError(
-        f"the loss is not finite at step {progress.step} ({values}); batch: {', '.join(ids)}. "
-        "Look at these samples, lower train.lr, or set train.precision=no"
-    )
 
 
 class _StopRequest:

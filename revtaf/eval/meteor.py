@@ -45,6 +45,23 @@ _NEAR_ONE = 0.99  # what two equal texts are worth at least
 _SHIPPED = "c147ac7d"
 
 
+_running: weakref.WeakSet[subprocess.Popen] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked child: let go of the input of its parent's Java, which would otherwise outlive the parent with it."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for process in list(_running):
+        if not process.stdin.closed:
+            os.dup2(nothing, process.stdin.fileno())  # what is buffered goes nowhere; the number stays taken
+    os.close(nothing)
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_let_go)
+
+
 class MeteorError(RuntimeError):
     """METEOR could not be computed; the message says why."""
 
@@ -261,6 +278,7 @@ class Meteor:
             )
         except OSError as error:  # a Java of another machine, or without the right to run it
             raise MeteorError(f"METEOR: {command[0]} cannot be run ({error.strerror or error})") from None
+        _running.add(self._process)
         # Where nobody closes the client. After a signal that Python cannot handle Java sees its input end and leaves.
         weakref.finalize(self, _kill, self._process)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 from revtaf.config_file import load_settings
-from revtaf.engine.train import objective
+from revtaf.engine.optim import objective
 from revtaf.labels import CATEGORIES, ENTITIES
 from revtaf.lre.ball import pairwise
 from revtaf.lre.rank_loss import rank_loss

@@ -302,13 +302,18 @@ def test_forked_child_starts_its_own_process_and_leaves_its_parents_alone(tmp_pa
 
 
 @linux
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, None])
-def test_no_orphan_when_the_program_ends_without_closing(tmp_path, end):
-    """By a signal that Python does not handle, or by running to its end with the client open."""
+@pytest.mark.parametrize(
+    ("end", "fork"), [(signal.SIGTERM, False), (signal.SIGKILL, False), (None, False), (signal.SIGKILL, True)]
+)
+def test_no_orphan_when_the_program_ends_without_closing(tmp_path, end, fork):
+    """By a signal that Python does not handle, or by running to its end with the client open; also where a worker that
+    it forked lives on."""
     program = (
         "import sys\nfrom revtaf.eval.meteor import Meteor\n"
         f"client = Meteor({fake_java(tmp_path, ANSWERS)!r})\n"
-        "client.score([['a']], ['a'])\nprint('ready', flush=True)\n"
+        "client.score([['a']], ['a'])\n"
+        f"{'import os, time; os.fork() or time.sleep(5)' if fork else ''}\n"
+        "print('ready', flush=True)\n"
         f"{'sys.stdin.read()' if end else 'pass'}\n"
     )
     running = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import make_session, training_batch
 
-from revtaf.engine.train import objective
+from revtaf.engine.optim import objective
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tiny import make_session
 from revtaf.commands.train import train
 from revtaf.config_file import load_settings
 from revtaf.engine.folder import BEST
-from revtaf.engine.train import objective
+from revtaf.engine.optim import objective
 from revtaf.errors import UserError
 from revtaf.labels import BLANK
 from revtaf.model import TOLD
