@@ -32,8 +32,8 @@ def rank_loss(distance: Tensor, statuses: Tensor, ties: str = "soft", temperatur
         return distance.sum() * 0
     with torch.autocast(distance.device.type, enabled=False):
         others = ~torch.eye(size, dtype=torch.bool, device=distance.device)
+        distance = distance.to(torch.promote_types(distance.dtype, torch.float32))
         logits = -distance[others].view(size, size - 1) / temperature
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         hamming = status_distance(statuses, statuses).to(distance.device)[others].view(size, size - 1)
         nearest = hamming == hamming.min(dim=1, keepdim=True).values
         if ties == "first":

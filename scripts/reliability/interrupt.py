@@ -273,13 +273,15 @@ def main() -> int:
     (out / "logs").mkdir(parents=True)
     children.preload()
     plan = make_plan(options.kills, random.Random(options.seed))
+    found: list[Round] = []
     with Disk(out / "disk") as disk:
         work = Interrupter(out, disk, options.seed)
-        found = list(rounds(work, systems, plan))
-    text = markdown([asdict(r) for r in found], KINDS, disk.mounted, time.monotonic() - started)
-    (out / "table.md").write_text(text, encoding="utf-8")
-    content = {"rounds": [asdict(r) for r in found], "not injected": [asdict(p) for p in plan], "unnamed": work.unnamed}
-    (out / "table.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        for one in rounds(work, systems, plan):  # the table is there from the first run on
+            found.append(one)
+            text = markdown([asdict(r) for r in found], KINDS, disk.mounted, time.monotonic() - started)
+            (out / "table.md").write_text(text, encoding="utf-8")
+            content = {"rounds": [asdict(r) for r in found], "not injected": [asdict(p) for p in plan]}
+            (out / "table.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(text)
     for line in work.unnamed:
         print(f"a damaged state was not named: {line}")

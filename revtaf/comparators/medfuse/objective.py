@@ -34,8 +34,10 @@ def contrast(
     """nce, of image (B, D) and text (B, D) of length 1; scale: 1 / t.
 
     negatives (B, K, D), mask (B, K) where there is one, weights (B, K) of each row's, which sum to 1. same (B, B) bool:
-    pairs beside the diagonal that are no negatives. reduction: "paper", or "mean", half of it.
+    pairs beside the diagonal that are no negatives. reduction: "paper", or "mean", half of it. In float32 at least:
+    half precision knows neither NOTHING nor the smallest weights.
     """
+    image, text, scale, negatives, weights = (_at_least_float32(x) for x in (image, text, scale, negatives, weights))
     own = (image * text).sum(-1) * scale  # (B,)
     logits = image @ text.T * scale
     if same is not None:
@@ -56,6 +58,7 @@ def margin_loss(
 ) -> Tensor:
     """Eq. 10 on cosines: max(0, m + s_in - s_ii), of the largest s_in, or (over="weighted") of their mean by weight; 0
     for a row without negatives. Image -> report only, as printed. Shapes as in `contrast`."""
+    image, text, negatives, weights = (_at_least_float32(x) for x in (image, text, negatives, weights))
     if not mask.any():
         return (image.sum() + text.sum()) * 0.0
     own = (image * text).sum(-1)
@@ -65,3 +68,7 @@ def margin_loss(
     else:
         hard = (hard * weights * mask).sum(1)
     return (torch.relu(margin + hard - own) * mask.any(1)).mean()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

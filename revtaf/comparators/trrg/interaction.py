@@ -19,6 +19,10 @@ from revtaf.comparators.trrg.settings import InteractionSettings
 from revtaf.fvtaf.mpsa import MPSA
 from revtaf.rng import substream
 
+# Smallest length of a token whose direction is used. The gradient at a zero token is its inverse: with torch's own 1e-8
+# it is infinite in fp16, whose numbers end at 65,504.
+LENGTH_FLOOR = 1e-4
+
 
 class InteractionStream(nn.Module):
     """One of the two: self-attention of its tokens, the queries' attention to them, a feed-forward layer."""
@@ -69,7 +73,7 @@ def consistency_loss(visual: Tensor, clue: Tensor, stopgrad: str = "none") -> Te
     """Eq. 4 of E^v and E^c (B, L, d): -1 where they point the same way, 1 where they oppose. stopgrad "clue": E^c is
     held fixed."""
     clue = clue.detach() if stopgrad == "clue" else clue
-    return -F.cosine_similarity(visual.float(), clue.float(), dim=-1).mean()
+    return -F.cosine_similarity(visual.float(), clue.float(), dim=-1, eps=LENGTH_FLOOR).mean()
 
 
 @torch.no_grad()
