@@ -18,7 +18,7 @@ from revtaf.engine.batches import count_batches
 from revtaf.engine.checkpoint import earlier_progress
 from revtaf.engine.folder import BEST, is_model
 from revtaf.engine.runtime import check_device
-from revtaf.errors import UserError
+from revtaf.errors import BadImage, UserError
 from revtaf.eval import advanced
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.meteor import find_jar, find_java, java_version, tried, unavailable_reason
@@ -188,7 +188,9 @@ def _language(settings: RunSettings, data: DataSettings, reports: list[str]) -> 
 
 
 def _images(data: DataSettings, annotations: Annotations, splits: list[str], how: str) -> Iterator[CheckLine]:
-    names = [Path(s.image_path[0]).as_posix() for split in splits for s in select(annotations, split, data)]
+    parts = {split: [Path(s.image_path[0]).as_posix() for s in select(annotations, split, data)] for split in splits}
+    names = [name for part in parts.values() for name in part]
+    replaced = set(parts.get("train", ())) if data.on_error == "skip" else set()
     present = _listing(Path(data.images), names)
     spelled = {name: find_file(Path(data.images) / name) for name in names if name not in present}
     absent = [Path(data.images) / name for name, found in spelled.items() if not found]
@@ -202,14 +204,18 @@ def _images(data: DataSettings, annotations: Annotations, splits: list[str], how
         yield CheckLine("note", f"{len(spelled):,} images are named otherwise on disk: {name} is {found} ({why})")
     opened = names[:: max(1, len(names) // OPENED)]
     doubtful: dict[str, list[Path]] = {}  # by kind of warning
-    try:
-        for path in (Path(data.images) / name for name in opened):
+    for name in opened:
+        path = Path(data.images) / name
+        try:
             image, notes = read_noted(path)
-            for kind in {told.split(":")[0] for told in notes + examine(image)}:
-                doubtful.setdefault(kind, []).append(path)
-    except UserError as error:
-        yield CheckLine("error", str(error))
-        return
+        except BadImage as error:
+            if name not in replaced:
+                yield CheckLine("error", str(error))
+                return
+            yield CheckLine("note", str(error), "training leaves it out; data.on_error=stop refuses it")
+            continue
+        for kind in {told.split(":")[0] for told in notes + examine(image)}:
+            doubtful.setdefault(kind, []).append(path)
     yield CheckLine("ok", f"images {data.images}: {len(names):,} files")
     for kind, paths in sorted(doubtful.items()):
         some = ", ".join(map(str, paths[:SHOWN]))

@@ -43,6 +43,10 @@ class DataSettings(Section):
     max_words: int = Field(100, ge=1)  # of a training report; scoring follows its protocol
     max_samples: int | None = Field(None, ge=1)  # of each split: for quick trials
     packed: bool = False  # keep the resized images in one file: read once, then no decoding
+    # A training image that cannot be read: skip (the next sample in its place, noted and counted), or stop. Validation
+    # and test always stop.
+    on_error: Literal["skip", "stop"] = "skip"
+    max_bad_share: float = Field(0.01, ge=0, le=1)  # of the training images; more than that stops a run that skips
 
     @field_validator("name")
     @classmethod
@@ -160,6 +164,7 @@ class RunSettings(Section):
     free: ClassVar[tuple[str, ...]] = (
         *("name", "run", "eval.", "device", "threads", "data.test_split"),
         *("train.workers", "train.checkpoint_minutes", "missing", "fetch."),
+        *(f"{data}.{key}" for data in ("data", "trained_on") for key in ("on_error", "max_bad_share")),
     )
     # Those of them that the results of a test depend on.
     of_the_test: ClassVar[tuple[str, ...]] = ("data.test_split",)

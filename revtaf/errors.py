@@ -1,13 +1,29 @@
 """The one exception that a user is meant to read: what is wrong, where, and what to do about it."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 _ALIKE = 0.5  # of 1; below it another name is a guess, and the list of all says more
 
 
 class UserError(Exception):
     """Bad input. The command line prints the message alone and exits with code 2."""
+
+
+class BadImage(UserError):
+    """An image file that is missing, damaged or no image; `path` says which."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | Path, message: str) -> BadImage:
+        """The error of one file."""
+        error = cls(message)
+        error.path = Path(path)
+        return error
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -6,6 +6,7 @@ from revtaf import systems
 from revtaf.check import require
 from revtaf.config import RunSettings
 from revtaf.data.blocks import WHOLE, Shard
+from revtaf.engine.bad_samples import leaving_out
 from revtaf.engine.runtime import make_accelerator
 from revtaf.errors import UserError
 
@@ -23,5 +24,5 @@ def prepare_features(settings: RunSettings, shard: Shard = WHOLE) -> None:
         declaration.prepare_features(settings, accelerator.device, Shard(accelerator.process_index, processes))
         accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        declaration.prepare_features(settings, accelerator.device, shard)
+        leaving_out(settings, accelerator, lambda: declaration.prepare_features(settings, accelerator.device, shard))
     accelerator.wait_for_everyone()

@@ -13,6 +13,7 @@ from revtaf.check import require
 from revtaf.commands.score import paper_rows
 from revtaf.config import RunSettings
 from revtaf.config_file import save_settings
+from revtaf.engine import bad_samples
 from revtaf.engine import folder as model_folder
 from revtaf.engine.checkpoint import META, WEIGHTS
 from revtaf.engine.metrics import epoch_curves
@@ -124,5 +125,6 @@ def run_record(system: System, facts: dict[str, Any]) -> dict[str, Any]:
         "checkpoint_epoch": read_json(Path(settings.run) / model_folder.BEST / META)["epoch"],
         **system.notes,
         **facts,
+        **bad_samples.told(settings.run),
         **environment(settings),
     }

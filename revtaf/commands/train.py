@@ -6,12 +6,16 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
+from accelerate import Accelerator
+
 from revtaf import systems
 from revtaf.check import require
 from revtaf.config import RunSettings
 from revtaf.engine import folder as model_folder
+from revtaf.engine.bad_samples import leaving_out, note_left_out
 from revtaf.engine.checkpoint import META, check_processes, earlier_progress
 from revtaf.engine.runtime import log_to, make_accelerator, open_run, seed_everything
+from revtaf.engine.system import System
 from revtaf.engine.train import fit
 from revtaf.files import read_json
 from revtaf.locks import alone
@@ -38,15 +42,23 @@ def train(settings: RunSettings) -> None:
         if main:
             open_run(settings)
             log_to(folder)
-        seed_everything(settings.seed, accelerator.process_index)
-        system = systems.find(settings.system).start(settings, accelerator)
-        count = sum(p.numel() for p in system.model.parameters())
-        log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)
-        if not finished:  # else what is left to do is the model's folder
-            fit(system, folder)
+        system = leaving_out(settings, accelerator, lambda: _fitted(settings, accelerator, finished))
         if main:
             model_folder.finish(best, system)
         accelerator.wait_for_everyone()
     meta = read_json(best / META, "checkpoint")
     score = meta["validation"]["score"]
     log.info("finished: best epoch %d, validation score %.4f; next: revtaf test", meta["epoch"], score)
+
+
+def _fitted(settings: RunSettings, accelerator: Accelerator, finished: bool) -> System:
+    """The system, trained; where that is `finished`, what is left to do is the model's folder."""
+    seed_everything(settings.seed, accelerator.process_index)
+    system = systems.find(settings.system).start(settings, accelerator)
+    count = sum(p.numel() for p in system.model.parameters())
+    log.info("model: %.1f M parameters; device %s", count / 1e6, accelerator.device)
+    if not finished:
+        if accelerator.is_main_process:
+            note_left_out(Path(settings.run), settings.training_data)
+        fit(system, Path(settings.run))
+    return system

@@ -27,7 +27,7 @@ from revtaf.config import InputKind
 from revtaf.data import dicom
 from revtaf.data.grey import is_deep_colour, read_deep_colour, to_grey
 from revtaf.data.image_names import find_file, why_absent
-from revtaf.errors import UserError
+from revtaf.errors import BadImage, UserError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")  # of Pillow's; others run programs
 SMALLEST = 16  # pixels a side; a radiograph cannot be told in fewer
@@ -49,7 +49,7 @@ _INSTEAD = {  # what files that are no images begin with
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """The image in 8-bit grey, upright. Raises UserError where it is missing, damaged, no image, or too large."""
+    """The image in 8-bit grey, upright. Raises BadImage where it is missing, damaged, no image, or too large."""
     return read_noted(path)[0]
 
 
@@ -109,20 +109,22 @@ def _open(file: BinaryIO) -> Image.Image:
 
 @contextmanager
 def _readable(path: str | Path) -> Iterator[BinaryIO]:
-    """The opened file; whatever goes wrong while it is read becomes one UserError."""
+    """The opened file; whatever goes wrong while it is read becomes one BadImage."""
     broken = f"not a readable image: {path}"
     try:
         with _opened(path) as file:
             yield file
-    except UserError:
-        raise
+        return
+    except UserError as error:
+        said = str(error)
     except Image.DecompressionBombError:
         limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit"
-        raise UserError(f"{broken} ({limit}); scale it down, 1,000 pixels a side are plenty") from None
+        said = f"{broken} ({limit}); scale it down, 1,000 pixels a side are plenty"
     except UnidentifiedImageError:
-        raise UserError(f"{broken} ({_instead(path)}); replace it or drop the study") from None
+        said = f"{broken} ({_instead(path)}); replace it or drop the study"
     except Exception as error:  # decoders raise many kinds on damaged files; all mean the same here
-        raise UserError(f"{broken} ({error or type(error).__name__}); replace it or drop the study") from None
+        said = f"{broken} ({error or type(error).__name__}); replace it or drop the study"
+    raise BadImage.at(path, said)
 
 
 def _opened(path: str | Path) -> BinaryIO:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from revtaf.config import RunSettings
+from revtaf.engine.bad_samples import StrictSet, TolerantSet
 from revtaf.engine.system import TrainSet
 from revtaf.errors import UserError
 
@@ -63,13 +66,28 @@ def count_batches(samples: int, batch_size: int, processes: int = 1) -> int:
     return count
 
 
-def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int) -> DataLoader:
-    """Batches in the order of `batches`, collated by the data set."""
-    return DataLoader(
+class CheckedLoader(DataLoader):
+    """Raises the UserError that a data set gave in the place of a batch."""
+
+    def __iter__(self) -> Iterator:
+        return map(checked, super().__iter__())
+
+
+def checked(batch: Any) -> Any:
+    """The batch; raises it where it is a UserError."""
+    if isinstance(batch, UserError):
+        raise batch
+    return batch
+
+
+def train_loader(dataset: TrainSet, batches: EpochBatches, settings: RunSettings) -> DataLoader:
+    """Batches in the order of `batches`, collated by the data set; unreadable samples as `data.on_error` says."""
+    dataset = TolerantSet(dataset, settings.training_data, settings.run)
+    return CheckedLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=dataset.collate,
-        num_workers=workers,
+        num_workers=settings.train.workers,
         pin_memory=torch.cuda.is_available(),
         # Starting to iterate draws a number. From the global stream, a resumed epoch would draw one too many.
         generator=torch.Generator().manual_seed(batches.seed),
@@ -77,12 +95,13 @@ def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int) -> Data
 
 
 def eval_loader(dataset: TrainSet, rows: list[int], batch_size: int, workers: int) -> DataLoader:
-    """The samples `rows` in their order."""
-    return DataLoader(
-        dataset,
+    """The samples `rows` in their order; BadImage where one cannot be read."""
+    strict = StrictSet(dataset)
+    return CheckedLoader(
+        strict,
         sampler=rows,
         batch_size=batch_size,
-        collate_fn=dataset.collate,
+        collate_fn=strict.collate,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
     )

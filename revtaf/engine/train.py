@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from revtaf.engine.batches import EpochBatches, train_loader
+from revtaf.engine.batches import EpochBatches, checked, train_loader
 from revtaf.engine.checkpoint import Progress, load_last, save_best, save_last
 from revtaf.engine.nonfinite import Step, finite_gradients, random_states, stop
 from revtaf.engine.optim import learning_rate, objective
@@ -35,7 +35,7 @@ def fit(system: System, folder: Path) -> Progress:
     dataset = system.train_set()
     lengths = dataset.lengths if train.bucketed else None
     batches = EpochBatches(len(dataset), train.batch_size, system.settings.seed, accelerator.num_processes, lengths)
-    loader = train_loader(dataset, batches, train.workers)
+    loader = train_loader(dataset, batches, system.settings)
     prepared = accelerator.prepare(system.model, loader, *system.optimizers())
     system.model, loader, optimizers = prepared[0], prepared[1], list(prepared[2:])
 
@@ -82,7 +82,7 @@ def train_one_epoch(
     model.train()
     title = f"epoch {progress.epoch + 1}/{train.epochs}"
     bar = tqdm(loader, desc=title, leave=False, disable=not accelerator.is_main_process)
-    for batch in bar:
+    for batch in map(checked, bar):
         rate = learning_rate(progress.step, updates, train)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate * group.get("relative", 1.0)

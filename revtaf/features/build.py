@@ -20,6 +20,7 @@ import torch
 from revtaf.config import WHOLE_SET, DataSettings, RunSettings
 from revtaf.data.annotations import SPLITS, Annotations, Study, load_annotations, parts_of
 from revtaf.data.blocks import WHOLE, Shard, Waiting
+from revtaf.data.unreadable import readable
 from revtaf.errors import UserError
 from revtaf.features import controls, imported, stages
 from revtaf.features.arrays import Features, TextTables, fingerprint
@@ -122,7 +123,7 @@ def prepare_knowledge(
     store = store or FeatureStore(Path(settings.training_data.features), shard)
     data, options = settings.training_data, settings.knowledge
     annotations = load_annotations(data.annotation)
-    studies = select(annotations, "train", data)
+    studies = readable(select(annotations, "train", data), data)
     components = Components(options, device)
     remembered = Path(data.features) / "labels.sqlite"
     if options.imported:

@@ -10,6 +10,7 @@ import torch
 from revtaf.config import DataSettings
 from revtaf.data.annotations import load_annotations, parts_of
 from revtaf.data.blocks import Shard, Waiting
+from revtaf.data.unreadable import readable
 from revtaf.features.build import prepare_knowledge, select, split_features
 from revtaf.features.packed import packed_images
 from revtaf.settings import Settings
@@ -23,7 +24,7 @@ def prepare_features(settings: Settings, device: torch.device, shard: Shard) -> 
     waiting: list[str] = []
     try:
         if data.packed:
-            studies = select(load_annotations(data.annotation), "train", data)
+            studies = readable(select(load_annotations(data.annotation), "train", data), data)
             packed_images(studies, data, settings.encoder.resize, shard)
     except Waiting as reason:
         waiting.append(str(reason))

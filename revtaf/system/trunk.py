@@ -162,7 +162,7 @@ def _fit(session: Session, plain: ReportDataset, held: np.ndarray, folder: Path)
         parts.train()
         batches.move_to(epoch, 0)
         losses: list[float] = []
-        loader = train_loader(subset, batches, settings.train.workers)
+        loader = train_loader(subset, batches, settings)
         for batch in tqdm(loader, desc=f"encoder and classifier, epoch {epoch + 1}/{options.epochs}", leave=False):
             rate = learning_rate(epoch * batches.count + len(losses), total, rates)
             for group in optimizer.param_groups:

@@ -21,6 +21,7 @@ from revtaf.comparators.medfuse import zero_shot
 from revtaf.comparators.medfuse.rows import DUPLICATES, ENTITY_ROW, LABELS, OWN, RANDOM, TFIDF
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study
+from revtaf.data.unreadable import readable
 from revtaf.errors import UserError
 from revtaf.eval import ranks as ranking
 from revtaf.eval import retrieval
@@ -263,7 +264,7 @@ def entity_scores(system: MedFuse, gallery: Gallery, studies: Sequence[Study]) -
     settings, components = system.settings, system.components
     data, train = settings.data, settings.training_data
     try:
-        known = system.studies(train, "train")
+        known = readable(system.studies(train, "train"), train)
         store = FeatureStore(Path(train.features), make=False)
         if components.medklip:
             identity = components.identity["entities"]

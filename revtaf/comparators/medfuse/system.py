@@ -26,6 +26,7 @@ from revtaf.comparators.medfuse.towers import DualEncoder
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image
+from revtaf.data.unreadable import readable
 from revtaf.engine.optim import adamw
 from revtaf.engine.runtime import write_jsonl
 from revtaf.engine.system import System
@@ -104,7 +105,8 @@ class MedFuse(System):
     @cached_property
     def training(self) -> tuple[list[Study], list[str]]:
         """The training studies and their texts."""
-        studies = self.studies(self.settings.training_data, "train")
+        data = self.settings.training_data
+        studies = readable(self.studies(data, "train"), data)
         return studies, self.texts(studies)
 
     @cached_property

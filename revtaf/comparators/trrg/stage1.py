@@ -33,6 +33,7 @@ from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, clean_reports, load_annotations
 from revtaf.data.images import read_image
 from revtaf.data.text import sentences
+from revtaf.data.unreadable import readable
 from revtaf.engine.optim import adamw
 from revtaf.engine.system import System
 from revtaf.errors import UserError
@@ -146,7 +147,7 @@ class Stage1(System):
     def training(self) -> tuple[list[Study], list[str]]:
         """The training studies and their cleaned reports."""
         data = self.settings.training_data
-        studies = select(load_annotations(data.annotation), "train", data)
+        studies = readable(select(load_annotations(data.annotation), "train", data), data)
         return studies, clean_reports(studies, data.max_words, data.language)
 
     def train_set(self) -> SentenceDataset:

@@ -26,6 +26,7 @@ from revtaf.comparators.trrg.stage1 import BANK, TOKENIZER, bank_file, image_rea
 from revtaf.comparators.trrg.states import in_words, read_predicted
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, clean_reports, load_annotations
+from revtaf.data.unreadable import readable
 from revtaf.engine.checkpoint import META, SETTINGS, WEIGHTS
 from revtaf.engine.optim import adamw
 from revtaf.engine.runtime import write_jsonl
@@ -91,7 +92,7 @@ class TRRG(System):
     def training(self) -> list[Study]:
         """The training studies."""
         data = self.settings.training_data
-        return select(load_annotations(data.annotation), "train", data)
+        return readable(select(load_annotations(data.annotation), "train", data), data)
 
     @property
     def train_reports(self) -> list[str]:
