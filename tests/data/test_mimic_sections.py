@@ -413,13 +413,8 @@ def test_a_heading_with_any_mark_or_none(names, mark):
         *("FINDINGS/IMPRESSION", "CHEST FINDINGS", "FRONTAL AND LATERAL CHEST FINDINGS", "FINDINGS, PORTABLE CHEST"),
         *("ADDITIONAL FINDINGS", "OTHER FINDINGS", "RADIOLOGIC FINDINGS", "FINDINGS AND COMPARISON", "KEY FINDINGS"),
         *("FINDINGS, 2 VIEWS OF THE CHEST", "FINDINGS ON ___", "FINDINGS AT 9:30 PM", "FINDINGS #1", "RIB FINDINGS"),
-        *(
-            "SUMMARY OF FINDINGS",
-            "FINDIGNS, PA AND LATERAL",
-            "REPORT/FINDINGS",
-            "Additional findings",
-            "Chest findings",
-        ),
+        *("FINDINGS ARE AS FOLLOWS", "FINDINGS IN THE CHEST AND ABDOMEN", "SUMMARY OF FINDINGS"),
+        *("FINDIGNS, PA AND LATERAL", "REPORT/FINDINGS", "Additional findings", "Chest findings"),
     ],
 )
 def test_every_heading_with_findings_in_it(heading):
@@ -470,6 +465,13 @@ def test_what_is_told_behind_the_findings_ends_them(note):
         assert read(f"HISTORY: Cough.\n\nFINDINGS:  {CLEAR}{gap}{note}\n").findings == CLEAR
         assert read(f"FINDINGS:  {CLEAR}\n\nIMPRESSION: Old.{gap}{note}\n").impression == "Old."
         assert read(f"PA AND LATERAL CHEST:  {CLEAR}{gap}{note}\n").findings == CLEAR
+
+
+def test_a_signature_ends_the_findings_and_a_name_in_a_sentence_does_not():
+    assert read(f"FINDINGS:  {CLEAR}\n\nDR. ___ ___\n").findings == CLEAR
+    assert read(f"FINDINGS:  {CLEAR}\n\n___, M.D.\n").findings == CLEAR
+    told = f"{CLEAR} This was told to\nDr. ___.\nNormal heart."
+    assert read(f"FINDINGS:  {told}\n").findings == " ".join(told.split())
 
 
 @pytest.mark.parametrize(

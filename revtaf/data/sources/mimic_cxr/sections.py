@@ -68,6 +68,7 @@ _ADDENDUM = re.compile(
     r"\s*(?:(?:FINAL\s)?(?:ADD?ENDU[MN]|ADDENDED REPORT)\b|(?:Final\s)?Addendum(?:\sby\b[^:]{0,60})?\s?:)[ \t]*:?(.*)"
 )
 _SIGNED = re.compile(r"(?:Electronically\s)?(?:signed|dictated|transcribed|approved|reviewed|read) by\b", re.IGNORECASE)
+_SIGNATURE = re.compile(r"(?=.*(?:DR|Dr|MD|M\.D)\b)(?:DR|Dr|MD|M\.D|_{3,}|[\s.,])+")  # "DR. ___ ___" as a paragraph
 _GOES_ON = re.compile(r"[a-z]|[A-Z]{3}|[^-a-z]*$")  # "FINDINGS are ...", "FINDINGS ARE ...": a sentence, no heading
 # "Findings: discussed with Dr. ___" is a note, and so is a comment of the kind.
 _REMARKS = ("COMMENT", "COMMENTS", "NOTE")
@@ -216,7 +217,7 @@ def _heading(line: str, after_blank: bool, in_text: bool, views: bool) -> tuple[
         return VIEWS, rest
     if (dashed := _DASHED.match(untimed)) and (kind := kind_of(dashed.group(1))):
         return kind, line[dashed.end() :].strip()
-    if line[0].isupper() and _SIGNED.match(line):
+    if (line[0].isupper() and _SIGNED.match(line)) or (after_blank and _SIGNATURE.fullmatch(line)):
         return NOTE, line
     if (line.isupper() or (after_blank and line[0].isupper())) and (kind := kind_of(line)):
         return kind, ""
