@@ -56,7 +56,11 @@ _REFERRING = (
 )
 _EMPTY_WORDS = frozenset(f"{_PLACEHOLDERS} {_TEXTS} {_REFERRING}".split())
 _OFTEN_MISSPELT = ("findings", "impression", "conclusion")
-_LONG, _CLOSE = 7, 0.87  # letters, and difflib's ratio: one letter wrong; "compression" stays out
+_LONG = range(7, 13)  # letters
+_CLOSE = 0.87  # difflib's ratio: one letter wrong; "compression" stays out
+_WORD = re.compile(r"[^\W\d_]+")
+_HIDDEN = re.compile(r"\[\*\*[^*]*\*\*\]")  # "[**Hospital1 18**]"
+_NOT_APPLICABLE = re.compile(r"\bn\s?[./]\s?a\b")
 _PIECE = re.compile(r"[^\W\n][\w'’ \t]*")  # what stands between two marks
 _MOST_WORDS = 30  # between two marks; of these words alone nobody writes more, and matching takes the square of them
 # Of those words alone, and yet a statement about the image: "No.", "No findings.", "None seen.", "Same as prior film."
@@ -75,21 +79,22 @@ def says_nothing(text: str) -> bool:
 
     "Unchanged." and "No findings." state something. Raw and cleaned texts are judged alike.
     """
-    marked = re.sub(r"\[\*\*[^*]*\*\*\]", " ", re.sub(r"\bn\s?[./]\s?a\b", "na", text.lower()))
-    return all(_states_nothing(re.findall(r"[^\W\d_]+", part.group())) for part in _PIECE.finditer(marked))
-
-
-def _states_nothing(words: list[str]) -> bool:
-    """Of the words of a piece between two marks."""
-    own = [word for word in words if set(word) != {"x"}]  # XXXX: a removed word
-    if len(own) > _MOST_WORDS:
+    shown = _HIDDEN.sub(" ", text)
+    if not all(_is_empty(word.group().lower()) for word in _WORD.finditer(shown)):  # ends at the first word of a report
         return False
-    return all(map(_is_empty, own)) and not _DENIES.fullmatch(" ".join(own))
+    return not any(_states(piece.group()) for piece in _PIECE.finditer(_NOT_APPLICABLE.sub("na", shown.lower())))
 
 
+@lru_cache(maxsize=65_536)
 def _is_empty(word: str) -> bool:
-    misspelt = len(word) >= _LONG and difflib.get_close_matches(word, _OFTEN_MISSPELT, 1, _CLOSE)
-    return word in _EMPTY_WORDS or bool(misspelt)
+    misspelt = len(word) in _LONG and difflib.get_close_matches(word, _OFTEN_MISSPELT, 1, _CLOSE)
+    return word in _EMPTY_WORDS or set(word) == {"x"} or bool(misspelt)
+
+
+def _states(piece: str) -> bool:
+    """Whether empty words between two marks state something together, or are more than anybody writes."""
+    words = [word for word in _WORD.findall(piece) if set(word) != {"x"}]  # XXXX: a removed word
+    return len(words) > _MOST_WORDS or _DENIES.fullmatch(" ".join(words)) is not None
 
 
 def split_raw_sentences(report: str) -> list[str]:
