@@ -255,14 +255,14 @@ def test_notes_are_said_under_every_protocol_and_of_language_models(predictions,
 @pytest.mark.parametrize("language", ["German", "Spanish", "French", "Chinese"])
 def test_reports_that_are_not_english(language, tmp_path, capsys):
     """Refused to the rules with share, example and ways out; without a labeler, under `unicode`, a text scores 1
-    against itself, METEOR included, and nothing clinical is said."""
+    against itself, and nothing clinical is said."""
     references = LANGUAGES[language]
     path = write(tmp_path / "mine.jsonl", references, references)
     told = fails(capsys, path)
     assert "60%" in told and "--labeler none --protocol unicode" in told
     assert any(reference[:20] in told for reference in references)
     out = tmp_path / "out"
-    assert main(["score", str(path), "--labeler", "none", "--protocol", "unicode", "--out", str(out)]) == 0
+    assert score(path, "--labeler", "none", "--protocol", "unicode", "--out", out) == 0
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     row = report["metrics"]["REVTAF"]
     assert row["clinical"] == {} and row["nlg"].pop("CIDEr") == pytest.approx(10)

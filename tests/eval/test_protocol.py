@@ -125,6 +125,14 @@ def test_any_language_can_score_one(language):
     assert unicode.unmatchable(references) == 0
 
 
+def test_meteor_in_its_english_setting_gives_equal_texts_one(meteor):
+    """Of any language, by the very text that a decoder writes."""
+    reports = [report for language in LANGUAGES.values() for report in language]
+    references = [PROTOCOLS["unicode"].reference(report) for report in reports]
+    found = nlg.meteor_metric(references, references, meteor)
+    assert found.corpus == pytest.approx(1) and found.per_sample == pytest.approx(1)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_unicode_twice_is_unicode_once_and_loses_no_letter(seed):
     """On random strings of letters, accents in two characters, marks, Thai vowels, Chinese and what cannot be seen."""
