@@ -194,6 +194,9 @@ def prepare_knowledge(
             return components.text
         return stages.fit_text_encoder(stages.DistinctTexts(studies, data).sentences, options.text_width, seed)
 
+    # Features know which images and reports they were made of; without them a model says so itself.
+    featured = settings.reads_entities and settings.reads_texts
+    read = [stages.image_names(studies, data), digest([s.report for s in studies])]
     knowledge = Knowledge(
         components=components,
         scorer=EntityScorer.load(store.used["entities"]) if fits_scorer else None,
@@ -203,17 +206,12 @@ def prepare_knowledge(
         triplets=triplet_texts(),
         studies=studies,
         remembered=remembered,
-        key=store.key if store.used else digest(*_read_of(studies, data)),
-        fingerprint=store.fingerprint if store.used else digest(_read_of(studies, data)),
+        key=store.key if featured else digest(store.key, read),
+        fingerprint=store.fingerprint if featured else digest(store.fingerprint, read),
         notes=components.notes | used,
         find_encoder=encoder,
     )
     return knowledge.under(settings)
-
-
-def _read_of(studies: list[Study], data: DataSettings) -> tuple[str, str]:
-    """What a model is trained on that has no features: images and reports."""
-    return stages.image_names(studies, data), digest([s.report for s in studies])
 
 
 def _pair(settings: Settings):
