@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from revtaf import systems
 from revtaf.config import RunSettings, Section, places
 from revtaf.errors import UserError, nearest
-from revtaf.files import atomic_write
+from revtaf.files import atomic_write, not_text
 
 log = logging.getLogger("revtaf")
 
@@ -110,11 +110,14 @@ def _read(path: Path, seen: tuple[Path, ...] | None, system: Any = None) -> dict
     if seen and path.resolve() in seen:
         raise UserError(f"{path}: `base:` refers back to itself")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
+        written = path.read_bytes()
+        content = yaml.load(written.decode("utf-8-sig"), _Loader) or {}  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
         asked = f", named as base by {seen[-1].name}" if seen else ""
         raise UserError(f"configuration not found: {path}{asked}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(not_text(path, written, error)) from None
+    except (yaml.YAMLError, IsADirectoryError) as error:
         raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")

@@ -111,3 +111,24 @@ def test_earlier_names_are_read_as_what_they_meant(tmp_path, caplog):
     path = write(tmp_path, "b.yaml", "memory: {name: a}\ntrained_on: {name: b}\n")
     with pytest.raises(UserError, match="'memory' is the earlier name of 'trained_on'"):
         load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [
+        ("utf-8", None),
+        ("utf-8-sig", None),
+        ("cp1252", "line 1: not UTF-8 text .byte 0xfc.; as cp1252 .Windows. it reads 'M\u00fcller'"),
+        ("utf-16", "UTF-16 text"),
+        ("utf-16-le", "not a YAML file|UTF-16|unacceptable"),
+    ],
+)
+def test_a_configuration_in_another_encoding_is_read_or_told(tmp_path, encoding, says):
+    """Notepad puts a byte order mark in front, PowerShell writes UTF-16."""
+    path = tmp_path / "own.yaml"
+    path.write_bytes("name: M\u00fcller\n".encode(encoding))
+    if says is None:
+        assert load_settings(path).name == "M\u00fcller"
+    else:
+        with pytest.raises(UserError, match=f"own.yaml.*({says})"):
+            load_settings(path)

@@ -93,9 +93,10 @@ def speed() -> None:
     print(f"peak memory {peak / (2**20 if sys.platform == 'darwin' else 2**10):.0f} MB")
 
 
-def coverage(trials: int, resamples: int = 1000) -> None:
+def coverage(trials: int, population: int, resamples: int = 1000) -> None:
     generator = np.random.default_rng(0)
-    truth = {name: m.corpus for name, m in clinical.metrics(*statuses(patients(50_000, generator), generator)).items()}
+    everybody = statuses(patients(population, generator), generator)
+    truth = {name: m.corpus for name, m in clinical.metrics(*everybody).items()}
     hits = {name: np.zeros(2) for name in SHOWN}
     for trial in tqdm(range(trials)):
         codes = patients(PATIENTS, generator)
@@ -114,9 +115,10 @@ def coverage(trials: int, resamples: int = 1000) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coverage", type=int, metavar="TRIALS", help="simulate coverage instead of measuring time")
+    parser.add_argument("--population", type=int, default=50_000, help="patients that the true values are of")
     arguments = parser.parse_args()
     if arguments.coverage:
-        coverage(arguments.coverage)
+        coverage(arguments.coverage, arguments.population)
     else:
         speed()
 

@@ -349,6 +349,18 @@ def test_damaged_tables_are_named(files, tmp_path, table):
     fails(".csv.gz, found none; download it")
 
 
+def test_images_that_are_spelled_otherwise_are_there(original, files, tmp_path):
+    """Some systems write .JPG, and who converted the films has PNG; both are linked, and copied under their names."""
+    (files.jpg / "files").unlink()
+    shutil.copytree(original.jpg / "files", files.jpg / "files")
+    for (dicom, study, subject, _, _), ending in zip(files.images, (".JPG", ".png", ".jpeg"), strict=False):
+        image = files.jpg / "files" / f"p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg"
+        image.rename(image.with_suffix(ending))
+    prepare(files, tmp_path / "out", copy=True)
+    for study in load_annotations(tmp_path / "out/annotation.json")["train"]:
+        assert all((tmp_path / "out/images" / path).is_file() for path in study.image_path)
+
+
 def test_missing_images_are_counted_but_those_of_other_views_are_not_needed(original, files, tmp_path):
     (files.jpg / "files").unlink()
     shutil.copytree(original.jpg / "files", files.jpg / "files")

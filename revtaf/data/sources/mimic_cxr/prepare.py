@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from revtaf.data.annotations import SPLITS
+from revtaf.data.image_names import find_file
 from revtaf.data.sources.access import unreadable
 from revtaf.data.sources.mimic_cxr.output import Outcome, write_annotation, write_manifest
 from revtaf.data.sources.mimic_cxr.reports import Reports, origin, report_name
@@ -160,6 +161,7 @@ def _with_images(files: Path, samples: Samples, missing: str) -> tuple[Samples, 
             raise unreadable(files / folder, error) from None
         absent += [f"{folder}/{name}" for name in sorted(names - set(sizes))]
         empty += [f"{folder}/{name}" for name in sorted(sizes) if not sizes[name]]
+    absent = [name for name in absent if not find_file(files / name)]  # as JPG or PNG, it is there
     total = sum(map(len, needed.values()))
     if empty:
         raise UserError(f"{files}: {len(empty):,} of {total:,} images are empty: {shown(empty)}; download them again")
