@@ -44,7 +44,7 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
 def not_text(path: Path, content: bytes, error: UnicodeDecodeError) -> str:
     """What a file that is not in the expected encoding looks like: spreadsheets write cp1252 and UTF-16."""
     fix = "save the whole file as UTF-8 (Excel: 'CSV UTF-8')"
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[: error.start + 2]:
         return f"{path}: UTF-16 text, not {error.encoding}; {fix}"
     line, byte = content[: error.start].count(b"\n") + 1, content[error.start]
     word = re.search(rb"[^\s,;]*\Z", content[: error.start])[0] + re.match(rb"[^\s,;]*", content[error.start :])[0]

@@ -120,7 +120,7 @@ def test_earlier_names_are_read_as_what_they_meant(tmp_path, caplog):
         ("utf-8-sig", None),
         ("cp1252", "line 1: not UTF-8 text .byte 0xfc.; as cp1252 .Windows. it reads 'M\u00fcller'"),
         ("utf-16", "UTF-16 text"),
-        ("utf-16-le", "not a YAML file|UTF-16|unacceptable"),
+        ("utf-16-le", "UTF-16 text"),
     ],
 )
 def test_a_configuration_in_another_encoding_is_read_or_told(tmp_path, encoding, says):
