@@ -86,8 +86,8 @@ class Child:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
-def start(arguments: list[str], log: Path) -> Child:
-    """`revtaf` with these arguments as a child; returns at once."""
+def start(arguments: list[str], log: Path, environment: dict[str, str] | None = None) -> Child:
+    """`revtaf` with these arguments as a child, with further environment variables; returns at once."""
     ours, theirs = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -98,6 +98,7 @@ def start(arguments: list[str], log: Path) -> Child:
     code = 70
     try:
         os.close(ours)
+        os.environ.update(environment or {})
         code = _command(arguments, log, theirs)
     except BaseException:
         with suppress(OSError):

@@ -20,7 +20,7 @@ STAGE1 = "trrg stage 1"  # trained once, undisturbed: the second stage begins wi
 SYSTEMS = {
     "revtaf": (TINY, ()),
     "revtaf, learned retrieval": (TINY, ("lre.grp_source=learned", "lre.steps=6")),
-    "revtaf, staged": (TINY, ("train.schedule=staged",)),
+    "revtaf, staged": (TINY, ("train.schedule=staged", "trunk.epochs=2", "trunk.batch_size=8")),
     "medfuse": (MEDFUSE, ()),
     "trrg": (SECOND, ()),
 }
