@@ -26,6 +26,7 @@ from revtaf.commands.options import (
     add_phantom,
     add_replay,
     add_report,
+    add_reproduce,
     add_score,
     add_search,
     add_serve,
@@ -35,7 +36,7 @@ from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 from revtaf.process import INTERRUPTED, USER_ERROR, configure, print_anything
 
-LEAK = STALE = UNREADABLE = NOT_FINITE = 1
+LEAK = STALE = UNREADABLE = NOT_FINITE = DIFFERENT = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     configure(offline=options.run is not _fetch)
     try:
-        if hasattr(options, "overrides"):  # a command on one configuration
+        if hasattr(options, "config") and hasattr(options, "overrides"):  # a command on one configuration
             options.settings = load_settings(options.config, options.overrides)
         return options.run(options) or 0
     except UserError as error:
@@ -75,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         ("replay", _replay, "repeat a training step that was not finite (docs/reliability.md)", add_replay),
         ("ablate", _ablate, "run a grid of settings: every table and figure of the paper", add_ablate),
         ("report", _report, "print the tables of README.md and docs/ from results/tables", add_report),
+        (
+            "reproduce",
+            _reproduce,
+            "run a test again from its report.json; exit code 1 where a figure differs",
+            add_reproduce,
+        ),
         ("check", _check, "say which needed files are missing, and what to do", add_configured),
         (
             "fetch",
@@ -175,6 +182,14 @@ def _report(options: argparse.Namespace) -> int:
     for path in changed:
         print(f"{'stale' if options.check else 'printed'}: {path}")
     return STALE if options.check and changed else 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from revtaf.commands.reproduce import ReproduceRequest, reproduce, told
+
+    found = reproduce(ReproduceRequest(**_arguments(options)))
+    print("\n".join(told(found)))
+    return DIFFERENT if found["figures"] or found["predictions"] else 0
 
 
 def _check(options: argparse.Namespace) -> int:

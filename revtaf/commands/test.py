@@ -17,6 +17,7 @@ from revtaf.engine import bad_samples
 from revtaf.engine import folder as model_folder
 from revtaf.engine.checkpoint import META, WEIGHTS
 from revtaf.engine.metrics import epoch_curves
+from revtaf.engine.recipe import make_recipe
 from revtaf.engine.runtime import environment, make_accelerator, write_jsonl
 from revtaf.engine.system import System, Written
 from revtaf.errors import UserError
@@ -107,7 +108,7 @@ def _report(system: System, outcome: Written | Rankings) -> None:
     if settings.tests_on_validation:
         evaluation.notes.append(SELECTED_HERE)
     curves = epoch_curves(Path(settings.run) / "metrics.jsonl")
-    write_report(folder, evaluation, run_record(system, facts), cards, curves, sections)
+    write_report(folder, evaluation, run_record(system, facts), cards, curves, sections, make_recipe(settings))
     print(table_text(evaluation))
     if isinstance(outcome, Written):
         print(f"\npredictions: {folder / 'predictions.jsonl'}")

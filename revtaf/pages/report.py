@@ -86,6 +86,7 @@ def write_report(
     cards: Sequence[Card] = (),
     curves: Sequence[dict] = (),
     sections: Sequence[PageSection] = (),
+    recipe: dict | None = None,
 ) -> None:
     """Write report.json, report.html, table.md, table.tex, per_sample.csv and the statistics (`revtaf.eval.kept`) into
     `folder`; where anything fails, the first two do not appear.
@@ -93,7 +94,7 @@ def write_report(
     run: what identifies the run; the page shows every entry. Known to the headline: "name" or "config",
     "dataset", "split", "checkpoint_epoch". curves: records {"epoch", "losses": {name: value}, "validation": {name:
     value}}; which of their numbers are drawn is said in `revtaf.pages.curves.curve_panels`. sections: what the system
-    draws itself, below the cards.
+    draws itself, below the cards. recipe: what making it again needs (`revtaf.engine.recipe`).
     """
     folder = Path(folder)
     page = render(evaluation, run, cards, curves, evaluation.columns, sections)
@@ -108,6 +109,7 @@ def write_report(
         "notes": evaluation.notes,
         "curves": curve_panels(curves),
         "samples": [card.id for card in cards],
+        **({"recipe": recipe} if recipe else {}),
     }
     texts = {"table.md": table_markdown(evaluation), "table.tex": table_latex(evaluation)}
     texts["per_sample.csv"] = _per_sample(evaluation)

@@ -1,0 +1,160 @@
+"""`revtaf reproduce`: run a test again from what its report.json holds, and say what differs."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from revtaf.commands.test import test
+from revtaf.commands.train import train
+from revtaf.config import RunSettings, places
+from revtaf.config_file import changed_settings
+from revtaf.engine import recipe as recipes
+from revtaf.engine.folder import BEST, find_model
+from revtaf.errors import UserError
+from revtaf.files import read_json, write_json
+
+FILE = "reproduced.json"
+ELSEWHERE = ("device", "threads", "train.workers")  # beside the places of files, what another machine may need
+_SURROUNDINGS = ("revtaf", "git", "python", "packages", "platform", "cores", "device", "precision")
+log = logging.getLogger("revtaf")
+
+
+@dataclass(frozen=True)
+class ReproduceRequest:
+    """report: a report.json of `revtaf test`. out: a new folder. train: train anew, too. overrides: `key=value`, places
+    of files and of the machine alone."""
+
+    report: Path
+    out: Path
+    train: bool = False
+    overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One entry of the two reports: what it was, and what it is."""
+
+    what: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (self.before, self.now)]
+        by = f" ({self.now - self.before:+.3g})" if all(numbers) else ""
+        return f"{self.what}: {self.before} -> {self.now}{by}"
+
+
+def reproduce(request: ReproduceRequest) -> dict[str, list[Difference]]:
+    """Test, with `train` also train, into `out`; what differs in surroundings, data and figures.
+
+    UserError names what is missing. The comparison is written to `out`/reproduced.json.
+    """
+    before = read_json(request.report, "report")
+    recipe = _recipe(request.report, before)
+    if request.out.exists() and any(request.out.iterdir()):
+        raise UserError(f"--out {request.out} is not empty; name a new folder")
+    wanted = recipes.TRAINING if request.train else recipes.SETTINGS
+    settings = _settings(request, recipe, wanted)
+    tested = _settings(request, recipe, recipes.SETTINGS)
+    _require_data(request, recipe, settings if request.train else tested)
+    if request.train:
+        settings, tested = (_with_own_features(one, request.out) for one in (settings, tested))
+        train(settings)
+    else:
+        _link_model(tested.run, request.out)
+    folder = test(tested.model_copy(update={"run": request.out}))
+    found = _compared(before, read_json(folder / "report.json", "report"), request.train)
+    write_json(request.out / FILE, {part: [vars(one) for one in them] for part, them in found.items()})
+    return found
+
+
+def told(found: dict[str, list[Difference]]) -> Iterator[str]:
+    """Lines for the terminal."""
+    for part, differences in found.items():
+        yield f"{part}: {'as before' if not differences else f'{len(differences)} differ'}"
+        yield from (f"  {one}" for one in differences)
+
+
+def _with_own_features(settings: RunSettings, out: Path) -> RunSettings:
+    """The same as a run in `out`, for which no feature is found that was made before."""
+    sets = {name: getattr(settings, name) for name in ("data", "trained_on") if getattr(settings, name)}
+    anew = {name: data.model_copy(update={"features": out / name}) for name, data in sets.items()}
+    return settings.model_copy(update={**anew, "run": out})
+
+
+def _recipe(path: Path, report: Any) -> dict[str, Any]:
+    recipe = report.get(recipes.ENTRY) if isinstance(report, dict) else None
+    if not isinstance(recipe, dict):
+        raise UserError(
+            f"{path}: '{recipes.ENTRY}' is missing: a report of `revtaf score`, or of an earlier version; test again "
+            "with this version, which writes it"
+        )
+    for name in (recipes.SETTINGS, recipes.MODEL, recipes.DATA):
+        if not isinstance(recipe.get(name), dict):
+            raise UserError(f"{path}: '{recipes.ENTRY}.{name}' is missing; the report is damaged")
+    for name in ("run", "metrics"):
+        if not isinstance(report.get(name), dict):
+            raise UserError(f"{path}: '{name}' is missing; the report is damaged")
+    return recipe
+
+
+def _settings(request: ReproduceRequest, recipe: dict[str, Any], name: str) -> RunSettings:
+    where = f"{request.report}: {recipes.ENTRY}.{name}"
+    if not isinstance(recipe.get(name), dict):
+        raise UserError(f"{where} is missing: the run's own config.yaml was not there; leave out --train")
+    settings = changed_settings(recipe[name], request.overrides, where)
+    allowed = {*places(type(settings)), *ELSEWHERE}
+    if odd := [item for item in request.overrides if item.partition("=")[0] not in allowed]:
+        raise UserError(
+            f"override {odd[0]!r} would make another run; a repeated one takes places of files and {ELSEWHERE}"
+        )
+    return settings
+
+
+def _require_data(request: ReproduceRequest, recipe: dict[str, Any], settings: RunSettings) -> None:
+    sets = {"data": settings.data} | ({"trained_on": settings.trained_on} if settings.trained_on else {})
+    for section, data in sets.items():
+        if section == "trained_on" and not request.train:
+            continue
+        for key, there in (("annotation", data.annotation.is_file()), ("images", data.images.is_dir())):
+            if not there:
+                raise UserError(f"missing: {getattr(data, key)}; name its place with {section}.{key}=PATH")
+
+
+def _link_model(run: Path, out: Path) -> None:
+    """The model of a finished run, as that of the new folder; `run` may be a model's folder, too."""
+    try:
+        model = find_model(run)
+    except UserError as error:
+        raise UserError(f"missing: the trained model ({error}); name its run with run=FOLDER, or add --train") from None
+    (out / BEST).parent.mkdir(parents=True, exist_ok=True)
+    (out / BEST).symlink_to(model.resolve(), target_is_directory=True)
+    for name in ("config.yaml", "metrics.jsonl"):
+        if (run / name).is_file():
+            shutil.copyfile(run / name, out / name)
+
+
+def _compared(before: dict[str, Any], now: dict[str, Any], trained: bool) -> dict[str, list[Difference]]:
+    old, new = before[recipes.ENTRY], now[recipes.ENTRY]
+    data = [recipes.DATA, recipes.TRAINING_DATA] + ([] if trained else [recipes.MODEL])
+    return {
+        "versions and hardware": [d for name in _SURROUNDINGS for d in _differing(before["run"], now["run"], name)],
+        "data and model": [d for name in data for d in _differing(old, new, name)],
+        "predictions": list(_differing(old, new, recipes.PREDICTIONS)),
+        "figures": list(_differing(before, now, "metrics")),
+    }
+
+
+def _differing(before: Any, now: Any, name: str, prefix: str = "") -> Iterator[Difference]:
+    """Entries that are not equal to the last bit, those within a mapping each by itself."""
+    a, b = (side.get(name) if isinstance(side, dict) else None for side in (before, now))
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in {**a, **b}:
+            yield from _differing(a, b, key, f"{prefix}{name}.")
+    elif a != b:
+        yield Difference(f"{prefix}{name}", a, b)
