@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from revtaf import systems
 from revtaf.config import RunSettings, Section, places
 from revtaf.errors import UserError, nearest
-from revtaf.files import atomic_write, not_text
+from revtaf.files import atomic_write, parse_yaml, read_yaml
 
 log = logging.getLogger("revtaf")
 
@@ -107,27 +108,21 @@ _Loader.add_implicit_resolver(
 
 def _read(path: Path, seen: tuple[Path, ...] | None, system: Any = None) -> dict[str, Any]:
     """seen: files that name this one as base, None where no base may be; system: the one that they name."""
-    if seen and path.resolve() in seen:
+    if seen and Path(os.path.realpath(path)) in seen:
         raise UserError(f"{path}: `base:` refers back to itself")
-    try:
-        written = path.read_bytes()
-        content = yaml.load(written.decode("utf-8-sig"), _Loader) or {}  # noqa: S506 (a SafeLoader)
-    except FileNotFoundError:
-        asked = f", named as base by {seen[-1].name}" if seen else ""
-        raise UserError(f"configuration not found: {path}{asked}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(not_text(path, written, error)) from None
-    except (yaml.YAMLError, IsADirectoryError) as error:
-        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    asked = f", named as base by {seen[-1].name}" if seen else ""
+    content = read_yaml(path, f"configuration{asked}", _Loader) or {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
     base = content.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        raise UserError(f"{path}: base: expected the name of a file, got {base!r}")
     system = system or content.get("system")
     inherited = {}
     if base is not None:
         if seen is None:
             raise UserError(f"{path}: `base: {base}` leads out of the folder of a model, whose settings are whole")
-        inherited = _read(path.parent / base, (*seen, path.resolve()), system)
+        inherited = _read(path.parent / base, (*seen, Path(os.path.realpath(path))), system)
         system = system or inherited.get("system")
     return _merge(inherited, _renamed(content, _schema({"system": system} if system else {}, str(path)), str(path)))
 
@@ -178,8 +173,8 @@ def _parse(override: str) -> tuple[str, Any, str]:
     if not sign or not key:
         raise UserError(f"override {override!r}: expected key=value, for example train.batch_size=8")
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError:
+        value = parse_yaml(text, _Loader)
+    except ValueError:
         value = text
     return key, value, override
 

@@ -7,10 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _ALIKE = 0.5  # of 1; below it another name is a guess, and the list of all says more
+LONGEST, _END = 3500, 500  # characters of a message, and of its end, which says what to do
 
 
 class UserError(Exception):
-    """Bad input. The command line prints the message alone and exits with code 2."""
+    """Bad input. The command line prints the message alone and exits with code 2. A message that quotes a value of a
+    megabyte is cut in its middle."""
+
+    def __init__(self, message: str):
+        left_out = len(message) - LONGEST
+        if left_out > 0:
+            message = f"{message[: LONGEST - _END]} [... {left_out:,} characters ...] {message[-_END:]}"
+        super().__init__(message)
 
 
 class BadImage(UserError):

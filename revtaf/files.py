@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,29 +17,133 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import psutil
+import yaml
+from safetensors import SafetensorError
 
 from revtaf.errors import UserError
 
 _WINDOWS = os.name == "nt"
 _LONGEST = 200  # characters of a path: Windows refuses 260 unless told otherwise, and a temporary name is longer
+_OF_DAMAGE = LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError
+_DIGITS = 100  # of a whole number
+_MOST_VALUES = 1_000_000  # of a YAML file
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a pair that JSON writes one character with
+
+
+def regular_file(path: str | Path) -> Path:
+    """The path. FileNotFoundError where nothing is there, UserError where it is no file: a pipe would be waited for
+    without end, a device read without end."""
+    path = Path(path)
+    try:
+        kind = path.stat().st_mode
+    except ValueError as error:  # a name with a NUL character
+        raise UserError(f"{str(path)!r} is no name of a file: {error}") from None
+    if stat.S_ISDIR(kind):
+        raise UserError(f"{path} is a folder, expected a file")
+    if not stat.S_ISREG(kind):
+        raise UserError(f"{path} is a pipe or a device, expected a file")
+    return path
+
+
+def read_text(path: str | Path, what: str = "text file") -> str:
+    """A text in UTF-8. Raises UserError naming the file; `what` it is begins the message."""
+    path = Path(path)
+    try:
+        content = regular_file(path).read_bytes()
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{what} not found: {path}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: {not_text(path, content, error)}") from None
+    except (OSError, UserError) as error:
+        raise UserError(f"{what}: cannot read {path}: {error}") from None
 
 
 def read_json(path: str | Path, what: str = "JSON file") -> Any:
     """Parse a JSON file. Raises UserError naming the file, and the line of a syntax error."""
-    path = Path(path)
+    text = read_text(path, what)
     try:
-        content = path.read_bytes()
-        return json.loads(content.decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{what} not found: {path}") from None
-    except IsADirectoryError:
-        raise UserError(f"{what}: {path} is a folder, expected a file") from None
-    except (PermissionError, RecursionError) as error:
-        raise UserError(f"{what}: cannot read {path}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what}: {not_text(path, content, error)}") from None
+        content = parse_json(text)
+        if _HALF.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except json.JSONDecodeError as error:
         raise UserError(f"{what}: {path}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except UnicodeEncodeError:
+        raise UserError(f"{what}: {path} holds half a character (a lone surrogate), which nobody can write") from None
+    except ValueError as error:
+        raise UserError(f"{what}: {path}: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. ValueError for what is none, is nested too deeply, or holds a number of more digits
+    than anything could be counted with."""
+    try:
+        return json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def read_yaml(path: str | Path, what: str = "YAML file", loader: type = yaml.SafeLoader) -> Any:
+    """Parse a YAML file: plain values alone. Raises UserError naming the file."""
+    text = read_text(path, what)
+    try:
+        return parse_yaml(text, loader)
+    except ValueError as error:
+        raise UserError(f"{what}: {path}: not a YAML file: {error}") from None
+
+
+def parse_yaml(text: str, loader: type = yaml.SafeLoader) -> Any:
+    """The value of a YAML text. ValueError for what is none, or would be endless once its aliases are followed."""
+    try:
+        content = yaml.load(text, loader)  # noqa: S506 (a SafeLoader)
+        _written_out(content, {})
+        return content
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        # The library's constructors of dates, numbers and sets raise what they happen to meet.
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _written_out(value: Any, known: dict[int, int]) -> int:
+    """How many values it is without aliases. ValueError beyond a million: nine aliases of nine aliases of nine ...
+    Also for numbers of more digits than are printed, and for half a character."""
+    if isinstance(value, int) and abs(value) > 10**_DIGITS:
+        raise ValueError("a number of too many digits")
+    if isinstance(value, str):
+        value.encode()
+    if not isinstance(value, dict | list | set | tuple):
+        return 1
+    if known.setdefault(id(value), 0) < 0:
+        raise ValueError("a value that holds itself")
+    if not known[id(value)]:
+        known[id(value)] = -1
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_written_out(one, known) for one in inner)
+    if known[id(value)] > _MOST_VALUES:
+        raise ValueError(f"its aliases stand for more than {_MOST_VALUES:,} values")
+    return known[id(value)]
+
+
+@contextmanager
+def told_as_damage(path: str | Path, remedy: str) -> Iterator[None]:
+    """What goes wrong while the files of a folder are put together, as one UserError with `remedy` at its end. For
+    files that only our own commands write: whatever does not fit means that somebody else did."""
+    try:
+        yield
+    except UserError:
+        raise
+    except _OF_DAMAGE as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
+    except (OSError, MemoryError) as error:
+        raise UserError(f"{path} cannot be read ({error or 'too large for the memory'}); {remedy}") from error
 
 
 def not_text(path: Path, content: bytes, error: UnicodeDecodeError) -> str:
@@ -166,7 +271,7 @@ def _check_name(path: Path) -> None:
 def sha256(path: str | Path) -> str:
     """Of a file, in hexadecimal; read in pieces."""
     state = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(regular_file(path), "rb") as file:
         while piece := file.read(1 << 22):
             state.update(piece)
     return state.hexdigest()

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from revtaf.data.text import Language, clean_words, closed_up
 from revtaf.errors import UserError
-from revtaf.files import atomic_write
+from revtaf.files import atomic_write, read_text
 from revtaf.labels import DECODER_START_TOKEN, STATUS_TOKENS
 
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -64,12 +64,9 @@ class ReportTokenizer:
     def from_vocabulary(cls, path: str | Path, language: Language = "en") -> ReportTokenizer:
         """A BERT vocab.txt, one token a line. UserError where it is missing or lacks BERT's tokens."""
         try:
-            tokens = Path(path).read_text(encoding="utf-8").splitlines()
-        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"decoder.vocabulary: cannot read {path}: {type(error).__name__}; give a BERT vocab.txt, "
-                "or 'train' to fit one on the training reports"
-            ) from None
+            tokens = read_text(path, "decoder.vocabulary").splitlines()
+        except UserError as error:
+            raise UserError(f"{error}; give a BERT vocab.txt, or 'train' to fit one on the training reports") from None
         vocabulary = {token: i for i, token in enumerate(tokens)}
         missing = [token for token in BERT_TOKENS if token not in vocabulary]
         if missing:
@@ -81,7 +78,12 @@ class ReportTokenizer:
         """Read what `save` wrote. UserError where the file is not there."""
         if not Path(path).is_file():
             raise UserError(f"tokenizer not found: {path}; the checkpoint is incomplete")
-        return cls(Tokenizer.from_file(str(path)))
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except Exception as error:  # the library's one kind of error
+            raise UserError(f"tokenizer: {path} is damaged ({error}); copy the folder again") from None
 
     def save(self, path: str | Path) -> None:
         """Write tokenizer.json, in `tokenizers`' own format."""

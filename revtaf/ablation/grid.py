@@ -44,7 +44,7 @@ from revtaf.config_file import changed_settings, differences, read_config
 from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
 from revtaf.eval.published import SOURCES
-from revtaf.files import digest, windows_refuses
+from revtaf.files import digest, read_yaml, windows_refuses
 
 VIEWS = ("scores", "classes", "counts", "curve", "alignment", "retrieval", "advanced", "examples")
 TAKEN = (floors.RETRIEVED, floors.MOST_FREQUENT, floors.MEDOID, floors.RANDOM, floors.NEAREST)
@@ -192,13 +192,10 @@ class Grid:
 def load_grid(path: str | Path) -> Grid:
     """Read and check a grid. Raises UserError naming the file, the row and the key."""
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         near = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise UserError(f"grid not found: {path}" + (f"; there are {', '.join(near)}" if near else "")) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+        raise UserError(f"grid not found: {path}" + (f"; there are {', '.join(near)}" if near else ""))
+    content = read_yaml(path, "grid")
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
     _check_keys(f"{path}", content, _KEYS)

@@ -27,7 +27,7 @@ from revtaf.data.annotations import load_annotations
 from revtaf.engine.checkpoint import META, SETTINGS
 from revtaf.engine.folder import BEST, MANIFEST, find_model, model_files, read_manifest
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, read_json, sha256, write_json
+from revtaf.files import atomic_folder, read_json, read_yaml, sha256, write_json
 
 REPORTS, RESULTS = "reports.jsonl", "results.json"
 # A path from the root within a sentence: at least two names, not behind a word (and/or), a host or a home.
@@ -114,7 +114,7 @@ def _results(place: Path) -> dict[str, str]:
 def _without_places(path: Path) -> None:
     """Rewrite settings or notes without the folders of this machine."""
     if path.suffix == ".yaml":
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path, "model")
         path.write_text(yaml.safe_dump(_moved(content), sort_keys=False), encoding="utf-8")
     else:
         write_json(path, _moved(read_json(path)))

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from revtaf.data.annotations import Study
+from revtaf.data.array_file import read_array
 from revtaf.data.images import read_image
 from revtaf.errors import UserError
 from revtaf.files import atomic_write
@@ -102,7 +102,7 @@ class PixelBlocks(Blocks):
     def map(self) -> PixelBlocks:
         """The rows of all blocks, mapped. Raises Waiting where blocks are missing."""
         self.require()
-        self.parts = [_read(partial(np.load, mmap_mode="r"), path) for path in self.paths]
+        self.parts = [read_array(path, "delete it, it is made again", "r") for path in self.paths]
         return self
 
     def __len__(self) -> int:

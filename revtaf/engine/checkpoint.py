@@ -18,6 +18,7 @@ from textwrap import shorten
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import RNG_STATE_NAME, load
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -26,7 +27,7 @@ from revtaf.config import RunSettings
 from revtaf.config_file import changes, load_settings, save_settings
 from revtaf.engine.system import System
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, digest, read_json, sha256, write_json
+from revtaf.files import atomic_folder, digest, read_json, regular_file, sha256, write_json
 from revtaf.pretrained.strict import load_strictly, read_tensors, stored_names
 
 WEIGHTS, SETTINGS, META = "model.safetensors", "config.yaml", "meta.json"
@@ -100,7 +101,12 @@ def find_last(folder: Path) -> Path | None:
 def read_progress(folder: Path) -> dict[str, Any]:
     """What the newest saved state in `folder` says of its run; empty where there is none."""
     last = find_last(folder)
-    return {} if last is None else read_json(last / RECORD, "training progress")
+    if last is None:
+        return {}
+    progress = read_json(last / RECORD, "training progress")
+    if not isinstance(progress, dict) or not isinstance(progress.get("identity") or {}, dict):
+        raise UserError(f"{last / RECORD} is damaged; delete {last} to start anew")
+    return progress
 
 
 def _first_whole(folder: Path, of_files: bool) -> Path | None:
@@ -161,11 +167,16 @@ def load_last(folder: Path, system: System) -> Progress | None:
     saved, accelerator = read_json(state / RECORD, "training progress"), system.accelerator
     check_identity(state, saved.get("identity"), system)
     try:
+        for path in state.iterdir():
+            regular_file(path)
         progress = Progress(**{field.name: saved[field.name] for field in fields(Progress) if field.name in saved})
+        random_states = state / f"{RNG_STATE_NAME}_{accelerator.process_index}.pkl"
+        if random_states.is_file():  # accelerate goes on where it is damaged
+            load(random_states)
         accelerator.load_state(str(state))
         accelerator.step = 0  # batches since the last update: a state is saved between two of them
         system.load_state(load_file(state / STATE) if (state / STATE).is_file() else {})
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # of torch, pickle, safetensors, accelerate: many kinds, one meaning
         reason = shorten(str(error), 300)  # of another layout, it names every tensor
         raise UserError(f"{state} cannot be resumed: {reason}; delete it to start anew") from None
     return progress

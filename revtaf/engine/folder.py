@@ -22,13 +22,14 @@ from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import META, SETTINGS, WEIGHTS, check_identity, load_weights
 from revtaf.engine.system import System
 from revtaf.errors import UserError
-from revtaf.files import digest, read_json, sha256, write_json
+from revtaf.files import digest, read_json, sha256, told_as_damage, write_json
 
 MANIFEST = "model.json"
 FORMAT = 2  # 1: a report decoder of another layout
 CORE = (SETTINGS, META, WEIGHTS)
 OPTIONAL = ("reports.jsonl", "knowledge/tfidf/")  # texts, and words, of the training set, which may not be shared
 BEST = Path("checkpoints") / "best"
+REMEDY = "copy the folder again"
 
 
 def finish(folder: Path, system: System) -> None:
@@ -128,9 +129,10 @@ def open_model(folder: Path, accelerator: Accelerator, settings: RunSettings) ->
     manifest = read_manifest(folder)
     if manifest.get("system") != settings.system:
         raise UserError(f"{folder} is a model of system '{manifest.get('system')}', not '{settings.system}'")
-    system = systems.find(settings.system).open(folder, settings, accelerator)
-    for key, paths in system.external().items():
-        _check_external(folder, key, manifest.get("external", {}).get(key, {}), paths)
+    with told_as_damage(folder, REMEDY):
+        system = systems.find(settings.system).open(folder, settings, accelerator)
+        for key, paths in system.external().items():
+            _check_external(folder, key, manifest.get("external", {}).get(key, {}), paths)
     load_weights(folder / WEIGHTS, system.model)
     system.model.to(accelerator.device).eval()
     return system

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from revtaf.engine.runtime import read_jsonl
+from revtaf.files import told_as_damage
 
 _NOT_LOSSES = frozenset({"step", "epoch", "lr"})
 
@@ -16,16 +17,15 @@ def epoch_curves(metrics: Path) -> list[dict]:
     """One record for each epoch: "epoch", the means of its "losses", its "validation". Names are the system's."""
     sums: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     validation: dict[int, dict] = {}
-    for record in read_jsonl(metrics):
-        epoch = record["epoch"]
-        if "validation" in record:
-            validation[epoch] = record["validation"]
-            continue
-        # Files of earlier versions have the losses beside the step.
-        losses = record.get("losses") or {name: v for name, v in record.items() if name not in _NOT_LOSSES}
-        for name, value in losses.items():
-            sums[epoch][name].append(value)
-    return [
-        {"epoch": e, "losses": {k: float(np.mean(v)) for k, v in sums[e].items()}, "validation": validation.get(e, {})}
-        for e in sorted(sums)
-    ]
+    with told_as_damage(metrics, "delete it; a continued run writes it anew"):
+        for record in read_jsonl(metrics):
+            epoch = int(record["epoch"])
+            if "validation" in record:
+                validation[epoch] = dict(record["validation"])
+                continue
+            # Files of earlier versions have the losses beside the step.
+            losses = record.get("losses") or {name: v for name, v in record.items() if name not in _NOT_LOSSES}
+            for name, value in losses.items():
+                sums[epoch][name].append(float(value))
+    means = {epoch: {name: float(np.mean(values)) for name, values in losses.items()} for epoch, losses in sums.items()}
+    return [{"epoch": e, "losses": means[e], "validation": validation.get(e, {})} for e in sorted(means)]

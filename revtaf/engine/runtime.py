@@ -22,7 +22,7 @@ from revtaf import __version__
 from revtaf.config import RunSettings
 from revtaf.config_file import save_settings
 from revtaf.errors import UserError
-from revtaf.files import atomic_write, clear_errors, write_json
+from revtaf.files import atomic_write, clear_errors, parse_json, read_text, write_json
 from revtaf.precision import computes_in_bf16
 
 log = logging.getLogger("revtaf")
@@ -142,12 +142,15 @@ def read_jsonl(path: Path) -> list[dict]:
     """The records up to the first line that is not whole; none where there is no file."""
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").split("\n"):  # a report may hold other line separators
+    records: list[dict] = []
+    for line in read_text(path, "records").split("\n"):  # a report may hold other line separators
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:  # the end, or the last line of a run that was killed while writing it
+            record = parse_json(line)
+        except ValueError:  # the end, or the last line of a run that was killed while writing it
             break
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, line {len(records) + 1}: expected a record, got {line[:60]!r}")
+        records.append(record)
     return records
 
 

@@ -12,11 +12,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from revtaf.config import WHOLE_SET, DataSettings
 from revtaf.data.annotations import load_annotations, parts_of
 from revtaf.errors import UserError, nearest
+from revtaf.files import read_yaml
 
 FILE = Path(str(files("revtaf.eval") / "published.yaml"))
 AVERAGED = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "METEOR", "ROUGE_L", "precision", "recall", "f1")
@@ -86,12 +85,7 @@ def rows(dataset: str, table: str | None = None, source: str | None = None, path
 
 @lru_cache(maxsize=4)
 def _load(path: Path) -> tuple[Row, ...]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"published figures not found: {path}; install revtaf again") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    content = read_yaml(path, "published figures")
     if not isinstance(content, dict) or list(content) != ["tables"] or not isinstance(content["tables"], list):
         raise UserError(f"{path}: expected one key, tables, with a list of tables")
     found: dict[tuple[str, str, str], Row] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from revtaf.errors import UserError
-from revtaf.files import not_text
+from revtaf.files import not_text, parse_json, regular_file
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 TAB = "\t"
@@ -83,7 +83,7 @@ def optional_id(where: str, row: dict, name: str) -> str:
 
 def _decoded(path: Path, encoding: str) -> str:
     try:
-        content = path.read_bytes()
+        content = regular_file(path).read_bytes()
         if path.suffix.lower() == ".gz":
             content = gzip.decompress(content)
     except FileNotFoundError:
@@ -107,9 +107,9 @@ def _json_lines(path: Path, text: str) -> list[tuple[str, dict]]:
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = getattr(error, "msg", "nested too deeply")
+            row = parse_json(line)
+        except ValueError as error:
+            reason = getattr(error, "msg", error)
             raise UserError(f"{where}: not a JSON object ({reason}); a cut-off file must be written again") from None
         rows.append((where, _object(where, row)))
     return rows
@@ -117,10 +117,10 @@ def _json_lines(path: Path, text: str) -> list[tuple[str, dict]]:
 
 def _json(path: Path, text: str) -> list[tuple[str, dict]]:
     try:
-        content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        reason = getattr(error, "msg", "nested too deeply")
+        reason = getattr(error, "msg", error)
         raise UserError(f"{path}{line}: not JSON ({reason}); if each line is a record, name the file .jsonl") from None
     if isinstance(content, list):
         entries = ((f"{path}, entry {i}", row) for i, row in enumerate(content, start=1))
@@ -141,7 +141,7 @@ def _parquet(path: Path) -> list[tuple[str, dict]]:
     except ImportError:
         raise UserError(f"{path}: Parquet needs pyarrow: pip install 'revtaf[parquet]', or write it as CSV") from None
     try:
-        rows = parquet.read_table(path).to_pylist()
+        rows = parquet.read_table(regular_file(path)).to_pylist()
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except (ArrowException, OSError) as error:

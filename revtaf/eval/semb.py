@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from revtaf.data.array_file import read_array
 from revtaf.errors import UserError
 from revtaf.eval.keyed import in_order, require_file, require_files
 from revtaf.eval.metric import Metric, mean_metric
@@ -73,10 +74,7 @@ def _from_folder(folder: Path) -> tuple[object, dict[str, np.ndarray]]:
     sides = {}
     for name in _SIDES:
         file = folder / f"{name}.npy"
-        try:
-            sides[name] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{_WHAT}: cannot read {file} as an array: {error}") from None
+        sides[name] = read_array(file, f"{_WHAT} needs one array")
     return read_json(folder / "ids.json", _WHAT), sides
 
 

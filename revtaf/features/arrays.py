@@ -15,11 +15,13 @@ from typing import TypeVar
 import numpy as np
 
 from revtaf import __version__
+from revtaf.data.array_file import read_array
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, digest, read_json, sha256, write_json
+from revtaf.files import atomic_folder, digest, read_json, sha256, told_as_damage, write_json
 
 MANIFEST = "manifest.json"
 REMEDY = "delete the folder, it is made again"
+_LISTS = ("ids", "patients")  # fields that are no arrays
 Record = TypeVar("Record", "Features", "TextTables")
 
 
@@ -77,6 +79,10 @@ def load_arrays(folder: str | Path, kind: type[Record]) -> Record:
         value = arrays.get(f.name, lists.get(f.name))
         if value is None and f.default is MISSING:
             raise UserError(f"{Path(folder) / MANIFEST}: '{f.name}' is missing; {REMEDY}")
+        if isinstance(value, list) != (f.name in _LISTS):
+            raise UserError(
+                f"{Path(folder) / MANIFEST}: '{f.name}' is no {'list' if f.name in _LISTS else 'array'}; {REMEDY}"
+            )
         values[f.name] = value
     return kind(**values)
 
@@ -116,16 +122,18 @@ def read_store(folder: str | Path, producer: dict | None = None) -> tuple[dict[s
         raise UserError(f"{folder / MANIFEST} is damaged; {REMEDY}")
     if producer is not None and manifest.get("producer") != producer:
         raise UserError(f"{folder}: made by {manifest.get('producer')}, expected {producer}; delete the folder")
-    for name, expected in manifest.get("files", {}).items():
-        _check(folder / name, expected)
-    arrays = {name: _map(folder / f"{name}.npy", expected) for name, expected in manifest["arrays"].items()}
+    with told_as_damage(folder, REMEDY):
+        for name, expected in manifest.get("files", {}).items():
+            _check(folder / name, expected)
+        arrays = {name: _map(folder / f"{name}.npy", expected) for name, expected in manifest["arrays"].items()}
     return arrays, {name: value for name, value in manifest.items() if isinstance(value, list)}
 
 
 def fingerprint(*folders: str | Path) -> str:
     """Changes with any byte of any file: features fitted anew on another machine are other features."""
     manifests = [read_json(Path(folder) / MANIFEST, "feature manifest") for folder in folders]
-    return digest([(m["arrays"], m.get("files")) for m in manifests])
+    with told_as_damage(folders[0], REMEDY):
+        return digest([(m["arrays"], m.get("files")) for m in manifests])
 
 
 def _check(path: Path, expected: str) -> None:
@@ -139,10 +147,7 @@ def _check(path: Path, expected: str) -> None:
 
 def _map(path: Path, expected: dict) -> np.ndarray:
     _check(path, expected["sha256"])
-    try:
-        array = np.load(path, mmap_mode=None if 0 in expected["shape"] else "r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}); {REMEDY}") from None
+    array = read_array(path, REMEDY, None if 0 in expected["shape"] else "r")
     if [str(array.dtype), list(array.shape)] != [expected["dtype"], expected["shape"]]:
         raise UserError(f"{path}: {array.dtype} {array.shape} differs from the manifest; {REMEDY}")
     return array

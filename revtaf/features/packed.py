@@ -17,6 +17,7 @@ from PIL import Image
 
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study
+from revtaf.data.array_file import read_array
 from revtaf.data.blocks import WHOLE, PixelBlocks, Shard, Waiting, read_pixels
 from revtaf.data.images import resize_crop
 from revtaf.errors import UserError
@@ -57,10 +58,7 @@ def packed_images(studies: Sequence[Study], data: DataSettings, size: int, shard
                 _join(blocks.map(), folder, producer)
     shutil.rmtree(parts, ignore_errors=True)
     path = folder / "images.npy"
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete {folder}, it is made again") from None
+    array = read_array(path, f"delete {folder}, it is made again", "r")
     if array.shape != (len(studies), size, size) or read_json(folder / "manifest.json") != producer:
         raise UserError(f"{folder} holds other images than its name says; delete it, it is made again")
     return array

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import normalize
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from revtaf.data.images import IMAGENET_MEAN, IMAGENET_STD
 from revtaf.errors import UserError
-from revtaf.files import digest, read_json, sha256
+from revtaf.files import digest, read_json, read_yaml, sha256
 from revtaf.knowledge.base import EntityScores
 from revtaf.knowledge.medklip_net import BOOK_WIDTH, GRID, IMAGE_SIZE, MedKLIPNet, MedKLIPOutput
 from revtaf.knowledge.scope import load_phrases
@@ -75,12 +74,7 @@ def make_books(encoder: ClsEncoder, explanations: Path | None = None) -> MedKLIP
 def _read_explanations(path: Path) -> Any:
     if path.suffix not in (".yaml", ".yml"):
         return read_json(path, "explanations")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"explanations: cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"explanations: {path} is not YAML: {' '.join(str(error).split())}") from None
+    return read_yaml(path, "explanations")
 
 
 def _in_order(content: Any, where: str) -> list[str]:

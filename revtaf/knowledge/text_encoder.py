@@ -18,7 +18,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from revtaf.errors import UserError
-from revtaf.files import read_json, write_json
+from revtaf.files import read_json, regular_file, told_as_damage, write_json
 
 FIT_LIMIT = 60_000  # texts in the SVD: more do not change the leading directions, only the time
 
@@ -78,14 +78,18 @@ class TfidfEncoder:
     def load(cls, folder: Path) -> TfidfEncoder:
         """What `save` wrote; UserError where it is of another kind."""
         content = read_json(folder / "terms.json", "text encoder")
+        if not isinstance(content, dict):
+            raise UserError(f"{folder / 'terms.json'} is damaged; copy the folder again")
         if content.get("name") != cls.name:
             raise UserError(f"{folder} is a text encoder of kind {content.get('name')}, expected {cls.name}")
-        tensors = load_file(folder / "tfidf.safetensors")
-        encoder = cls(content["width"])
-        for i, (vectorizer, terms) in enumerate(zip(encoder.vectorizers, content["terms"], strict=True)):
-            vectorizer.vocabulary = {term: column for column, term in enumerate(terms)}
-            vectorizer.idf_ = tensors[f"idf.{i}"].numpy()
-        encoder.components = tensors["components"].numpy()
+        with told_as_damage(folder, "copy the folder again"):
+            tensors = load_file(regular_file(folder / "tfidf.safetensors"))
+            encoder = cls(content["width"])
+            for i, (vectorizer, terms) in enumerate(zip(encoder.vectorizers, content["terms"], strict=True)):
+                vectorizer.vocabulary = {term: column for column, term in enumerate(terms)}
+                vectorizer.idf_ = tensors[f"idf.{i}"].numpy()
+            encoder.components = tensors["components"].numpy()
+            encoder.encode(["lung"])  # terms, weights and components belong together
         return encoder
 
     def _matrix(self, texts: Sequence[str]):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from transformers import BertConfig, BertModel
 
 from revtaf.errors import UserError
+from revtaf.files import read_text
 from revtaf.tokenizer import BERT_TOKENS, CLS, PAD, SEP
 
 _BARE = ("embeddings.", "encoder.", "pooler.")  # files of the encoder alone lack the prefix "bert."
@@ -127,12 +128,9 @@ def _read_vocabulary(path: Path, rows: int, what: str) -> BertWordPieceTokenizer
     Lower-casing is fixed, even for the cased vocabulary of Bio_ClinicalBERT: its users (MedKLIP among them) always
     lower-cased, because no file said otherwise.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{what}: no such file: {path} (see checkpoints/README.md)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{what}: cannot read the vocabulary {path}: {error}") from None
+    if not path.exists():
+        raise UserError(f"{what}: no such file: {path} (see checkpoints/README.md)")
+    lines = read_text(path, f"{what}: the vocabulary").split("\n")
     tokens = lines[:-1] if lines[-1] == "" else lines
     if len(tokens) != rows:
         raise UserError(

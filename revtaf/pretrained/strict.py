@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from revtaf.errors import UserError
+from revtaf.files import regular_file
 
 
 def read_tensors(path: Path, what: str, entry: str | None = None) -> dict[str, Tensor]:
@@ -25,11 +26,13 @@ def read_tensors(path: Path, what: str, entry: str | None = None) -> dict[str, T
     """
     try:
         if path.suffix == ".safetensors":
-            content = load_file(path)
+            content = load_file(regular_file(path))
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(regular_file(path), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{what}: no such file: {path} (see checkpoints/README.md)") from None
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from None
     except UnpicklingError:  # torch's own message tells how to run the code in the file
         raise UserError(
             f"{what}: cannot read {path}: not a file of plain tensors (an unfinished download, or objects "

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from revtaf import __version__
+from revtaf.data.array_file import read_array
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, read_json, write_json
+from revtaf.files import atomic_folder, read_json, told_as_damage, write_json
 from revtaf.locks import alone
 from revtaf.search import ivf, projection
 from revtaf.search.exact import check_enough, nearest
@@ -160,12 +161,10 @@ class SearchIndex:
             raise UserError(
                 f"{folder} is an index of format {found}, revtaf {__version__} reads {FORMAT}; build it again"
             )
-        try:
+        with told_as_damage(folder / MANIFEST, "build the index again"):
             for name, files in _named(manifest).items():
                 check_files(folder / FILES / name, files, verify)
             return cls(folder, manifest)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{folder / MANIFEST} is damaged ({error!r}); build the index again") from None
 
     def check_model(self, model: dict[str, str], place: str | Path) -> None:
         """UserError where `model`, found in `place`, is not the one whose vectors these are."""
@@ -232,7 +231,7 @@ class SearchIndex:
         """The held queries by kind, (Q, W) float32, and the row (Q,) that each has in its own gallery, or -1."""
         place = self.folder / FILES / self.manifest["held"]["name"]
         try:
-            arrays = {path.stem: np.load(path, allow_pickle=False) for path in place.glob("*.npy")}
+            arrays = {path.stem: read_array(path, "build the index again") for path in place.glob("*.npy")}
             return (
                 {kind: arrays[kind].astype(np.float32) for kind in KINDS},
                 {kind: arrays[f"{kind}-own"] for kind in KINDS},

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from revtaf.errors import UserError
+from revtaf.files import regular_file
 
 NORM_FLOOR = 1e-12  # of a projected vector, which else might be divided by 0
 
@@ -39,7 +40,7 @@ class Projection:
     def load(cls, path: Path) -> Projection:
         """What `save` wrote. Raises UserError where it is damaged."""
         try:
-            return cls(**load_file(path))
+            return cls(**load_file(regular_file(path)))
         except Exception as error:  # safetensors raises many kinds here; all mean: not what was written
             raise UserError(f"{path} is damaged ({error}); build the index again") from None
 

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from revtaf.data.array_file import read_array
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, sha256
+from revtaf.files import atomic_folder, parse_json, regular_file, sha256, told_as_damage
 
 VECTORS, PATIENTS, LINES, RECORDS, LISTS = "vectors.npy", "patients.npy", "lines.npy", "records.jsonl", "ivf.faiss"
+_TEXTS = ("id", "study", "patient", "split")  # of every record
 REMEDY = "copy the index again, or build it again"
 
 
@@ -75,6 +77,16 @@ def check_files(folder: Path, files: dict[str, dict], verify: bool) -> None:
             raise UserError(f"{path} is damaged: its SHA-256 is not the one in the index's manifest; {REMEDY}")
 
 
+def _sound(record: object) -> bool:
+    """Whether it is a record of a report or of an image, as they are written here."""
+    if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in _TEXTS):
+        return False
+    if "text" in record:
+        files = record.get("images")
+        return isinstance(record["text"], str) and isinstance(files, list) and all(isinstance(f, str) for f in files)
+    return isinstance(record.get("image"), str) and isinstance(record.get("report"), int)
+
+
 class MappedShard:
     """An open shard. `vectors` and `patients` are mapped; records are read one at a time."""
 
@@ -84,7 +96,7 @@ class MappedShard:
         self.vectors = self._map(VECTORS, np.float16, (rows, width))
         self.patients = self._map(PATIENTS, np.uint64, (rows,))
         self._lines = self._map(LINES, np.int64, (rows + 1,))
-        self._records = open(folder / RECORDS, "rb")  # now: a later build may remove the folder
+        self._records = open(regular_file(folder / RECORDS), "rb")  # now: a later build may remove the folder
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -92,8 +104,10 @@ class MappedShard:
     def record(self, row: int) -> dict:
         """What a row of this shard is."""
         begin, end = int(self._lines[row]), int(self._lines[row + 1])
-        self._records.seek(begin)
-        return self._parsed(self._records.read(end - begin), row)
+        with told_as_damage(self.folder / LINES, REMEDY):
+            self._records.seek(begin)
+            line = self._records.read(end - begin)
+        return self._parsed(line, row)
 
     def records(self) -> Iterator[dict]:
         """All of them, in order."""
@@ -103,16 +117,16 @@ class MappedShard:
 
     def _parsed(self, line: bytes, row: int) -> dict:
         try:
-            return json.loads(line)
+            record = parse_json(line.decode("utf-8"))
         except ValueError as error:
             raise UserError(f"{self.folder / RECORDS}, line {row + 1}: damaged ({error}); {REMEDY}") from None
+        if not _sound(record):
+            raise UserError(f"{self.folder / RECORDS}, line {row + 1}: damaged (not what a row is); {REMEDY}")
+        return record
 
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         path = self.folder / name
-        try:
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is damaged ({error}); {REMEDY}") from None
+        array = read_array(path, REMEDY, "c")
         if array.dtype != dtype or array.shape != shape:
             wanted = f"{np.dtype(dtype)} {shape}"
             raise UserError(f"{path}: {array.dtype} {array.shape}, the manifest says {wanted}; {REMEDY}")

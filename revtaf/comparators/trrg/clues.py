@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from revtaf.errors import UserError, nearest
+from revtaf.files import read_yaml
 from revtaf.labels import CHEXPERT_CATEGORIES, ENTITIES
 
 OURS = Path(__file__).with_name("clues.yaml")
@@ -45,12 +45,9 @@ class Clue:
 def read_bank(path: Path | None) -> list[Clue]:
     """The clues of a file, by default ours. UserError naming file, clue and key."""
     path = OURS if path is None else Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"clue.bank: no such file: {path}; null takes ours") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"clue.bank: {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not path.exists():
+        raise UserError(f"clue.bank: no such file: {path}; null takes ours")
+    content = read_yaml(path, "clue.bank")
     if not isinstance(content, dict) or list(content) != ["clues"] or not isinstance(content["clues"], list):
         raise UserError(f"clue.bank: {path}: expected one key, clues, with a list of clues; see {OURS.name}")
     found: dict[int, Clue] = {}

@@ -19,9 +19,10 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from revtaf.data.annotations import Study
+from revtaf.data.array_file import read_array
 from revtaf.data.sources.access import is_file
 from revtaf.errors import UserError
-from revtaf.files import read_json, sha256
+from revtaf.files import read_json, regular_file, sha256
 from revtaf.labels import ENTITIES
 
 CHUNK = 1 << 20  # characters read at a time
@@ -34,7 +35,7 @@ Rows = Iterable[tuple[str, Any]]  # where a row stands, for messages, and its va
 def json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The lists (or objects) of a file, one at a time: one on each line, or all within one list."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(regular_file(path), encoding="utf-8") as file:
             listed = re.match(r"\s*\[\s*[\[{]", file.read(1024))
             file.seek(0)
             yield from _listed(path, file) if listed else _lines(path, file)
@@ -225,10 +226,7 @@ def files_of(root: Path, names: list[str], what: str) -> list[Path]:
 
 def load_embeddings(path: Path, rows: int | None = None, width: int | None = None) -> np.ndarray:
     """One .npy file -> (rows, width) finite floats. UserError where it is anything else."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a readable .npy file of numbers ({error})") from None
+    array = read_array(path, "a .npy file of numbers is needed")
     shape, expected = getattr(array, "shape", None), f"({rows or 'N'}, {width or 'W'})"
     if shape is None or array.dtype.kind != "f" or len(shape) != 2 or not all(shape):
         raise UserError(f"{path}: expected floats {expected}, got {getattr(array, 'dtype', type(array))} {shape}")
