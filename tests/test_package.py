@@ -6,32 +6,48 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from tiny import ROOT
 
 
+def built(source: Path, what: str) -> Path:
+    """The wheel or the sdist of a source tree, built without network."""
+    build = f"from setuptools import build_meta; print(build_meta.build_{what}('.'))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return source / done.stdout.split()[-1]
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """A wheel of the source tree as it is, built without network from a copy that has no earlier build's lists."""
-    source = tmp_path_factory.mktemp("source")
+def sdist(tmp_path_factory) -> Path:
+    """Of the source tree as it is, from a copy that has no earlier build's lists; unpacked."""
+    source, unpacked = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("unpacked")
     shutil.copytree(ROOT / "revtaf", source / "revtaf", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
-    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    with zipfile.ZipFile(source / done.stdout.split()[-1]) as archive:
+    shutil.unpack_archive(built(source, "sdist"), unpacked)
+    (folder,) = unpacked.iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist) -> zipfile.ZipFile:
+    """Built from the sdist, as pip does: what the sdist lacks, the wheel lacks, too."""
+    with zipfile.ZipFile(built(sdist, "wheel")) as archive:
         yield archive
 
 
-def test_the_wheel_holds_every_file_of_the_package(wheel):
+def test_the_sdist_and_its_wheel_hold_every_file_of_the_package(sdist, wheel):
     """Phrases, templates, prompts and printed figures are read at run time: what stays behind is missed in silence."""
     paths = [path.relative_to(ROOT) for path in (ROOT / "revtaf").rglob("*")]
     kept = {path.as_posix() for path in paths if (ROOT / path).is_file() and "__pycache__" not in path.parts}
     needed = {"revtaf/eval/published.yaml", "revtaf/llm/prompt.txt", "revtaf/knowledge/phrases/scope.yaml"}
     assert needed < kept
+    assert not {name for name in kept if not (sdist / name).is_file()}
     assert not kept - set(wheel.namelist())
+    assert (sdist / "LICENSE").is_file() and any(name.endswith("/LICENSE") for name in wheel.namelist())
 
 
 def test_the_wheel_is_the_package_alone(wheel):
@@ -75,7 +91,11 @@ def name_of(requirement: str) -> str:
 
 def imported(folder: str) -> dict[str, str]:
     """Package -> a file that imports it, within functions too, or asks pytest for it."""
-    own = {path.stem for path in (ROOT / folder).rglob("*.py")} | {"revtaf"}
+    beside = {"revtaf": ["revtaf"]}.get(folder, ["tests", "scripts"])  # these import from each other
+    modules = [path.relative_to(ROOT) for part in beside for path in (ROOT / part).rglob("*.py")]
+    own = {name for path in modules for name in (path.stem, *(path.parts[1:-1] if folder != "revtaf" else ()))} | {
+        "revtaf"
+    }
     found = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -16,57 +16,112 @@ import logging
 import os
 import random
 import resource
+import select
 import shutil
 import signal
 import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import torch
 from hostile_kinds import KINDS, ROOT, Kind, chosen_file, model_kind, sign
 from mutations import Trap, mutate
 from tqdm import tqdm
 
-COMPUTING, WAITING = 20, 300  # seconds of a processor; of the clock, on a machine that does other things
+COMPUTING = 20  # seconds of a processor, for one file
 ASLEEP = 4  # looks in a row, a second apart, at a child that waits and computes nothing
 MEMORY = 3 << 30  # bytes more than this process has
 OUTCOMES = ("accepted", "refused", "traceback", "hang", "crash", "escape")
 
 
-def opened(kind: Kind, folder: Path) -> tuple[str, str]:
-    """(outcome, message) of opening `folder`, in a child."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reader)
-        try:
+def attempts(kind: Kind, valid: Path, place: Path, names: list[str]) -> Iterator[tuple[str, str, str, str]]:
+    """(name, outcome, message, what was done) of a hostile copy of `valid` for each name, which is its seed.
+
+    They are opened one after the other in a child; where one ends it, another child goes on behind it.
+    """
+    rest = list(names)
+    while rest:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(reader)
+            _serve(kind, valid, place, rest, writer)
+        os.close(writer)
+        done, ended = "", ""
+        with os.fdopen(reader, "rb") as pipe:
+            for line in _lines(pipe, child):
+                said = json.loads(line)
+                if len(said) == 1:
+                    (done,) = said
+                    continue
+                yield (rest.pop(0), *said, done)
+                done = ""
+            _, status = os.waitpid(child, 0)
+        if rest and os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+            ended = "hang", f"more than {COMPUTING} s of computing, or waiting without end"
+        elif rest:
+            ended = "crash", f"status {status}"
+        if ended:
+            yield (rest.pop(0), *ended, done)
+
+
+def _serve(kind: Kind, valid: Path, place: Path, names: list[str], writer: int) -> None:
+    """In the child: two lines for each name, what was done and how it ended."""
+    try:
+        silent = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(silent, stream)
+        for name in names:
+            draw = random.Random(name)
+            shutil.rmtree(place, ignore_errors=True)
+            trap = Trap(place / "outside", place / "canary")
+            folder = place / "a" / name.replace("/", "-").replace(" ", "-")  # each its own: some readers remember files
+            trap.set()
+            # Large files are links to the originals until they are changed.
+            shutil.copytree(valid, folder, copy_function=_linked)
+            path = chosen_file(folder, kind, draw)
+            done = f"{path.relative_to(folder)}: {mutate(path, draw, trap)}"
+            if kind.signed and draw.random() < 0.7:
+                sign(folder, kind.signed)
+                done += ", hashes mended"
+            os.write(writer, (json.dumps([done]) + "\n").encode())
             _limit()
             outcome = _outcome(kind, folder)
-            os.write(writer, json.dumps(outcome).encode("utf-8", "replace")[:60_000])
-        finally:
-            os._exit(0)
-    os.close(writer)
-    status = _waited(child)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    if status is None or os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
-        return "hang", f"more than {COMPUTING} s of computing, or waiting without end"
-    if os.WIFSIGNALED(status) or not said:
-        return "crash", f"status {status}"
-    outcome, message = json.loads(said)
-    return outcome, message
+            os.chdir("/")
+            if sprung := trap.sprung():
+                outcome = "escape", sprung
+            os.write(writer, (json.dumps(outcome) + "\n").encode("utf-8", "replace"))
+    finally:
+        os._exit(0)
+
+
+def _lines(pipe: IO[bytes], child: int) -> Iterator[bytes]:
+    """What the child says, line by line; it is ended where it waits, and says nothing, for too long."""
+    rest, asleep = b"", 0
+    while True:
+        if select.select([pipe], [], [], 1)[0]:
+            asleep = 0
+            if not (piece := os.read(pipe.fileno(), 1 << 16)):
+                return
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+        else:
+            asleep = asleep + 1 if _sleeps(child) else 0
+            if asleep > ASLEEP:
+                os.kill(child, signal.SIGKILL)
 
 
 def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (COMPUTING, COMPUTING))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + COMPUTING
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
     with open("/proc/self/statm") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-    silent = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(silent, stream)
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
 
 
 def _outcome(kind: Kind, folder: Path) -> tuple[str, str]:
@@ -84,46 +139,12 @@ def _outcome(kind: Kind, folder: Path) -> tuple[str, str]:
     return "accepted", ""
 
 
-def _waited(child: int) -> int | None:
-    """The child's status; None where it was ended for its length."""
-    end, waits = time.monotonic() + WAITING, 0
-    while time.monotonic() < end and waits < ASLEEP:
-        for _ in range(200):
-            found, status = os.waitpid(child, os.WNOHANG)
-            if found:
-                return status
-            time.sleep(0.005)
-        waits = waits + 1 if _sleeps(child) else 0
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
-
-
 def _sleeps(child: int) -> bool:
     """Whether it waits for somebody: of this alone, nobody comes."""
     try:
         return Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "S"
     except OSError:
         return False
-
-
-def attempt(kind: Kind, valid: Path, place: Path, seed: str) -> tuple[str, str, str]:
-    """(outcome, message, what was done) of one hostile copy of `valid`, made in `place`."""
-    draw = random.Random(seed)
-    shutil.rmtree(place, ignore_errors=True)
-    trap, folder = Trap(place / "outside", place / "canary"), place / "a" / "b"
-    trap.set()
-    # Large files are links to the originals until they are changed.
-    shutil.copytree(valid, folder, copy_function=_linked)
-    path = chosen_file(folder, kind, draw)
-    done = f"{path.relative_to(folder)}: {mutate(path, draw, trap)}"
-    if kind.signed and draw.random() < 0.7:
-        sign(folder, kind.signed)
-        done += ", hashes mended"
-    outcome, message = opened(kind, folder)
-    if sprung := trap.sprung():
-        return "escape", sprung, done
-    return outcome, message, done
 
 
 def _linked(source: str, target: str) -> None:
@@ -134,6 +155,7 @@ def _linked(source: str, target: str) -> None:
 def run(kinds: list[Kind], out: Path, files: int, seed: int) -> dict[str, dict[str, int]]:
     """Counts of outcomes by kind; faults are kept in `out`/faults."""
     counts: dict[str, dict[str, int]] = {}
+    here = Path.cwd()
     total = sum(kind.weight for kind in kinds)
     shutil.rmtree(out / "faults", ignore_errors=True)
     for kind in kinds:
@@ -142,27 +164,21 @@ def run(kinds: list[Kind], out: Path, files: int, seed: int) -> dict[str, dict[s
         shutil.rmtree(valid, ignore_errors=True)
         valid.mkdir(parents=True)
         kind.make(valid)
-        sound, message, _ = opened_whole(kind, valid, out / "case")
+        shutil.copytree(valid, out / "case" / "whole", dirs_exist_ok=True)
+        sound, message = _outcome(kind, out / "case" / "whole")
         if sound != "accepted":
             raise SystemExit(f"{kind.name}: the valid files are not accepted: {message}")
-        for number in tqdm(range(round(files * kind.weight / total)), desc=kind.name, leave=False):
-            name = f"{seed}/{kind.name}/{number}"
-            outcome, message, done = attempt(kind, valid, out / "case", name)
+        names = [f"{seed}/{kind.name}/{number}" for number in range(round(files * kind.weight / total))]
+        for name, outcome, message, done in tqdm(attempts(kind, valid, out / "case", names), kind.name, leave=False):
             found[outcome] += 1
             if outcome not in ("accepted", "refused"):
-                kept = out / "faults" / f"{kind.name.replace(' ', '-')}-{number}.txt"
+                kept = out / "faults" / f"{name.replace('/', '-').replace(' ', '-')}.txt"
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_text(f"{name}\n{done}\n{outcome}\n{message}\n", errors="replace")
+    os.chdir(here)
     shutil.rmtree(out / "valid")
     shutil.rmtree(out / "case", ignore_errors=True)
     return counts
-
-
-def opened_whole(kind: Kind, valid: Path, place: Path) -> tuple[str, str, str]:
-    """The outcome of the valid files, which has to be "accepted"."""
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(valid, place / "a")
-    return (*opened(kind, place / "a"), "")
 
 
 def table(counts: dict[str, dict[str, int]]) -> str:
