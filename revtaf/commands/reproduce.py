@@ -36,7 +36,7 @@ class ReproduceRequest:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ReportDifference:
     """One entry of the two reports: what it was, and what it is."""
 
     what: str
@@ -49,7 +49,7 @@ class Difference:
         return f"{self.what}: {self.before} -> {self.now}{by}"
 
 
-def reproduce(request: ReproduceRequest) -> dict[str, list[Difference]]:
+def reproduce(request: ReproduceRequest) -> dict[str, list[ReportDifference]]:
     """Test, with `train` also train, into `out`; what differs in surroundings, data and figures.
 
     UserError names what is missing. The comparison is written to `out`/reproduced.json.
@@ -73,7 +73,7 @@ def reproduce(request: ReproduceRequest) -> dict[str, list[Difference]]:
     return found
 
 
-def told(found: dict[str, list[Difference]]) -> Iterator[str]:
+def told(found: dict[str, list[ReportDifference]]) -> Iterator[str]:
     """Lines for the terminal."""
     for part, differences in found.items():
         yield f"{part}: {'as before' if not differences else f'{len(differences)} differ'}"
@@ -139,7 +139,7 @@ def _link_model(run: Path, out: Path) -> None:
             shutil.copyfile(run / name, out / name)
 
 
-def _compared(before: dict[str, Any], now: dict[str, Any], trained: bool) -> dict[str, list[Difference]]:
+def _compared(before: dict[str, Any], now: dict[str, Any], trained: bool) -> dict[str, list[ReportDifference]]:
     old, new = before[recipes.ENTRY], now[recipes.ENTRY]
     data = [recipes.DATA, recipes.TRAINING_DATA] + ([] if trained else [recipes.MODEL])
     return {
@@ -150,11 +150,11 @@ def _compared(before: dict[str, Any], now: dict[str, Any], trained: bool) -> dic
     }
 
 
-def _differing(before: Any, now: Any, name: str, prefix: str = "") -> Iterator[Difference]:
+def _differing(before: Any, now: Any, name: str, prefix: str = "") -> Iterator[ReportDifference]:
     """Entries that are not equal to the last bit, those within a mapping each by itself."""
     a, b = (side.get(name) if isinstance(side, dict) else None for side in (before, now))
     if isinstance(a, dict) and isinstance(b, dict):
         for key in {**a, **b}:
             yield from _differing(a, b, key, f"{prefix}{name}.")
     elif a != b:
-        yield Difference(f"{prefix}{name}", a, b)
+        yield ReportDifference(f"{prefix}{name}", a, b)

@@ -85,6 +85,8 @@ def rows(dataset: str, table: str | None = None, source: str | None = None, path
 
 @lru_cache(maxsize=4)
 def _load(path: Path) -> tuple[Row, ...]:
+    if not path.exists():
+        raise UserError(f"published figures not found: {path}; install revtaf again")
     content = read_yaml(path, "published figures")
     if not isinstance(content, dict) or list(content) != ["tables"] or not isinstance(content["tables"], list):
         raise UserError(f"{path}: expected one key, tables, with a list of tables")

@@ -90,7 +90,7 @@ def _decoded(path: Path, encoding: str) -> str:
         raise UserError(f"{path}: not found") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: damaged, or not packed by gzip ({error}); write it again") from None
-    except OSError as error:
+    except (OSError, UserError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     try:
         return content.decode("utf-8-sig" if encoding == "utf-8" else encoding)

@@ -74,7 +74,7 @@ def _from_folder(folder: Path) -> tuple[object, dict[str, np.ndarray]]:
     sides = {}
     for name in _SIDES:
         file = folder / f"{name}.npy"
-        sides[name] = read_array(file, f"{_WHAT} needs one array")
+        sides[name] = read_array(file, f"{_WHAT}: it has to be one array of numbers")
     return read_json(folder / "ids.json", _WHAT), sides
 
 

@@ -32,7 +32,7 @@ def read_tensors(path: Path, what: str, entry: str | None = None) -> dict[str, T
     except FileNotFoundError:
         raise UserError(f"{what}: no such file: {path} (see checkpoints/README.md)") from None
     except UserError as error:
-        raise UserError(f"{what}: {error}") from None
+        raise UserError(f"{what}: cannot read {error}") from None
     except UnpicklingError:  # torch's own message tells how to run the code in the file
         raise UserError(
             f"{what}: cannot read {path}: not a file of plain tensors (an unfinished download, or objects "

@@ -148,7 +148,7 @@ def test_a_missing_key_or_file_is_named(tmp_path):
         published.rows("d", path=path)
     path = tmp_path / "q.yaml"
     path.write_text("tables: [")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="not a YAML file"):
         published.rows("d", path=path)
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump({"tables": [TABLE]}))

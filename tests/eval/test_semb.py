@@ -56,7 +56,7 @@ def test_both_file_kinds_are_read_in_the_order_of_the_ids(tmp_path):
         ({"reference": REFERENCE[:2]}, r"reference is float32 \(2, 2\), expected floats of shape \(3, D\)"),
         ({"reference": REFERENCE[:, :1]}, r"reference is \(3, 1\), prediction \(3, 2\)"),
         ({"prediction": np.array([[0, 1], [np.nan, 0], [0, 1]])}, "prediction of id 'b' is not finite"),
-        ({"prediction": np.array([{"x": 1}], dtype=object)}, "prediction.npy as an array"),
+        ({"prediction": np.array([{"x": 1}], dtype=object)}, "prediction.npy is damaged"),
     ],
 )
 def test_bad_vectors_are_named(tmp_path, changed, message):

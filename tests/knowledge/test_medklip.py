@@ -318,9 +318,9 @@ def test_a_file_of_another_kind_is_refused(explanations, tmp_path):
     with pytest.raises(UserError, match=r"empty\.yaml: entry 75 \('excluded_obs'\) is not a text"):
         make_books(FakeClinicalBert(), write(tmp_path / "empty.yaml", explanations))
     (tmp_path / "broken.yaml").write_text("normal: [")
-    with pytest.raises(UserError, match=r"broken\.yaml is not YAML.*line"):
+    with pytest.raises(UserError, match=r"broken\.yaml: not a YAML file.*line"):
         make_books(FakeClinicalBert(), tmp_path / "broken.yaml")
-    with pytest.raises(UserError, match=r"cannot read .*absent\.yaml"):
+    with pytest.raises(UserError, match=r"explanations not found: .*absent\.yaml"):
         make_books(FakeClinicalBert(), tmp_path / "absent.yaml")
 
 

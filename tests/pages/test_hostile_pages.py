@@ -140,7 +140,7 @@ def test_the_served_page(lenient, tmp_path):
         Image.new("L", (20, 20)).save(bad)
         lenient.locator("#file").set_input_files([good, bad])
         lenient.locator("#failed li").wait_for()
-        lenient.locator(".name").first.wait_for()
+        lenient.locator(".written").first.wait_for(state="attached")
         lenient.wait_for_timeout(100)
         assert lenient.evaluate(f"window.hit === undefined && !document.querySelector({CARRIED!r})")
     finally:
