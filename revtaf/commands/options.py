@@ -83,8 +83,9 @@ def add_score(score: argparse.ArgumentParser) -> None:
     add("--out", type=Path, help="folder for report.json, report.html, the tables and the numbers by sample")
     add("--name", default="REVTAF", help="of the system, for the tables")
     add("--protocol", default="revtaf", help="revtaf, r2gen, r2gen-iu, cvt2distilgpt2, raw, clean; or all")
-    add("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other systems on the same ids")
-    add("--llm", type=Path, nargs="+", default=[], metavar="FILE", help="outputs of language models (docs/llm.md)")
+    several = {"type": Path, "nargs": "+", "action": "extend", "default": [], "metavar": "FILE"}
+    add("--against", **several, help="other systems on the same ids")
+    add("--llm", **several, help="outputs of language models (docs/llm.md)")
     add("--train", type=Path, metavar="ANNOTATION", help="its training reports give the rows without an image")
     add("--labeler", choices=("rules", "chexbert", "file", "none"), default="rules", help="none: no clinical scores")
     add("--chexbert", type=Path, default=Path("checkpoints/chexbert/chexbert.pth"))

@@ -276,3 +276,10 @@ def test_a_protocol_made_for_english_says_so_of_other_texts(tmp_path, capsys):
     assert "--protocol unicode" in capsys.readouterr().out
     assert score(path, "--labeler", "none", "--protocol", "all") == 0
     assert "unicode|" in capsys.readouterr().out
+
+
+def test_a_system_that_is_named_by_a_second_option_is_not_forgotten(predictions, tmp_path):
+    others = [write(tmp_path / f"{name}.jsonl", [name] * 15) for name in ("one", "two")]
+    given = [part for other in others for part in ("--against", other)]
+    assert score(predictions, *given, "--out", tmp_path / "out") == 0
+    assert {"one", "two"} < set(json.loads((tmp_path / "out" / "report.json").read_text())["metrics"])
