@@ -161,7 +161,7 @@ def earlier_progress(folder: Path, settings: RunSettings) -> dict:
 def load_last(folder: Path, system: System) -> Progress | None:
     """Restore the newest state saved by `save_last` that is whole; None where none was saved. UserError where it is
     another run's, or all are damaged."""
-    state = _first_whole(folder, of_files=True)
+    state, last = _first_whole(folder, of_files=True), folder / STATES[0]
     if state is None:
         return None
     saved, accelerator = read_json(state / RECORD, "training progress"), system.accelerator
@@ -179,6 +179,12 @@ def load_last(folder: Path, system: System) -> Progress | None:
     except Exception as error:  # of torch, pickle, safetensors, accelerate: many kinds, one meaning
         reason = shorten(str(error), 300)  # of another layout, it names every tensor
         raise UserError(f"{state} cannot be resumed: {reason}; delete it to start anew") from None
+    accelerator.wait_for_everyone()
+    if (
+        state != last and accelerator.is_main_process
+    ):  # else the next state would push this one out, not the damaged one
+        shutil.rmtree(last, ignore_errors=True)
+        os.replace(state, last)
     return progress
 
 

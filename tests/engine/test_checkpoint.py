@@ -98,6 +98,17 @@ def test_a_damaged_state_falls_back_to_the_one_before(toy_config, whole, dying, 
         assert same(whole, settings.run)
 
 
+def test_a_damaged_state_never_pushes_out_a_whole_one(toy_config, whole, dying, caplog):
+    """Damaged, continued and damaged again behind the next state: the one that it went on from is still there."""
+    settings = load_settings(toy_config, [OFTEN])
+    last = settings.run / "checkpoints" / "last"
+    for lines in (13, 2):
+        dying(settings, "append_jsonl", lines)
+        flip(last / "model.safetensors")
+    train(settings)
+    assert len({line for line in caplog.messages if "damaged" in line}) == 1 and same(whole, settings.run)
+
+
 def test_two_damaged_states_are_refused(toy_config, dying):
     settings = load_settings(toy_config, [OFTEN])
     dying(settings, "append_jsonl", 5)
