@@ -227,7 +227,7 @@ class Interrupter:
             return f"traceback: {said.strip().splitlines()[-1][:80]}"
         if process.status < 0:
             return f"ended by signal {-process.status}"
-        return {0: "ran to its end", 130: "stopped, state saved" if "continues from here" in said else "stopped"}.get(
+        return {0: "ran to its end", 130: "stopped with its state saved" if "continues from here" in said else "stopped"}.get(
             process.status, "one message"
         )
 

@@ -36,4 +36,4 @@ def _place(fault: dict[str, Any]) -> str:
 
 
 def _counted(counts: Counter) -> str:
-    return ", ".join(f"{name} {count}" if count > 1 else name for name, count in counts.most_common())
+    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.most_common())
