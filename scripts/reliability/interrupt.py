@@ -227,9 +227,8 @@ class Interrupter:
             return f"traceback: {said.strip().splitlines()[-1][:80]}"
         if process.status < 0:
             return f"ended by signal {-process.status}"
-        return {0: "ran to its end", 130: "stopped with its state saved" if "continues from here" in said else "stopped"}.get(
-            process.status, "one message"
-        )
+        stopped = "stopped with its state saved" if "continues from here" in said else "stopped"
+        return {0: "ran to its end", 130: stopped}.get(process.status, "one message")
 
 
 def make_plan(count: int, draw: random.Random) -> list[Planned]:
