@@ -11,7 +11,7 @@ from pathlib import Path
 from tiny import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
-OURS = re.compile(r"(python -m )?revtaf |torchrun |bash |python scripts/|pip install ")
+OURS = re.compile(r"(?:(?:python -m )?revtaf |torchrun |bash |python scripts/|pip install )")
 INLINE = re.compile(
     r"(?<!`)`((?:python -m revtaf|revtaf|bash|python scripts/\S+|torchrun|pip install)(?: [^`]*)?)`(?!`)"
 )
@@ -40,6 +40,9 @@ def shown_in(path: Path) -> list[Shown]:
     for number, raw in enumerate(text.splitlines(), 1):
         if fence := re.match(r" *```(\S*)", raw):
             language = fence[1] if language is None else None
+        elif language is None and (block := re.match(rf" {{4}}(?={OURS.pattern})", raw)):
+            text = re.sub(r"[\[\]]", "", raw[block.end() :].rstrip("\\"))  # optional parts stand in brackets
+            found.append(Shown(f"{name}:{number}", _words(text.split(" #")[0]), True))
         elif language is None:
             found += [Shown(f"{name}:{number}", _words(one), True) for one in INLINE.findall(raw)]
         else:
@@ -55,9 +58,9 @@ def shown_in(path: Path) -> list[Shown]:
 
 
 def own_configuration() -> str:
-    """The one YAML block of docs/data.md: the configuration that it tells to write."""
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/data.md").read_text(encoding="utf-8"), re.M | re.S)
-    return block
+    """The YAML block of docs/data.md that it tells to write as configs/mine.yaml."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/data.md").read_text(encoding="utf-8"), re.M | re.S)
+    return next(block for block in blocks if "name: mine" in block)
 
 
 def _commands(line: str) -> list[tuple[str, ...]]:

@@ -151,7 +151,8 @@ def test_a_wrong_command_is_found(command, says, place, tmp_path, monkeypatch, c
 
 def test_continued_lines_braces_and_quotes_are_those_of_a_shell(tmp_path):
     text = "```bash\nrevtaf a --csv x/{b,c}.csv \\\n  --s 'r_{split}' && cd d  # e\n```\nSee `revtaf analyse`.\n"
-    (tmp_path / "page.md").write_text(text, encoding="utf-8")
-    first, second, third = shown_in(tmp_path / "page.md")
+    (tmp_path / "page.md").write_text(f"{text}\n    revtaf b --out DIR [--c]\n", encoding="utf-8")
+    first, second, third, fourth = shown_in(tmp_path / "page.md")
+    assert fourth.words == ("revtaf", "b", "--out", "DIR", "--c") and fourth.inline
     assert first.words == ("revtaf", "a", "--csv", "x/b.csv", "x/c.csv", "--s", "r_{split}")
     assert second.words == ("cd", "d") and third == Shown("page.md:5", ("revtaf", "analyse"), True)

@@ -54,6 +54,8 @@ WALK = {  # how a command begins -> what is added to it, or who runs it at toy s
     "revtaf score PREDICTIONS --llm": "tests/commands/test_score.py",
     "revtaf llm": "tests/llm/test_llm.py",
     "python tests/mimic_files.py": "tests/test_raw_to_table.py",
+    "python scripts/reliability": "tests/test_reliability.py",
+    "revtaf replay": "tests/engine/test_nonfinite.py",
     "pip install": "tests/test_package.py",
     "source": "scripts/test.sh",
     "export": "tests/llm/test_llm.py",

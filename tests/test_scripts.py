@@ -49,7 +49,13 @@ TOYS = {  # arguments at toy size
     ],
     "store.py": ["--rows", "60", "--width", "8"],
 }
-ELSEWHERE = {"same_numbers.py": "test_same_numbers.py"}
+ELSEWHERE = {  # whole trainings in processes of their own: the tests that run their parts
+    "same_numbers.py": "test_same_numbers.py",
+    "hostile.py": "test_hostile_files.py",
+    "interrupt.py": "test_reliability.py",
+    "long_run.py": "test_reliability.py",
+    "processes.py": "test_reliability.py",
+}
 
 
 def named(script):
