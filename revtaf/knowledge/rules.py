@@ -30,10 +30,12 @@ from revtaf.labels import (
 _STRENGTH = {BLANK: 0, NEGATIVE: 1, UNCERTAIN: 2, POSITIVE: 3}
 _PREDICATES = ("abnormal", "normal", "borderline", "stable")
 # A predicate before its subject: adjectives ("normal heart"), or a noun and "of the" ("tortuosity of the").
+_NO_GAP = "the|is|are|was|were|has|have|appears?|remains?|shows?|there|stable|unchanged"
 _GAP_BEFORE = re.compile(
     r" (?:changes? )?(?:(?:is|are) (?:again )?(?:seen|noted|present|identified) )?"
-    r"(?:(?:of|in|along|within|at|involving|to|for) )?(?:the )?"
-    r"(?:(?!(?:the|is|are|was|were|has|have|appears?|remains?|shows?|there|stable|unchanged)\b)\w+ ){0,4}"
+    r"(?:(?:of|in|along|within|at|involving|to|for) )?(?:both )?(?:the )?"
+    rf"(?:(?:(?!(?:{_NO_GAP})\b)\w+ ){{0,4}}"
+    rf"|(?:(?!(?:{_NO_GAP}|of|in|within|on|at|from|to|by|with|without|no)\b)\w+ ){{0,10}})"
 )
 _DENIED = re.compile(r"\bnot(?: \w+)? $")
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|appears?|remains?|shows?|demonstrates?|there)\b")

@@ -40,11 +40,22 @@ _VERB = re.compile(
 )
 
 
+# What the phrase files write as <words>: up to sixteen words of one noun phrase. A verb, a denial, another organ or
+# another finding ends it.
+_WORDS = (
+    r"(?:(?!(?:no|not|nor|without|with|but|is|are|was|were|has|have|had|which|that|there|however|may|might|could|versus|vs"
+    r"|remains?|appears?|shows?|demonstrates?|normal|clear|intact|unremarkable|heart|lungs|effusions?|fluid|pneumothora\w+"
+    r"|consolidations?|atelectasis|edema|nodules?|cardiomegaly)\b)\w+ ){0,16}"
+)
+# What they write as <adverbs>: "not clearly or definitely seen".
+_ADVERBS = r"(?:(?:\w+ly|and|or|otherwise|now|also|very|quite|much|so|been|be) ){0,8}"
+
+
 def load_phrases(name: str) -> Any:
-    """The content of phrases/NAME: parsed if YAML, else the non-empty lines."""
+    """The content of phrases/NAME: parsed if YAML, with <words> and <adverbs> written out, else the non-empty lines."""
     text = (files("revtaf.knowledge") / "phrases" / name).read_text(encoding="utf-8")
     if name.endswith(".yaml"):
-        return yaml.safe_load(text)
+        return yaml.safe_load(text.replace("<words>", _WORDS).replace("<adverbs>", _ADVERBS))
     return [line for line in text.splitlines() if line.strip()]
 
 
