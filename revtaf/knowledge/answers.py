@@ -48,7 +48,8 @@ _BOTH_SIDES = re.compile(
 _DASHED = re.compile(rf"(?::\s*|(?<=\s))-+(?:\s+(?=[01]\W*$)|\s*(?![01])(?={ANSWER}\s*(?:$|[.;,(\n]|\s-)))")
 _BRACKETED = re.compile(rf":?\s*[(\[]\s*(?![01])({ANSWER})\s*[)\]]")
 _ASKED = re.compile(rf"\?\s*(?={ANSWER}\b)")
-_EQUALS = re.compile(r"=>?|->|\t")
+_EQUALS = re.compile(r":?[ \t]*(?:=+>?|-+>|\t)+")
+_CHOICE = re.compile(r"[(\[]\s*(?:yes ?/ ?no|no ?/ ?yes|y ?/ ?n|present ?/ ?absent|absent ?/ ?present)\s*[)\]]")
 _DOUBTED = re.compile(r":?\s*(?:[(\[]\s*\?+\s*[)\]]|(?<=\w)\s*\?+\s*$|(?<=\s)-+\s*\?+\s*$)")
 _QUERIED = re.compile(r"(?<!\w)\?+\s*(?=[a-z])")  # "? pneumonia"
 _QUESTION = re.compile(
@@ -83,6 +84,9 @@ _ASSERTED = re.compile(
 # "pneumothorax there is no pneumothorax": a label that cleaning robbed of its colon
 _REPEATED = re.compile(r"(?:\w+ ){0,3}?(\w{6,}?)s? (?=there (?:is|are|was|were) .*\b\1)")
 _TWICE = re.compile(r"^((?:\w+ ){0,2}\w+) no (?=(?:evidence of |focal |acute )*\1$)")  # "effusion no effusion"
+_PRONOUN = re.compile(
+    r"(?:(?:it|this|that|they|these) (?:is|are|was|were)|there (?:is|are) (?:an? )?(?=(?:\w+ )?ones?\b)) ?"
+)
 _SHARED = re.compile(r"[a-z]{5,}")
 _COMMON = frozenset("right upper lower there which chest acute small large their other about".split())
 
@@ -101,7 +105,7 @@ _ITEM = re.compile(
 
 def answered(part: str) -> list[str]:
     """The normalised sentences of a part of a report in lower case, between two ends of sentences."""
-    part = _EQUALS.sub(": ", part)
+    part = _CHOICE.sub("", _EQUALS.sub(": ", part.strip()))
     part = _SIGNS.sub(lambda sign: ": no" if "-" in sign[0] else ": yes", part)
     if "?" in part:
         part = _QUERIED.sub(" possible ", _DOUBTED.sub(": uncertain", _ASKED.sub(": ", part)))
@@ -175,6 +179,8 @@ def _valued(label: str, value: str) -> list[str]:
     asserted = bool(_ASSERTED.search(name))
     if not values:
         return names if asserted else []
+    if pronoun := _PRONOUN.match(values[0]):  # "effusion: it is absent", "effusion: there is a small one"
+        values = first = [values[0][pronoun.end() :]]
     said, begin = values[0], first[0] if first else ""
     if _IS_SILENT.fullmatch(said):
         return []
@@ -197,7 +203,7 @@ def _valued(label: str, value: str) -> list[str]:
         if _BOTH_SIDES.search(said):
             found.append(name)
         elif trigger in ("no", "without") and not _VERB.search(said):
-            found[:2] = [f"no {name} {begin}", *normalised(value.partition(",")[2])]
+            found[:2] = [f"no {name} {said}"]
         return found
     if shares:
         return values

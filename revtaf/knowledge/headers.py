@@ -11,7 +11,7 @@ SEEN += "|visible"
 _SEEN = rf"(?:{SEEN})"
 _WHAT = r"(?:findings?|abnormalities|conditions?|diagnos[ei]s|patholog(?:y|ies)|features|structures|items|signs)"
 _FOLLOWING = rf"(?:(?:all )?(?:of )?(?:the )?following(?: (?:\w+ )?{_WHAT})?|these(?: {_WHAT})?)"
-_NOT = rf"(?:absent|negative|excluded|ruled out|denied|resolved|not (?:\w+ly )?(?:{_SEEN}))"
+_NOT = rf"(?:absent|negative|excluded|ruled out|denied|resolved|not (?!previously)(?:\w+ly )?(?:{_SEEN}))"
 _UNSURE = r"(?:possible|uncertain|equivocal|indeterminate|questionable|suspected|not excluded)"
 _UNSURE += r"|(?:cannot|can not|could not) be (?:excluded|ruled out)"
 _NORMAL = r"(?:normal|unremarkable|(?:within|in) normal limits|intact|not remarkable)"
@@ -27,8 +27,9 @@ def _said_of_all(predicate: str) -> str:
 _REST = rf"(?: any)?(?: of)?(?: {_FOLLOWING})?"
 # Words that deny, or leave open, what follows them, at the end of a header: "The lungs are clear of:", "There is no:"
 _DENIES_NEXT = (
-    r"(?:(?:^|(?<=is )|(?<=are )|(?<=s ))(?:no|without)|negative for|(?:clear|free) (?:of|from)|absence of|den(?:y|ies)"
-    r"|(?:does|do|did) not (?:show|demonstrate|reveal))(?: (?:any|new|acute|convincing|definite|clear|radiographic))*"
+    r"(?:(?:^|(?<=is )|(?<=are )|(?<=s )|(?<=ly )|(?<=clear ))(?:no|without)|negative for|(?:clear|free) (?:of|from)"
+    r"|absence of|den(?:y|ies)|(?:does|do|did) not (?:show|demonstrate|reveal))"
+    r"(?: (?:any|new|acute|convincing|definite|clear|radiographic))*"
     rf"(?: (?:evidence|signs?|suggestion|indication|features))?(?: (?:of|for))?{_REST}"
 )
 _DOUBTS_NEXT = (

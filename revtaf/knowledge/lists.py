@@ -62,9 +62,19 @@ _WORD_OF_STATE = re.compile(
 _ASKED_BELOW = re.compile(r":\s+(?:present|presence|status|answer|value|result|state|severity|size)\s*:", re.IGNORECASE)
 
 
+_NAMED = re.compile(
+    r"(?:^|(?<=[\s.;,]))(?:finding|label|condition|observation|question|q)\s*:\s*([^:\n]{2,80}?)[.,;?]?\s+"
+    r"(?:status|answer|a|result|present|presence|value)\s*:[ \t]*",
+    re.IGNORECASE,
+)
+_ANSWER_BELOW = re.compile(rf"\?\s*\n\s*(?={ANSWER}\b)", re.IGNORECASE)
+_SEMICOLON = re.compile(rf"(?<=\w);(?={BARE}\b)", re.IGNORECASE)
+_LEADERS = re.compile(r"[ \t]*(?:\.[ \t]?){4,}")
+
+
 def items(text: str) -> list[str]:
     """The items of a report: its tables' rows, its lines where they are items, else the text as it is."""
-    text = records_as_lines(text.replace("\r", "\n"))
+    text = _named_answers(records_as_lines(text.replace("\r", "\n")))
     if "|" in text:
         text = rows_as_lines(text)
     if "  " in text or "\t" in text:
@@ -76,6 +86,17 @@ def items(text: str) -> list[str]:
     if not _MARKED.search(text) and (len(_FLAT_LINE.findall(text)) > 1 or _STATEMENT.search(text)):
         text = _FLAT_LINE.sub("\n", text)
     return _unfolded(text.splitlines()) if "\n" in text or "[" in text else [text]
+
+
+def _named_answers(text: str) -> str:
+    """The text with "finding: X, status: absent", "X .... absent", "X;absent", an answer below "X?" as "X: absent"."""
+    if ":" in text:
+        text = _NAMED.sub(r"\n\1: ", text)
+    if "?" in text:
+        text = _ANSWER_BELOW.sub("? ", text)
+    if ";" in text:
+        text = _SEMICOLON.sub(": ", text)
+    return _LEADERS.sub(": ", text)
 
 
 def _marks_on_lines(text: str) -> str:
@@ -131,7 +152,7 @@ def _unfolded(lines: list[str]) -> list[str]:
         content = ticked_line(content)
         if not content:
             blank = True
-            if not read.current.endswith(":"):
+            if not read.current.endswith(":") and not is_header(read.current):
                 read.close()
             continue
         _read_line(read, content, bool(bullet or ticked), blank, short)

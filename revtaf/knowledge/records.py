@@ -15,6 +15,8 @@ _LINE_TAG = re.compile(r"</?(?:br|p|div|li|ul|ol|tr|h[1-6]|table|tbody|thead)\b[
 _CELL_TAG = re.compile(r"<t[dh]\b[^<>]{0,99}>", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:b|strong|i|em|u|span|sup|sub|td|th|html|body|font)\b[^<>]{0,99}>", re.IGNORECASE)
 
+_FIELD = re.compile(r"<(\w{1,40})>([^<>\n]{1,200})</\1>")  # XML
+
 
 def records_as_lines(text: str) -> str:
     """The text, or where it is a record of JSON its lines; tags of HTML become the line breaks that they show as."""
@@ -27,6 +29,7 @@ def records_as_lines(text: str) -> str:
                 return text
     if "<" in text and ">" in text:
         text = _TAG.sub("", _CELL_TAG.sub(" | ", _LINE_TAG.sub("\n", text)))
+        text = _FIELD.sub(r"\n\1: \2\n", text)
     return text
 
 

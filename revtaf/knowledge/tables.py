@@ -70,6 +70,8 @@ def _flat_table(text: str) -> str:
 
 def _row_items(cells: list[str], heading: list[str]) -> list[str]:
     """The lines of one row; `heading` may name findings, answers or sides."""
+    if sum(":" in cell.rstrip(":") for cell in cells) > 1:  # "effusion: none | edema: mild"
+        return [f"{cell}." for cell in cells]
     columns = heading if len(heading) == len(cells) else [""] * len(cells)
     of_findings = [bool(_A_FINDING.search(column.lower())) for column in columns]
     if any(of_findings) and all(

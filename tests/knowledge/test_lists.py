@@ -113,6 +113,52 @@ HEADINGS = [
     ("Pneumothorax\nNone\nEffusion\nSmall", "x2 e1"),
     ("## Absent findings\n\n- Pneumothorax\n- Effusion", "x2 e2"),
 ]
+NAMED = [
+    ("Finding: Pneumothorax\nStatus: Absent\nFinding: Effusion\nStatus: Present", "x2 e1"),
+    ("Label: pneumothorax. Status: absent.", "x2"),
+    ("Q: Is there pneumothorax?\nA: No\nQ: Is there an effusion?\nA: Yes", "x2 e1"),
+    ("Pneumothorax (yes/no): no\nEffusion (Y/N): Y", "x2 e1"),
+    ("<finding>pneumothorax</finding><status>absent</status>", "x2"),
+    ("Pneumothorax........No\nEffusion . . . . Yes", "x2 e1"),
+    ("Pneumothorax ==> No\nEffusion -> Yes", "x2 e1"),
+    ("Pneumothorax;No\nEffusion;Yes", "x2 e1"),
+    ("Effusion: It is absent. Pneumothorax: There is a small one on the left.", "e2 x1"),
+    ("effusion: none | pneumothorax: none | edema: mild", "e2 x2 d1"),
+    ("- Pneumothorax:\n    - None\n- Effusion:\n    - Small left", "x2 e1"),
+]
+REPORTS = [
+    (
+        "FINDINGS:\nLungs: No focal consolidation, pleural effusion, or pneumothorax.\nHeart/Mediastinum: The"
+        " cardiomediastinal silhouette is within normal limits.\nBones: No acute osseous abnormality.",
+        "c2 e2 x2 w2 b2 n1",
+    ),
+    (
+        "**Pleura:** Small left pleural effusion. No pneumothorax.\n\n**Heart and Mediastinum:** Heart size is mildly"
+        " enlarged.\n\n**IMPRESSION:**\n1. Small left pleural effusion.\n2. Mild cardiomegaly.",
+        "e1 x2 m1",
+    ),
+    ("Devices:\n- Right PICC\n\nNegative for:\n- Pneumothorax\n\nHeart: enlarged", "s1 x2 m1"),
+    ("Negative for:\n- Pneumothorax\n- Effusion\nImpression: Pneumonia", "x2 e2 p1"),
+    ("No acute findings. Specifically no:\n- pneumothorax\n- effusion", "x2 e2"),
+    ("Lungs\n-----\nNo consolidation.\n\nPleura\n------\nSmall effusion.", "c2 e1"),
+    ("Left: no effusion. Right: small effusion.", "e1"),
+    ("New: left effusion. Resolved: right pneumothorax. Unchanged: cardiomegaly.", "e1 x2 m1"),
+]
+# Running text with the marks of lists.
+PROSE = [
+    ("There is no\npneumothorax or pleural\neffusion.", "x2 e2"),
+    ("no evidence of pneumothorax\nor pleural effusion", "x2 e2"),
+    ("Left lower lobe opacity - possible pneumonia.", "o1 p3"),
+    ("Small opacity (possibly atelectasis) at the left base.", "o1 a3"),
+    ("Effusion (small, left) is unchanged.", "e1"),
+    ("No change: small left effusion.", "e1"),
+    ("Comparison: None. Findings: Small left effusion.", "e1"),
+    ("Not previously seen: left effusion.", "e1"),
+    ("Present on admission: pneumonia.", "p1"),
+    ("Impression: Negative chest.", "n1"),
+    ("Rule out pneumonia: no consolidation is seen.", "c2"),
+]
+FORMS = ANSWERS + BOXES + TABLES + RECORDS + BULLETS + HEADERS + HEADINGS + NAMED + REPORTS + PROSE
 # Where a line break alone parts two items, a blank cannot.
 BROKEN_LINES = [
     ("no pneumothorax\nsmall left effusion\nmild edema", "x2 e1 d1"),
@@ -120,7 +166,7 @@ BROKEN_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("report", "expected"), ANSWERS + BOXES + TABLES + RECORDS + BULLETS + HEADERS + HEADINGS)
+@pytest.mark.parametrize(("report", "expected"), FORMS)
 def test_a_form_is_read(report, expected):
     """As written, and where a file of predictions took the line breaks."""
     assert not wrong(report, expected), split_sentences(report)
