@@ -164,7 +164,8 @@ def run(kinds: list[Kind], out: Path, files: int, seed: int) -> dict[str, dict[s
         shutil.rmtree(valid, ignore_errors=True)
         valid.mkdir(parents=True)
         kind.make(valid)
-        shutil.copytree(valid, out / "case" / "whole", dirs_exist_ok=True)
+        shutil.rmtree(out / "case", ignore_errors=True)
+        shutil.copytree(valid, out / "case" / "whole")
         sound, message = _outcome(kind, out / "case" / "whole")
         if sound != "accepted":
             raise SystemExit(f"{kind.name}: the valid files are not accepted: {message}")
@@ -175,6 +176,8 @@ def run(kinds: list[Kind], out: Path, files: int, seed: int) -> dict[str, dict[s
                 kept = out / "faults" / f"{name.replace('/', '-').replace(' ', '-')}.txt"
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_text(f"{name}\n{done}\n{outcome}\n{message}\n", errors="replace")
+        record = {"seed": seed, "files": files, "counts": counts}  # so far: a run that is stopped has told what it saw
+        (out / "hostile.json").write_text(json.dumps(record, indent=1))
     os.chdir(here)
     shutil.rmtree(out / "valid")
     shutil.rmtree(out / "case", ignore_errors=True)
@@ -243,8 +246,6 @@ def main() -> int:
     began = time.monotonic()
     counts = run(kinds, out, options.files, options.seed)
     seconds = round(time.monotonic() - began)
-    record = {"seed": options.seed, "seconds": seconds, "counts": counts}
-    (out / "hostile.json").write_text(json.dumps(record, indent=1))
     print(table(counts))
     print(f"seed {options.seed}, {seconds} s, {sys.platform}, Python {sys.version.split()[0]}; repository {ROOT.name}")
     return int(any(found[name] for found in counts.values() for name in OUTCOMES[2:]))
