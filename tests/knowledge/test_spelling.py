@@ -38,8 +38,9 @@ CONTRACTED = [
 SPELT = [
     ("Interstitial oedema.", "d1"),
     ("OEDEMATOUS LUNGS", "d1"),
-    ("Haemopneumothorax.", "x1 e1"),
-    ("Pyopneumothorax.", "x1 e1"),
+    ("Haemopneumothorax.", "x1"),
+    ("Haemothoraces.", "e1"),
+    ("Pyopneumothorax.", "x1"),
     ("Chylothorax.", "e1"),
     ("Empyaema.", "q1"),
     ("Osteopaenic bones.", "b1"),
