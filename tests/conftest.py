@@ -101,7 +101,8 @@ def toy_config(toys, phantom, tmp_path) -> Path:
             "images": str(phantom / "images"),
             "features": str(tmp_path / "features"),
         },
-        "train": {"epochs": 2, "batch_size": 6, "lr": 0.1, "warmup_steps": 2, "workers": 0, "clip_value": None},
+        "train": {"epochs": 2, "batch_size": 6, "lr": 0.1, "warmup_steps": 2, "workers": 0, "clip_value": None}
+        | {"precision": "no"},  # as all tests of one process
         "eval": {"resamples": 50},
     }
     path = tmp_path / "toy.yaml"

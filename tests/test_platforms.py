@@ -3,6 +3,7 @@
 import ast
 import io
 import os
+import runpy
 import sys
 from pathlib import PurePosixPath
 
@@ -151,10 +152,23 @@ UNIX = {"SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "killpg", "fork", "setsid", "
 GUARDS = ("hasattr(os,", "hasattr(signal,", "AttributeError", "sys.platform")
 
 
+LINUX = ROOT / "scripts/reliability"  # injects faults by its means, and refuses to start elsewhere
+
+
+@pytest.mark.parametrize("script", ["hostile.py", "interrupt.py", "processes.py", "long_run.py"])
+def test_faults_are_injected_on_linux_alone(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [script, "--out", str(tmp_path / "out")])
+    monkeypatch.syspath_prepend(str(LINUX))
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit, match="Linux's own means; here is win32"):
+        runpy.run_path(str(LINUX / script), run_name="__main__")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_windows_lacks_is_asked_for_first():
     """A signal or a call that only Unix has stands within four lines of the question whether it is there."""
     found = []
-    for path in SOURCES:
+    for path in (path for path in SOURCES if LINUX not in path.parents):
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines()
         for node in ast.walk(ast.parse(text)):

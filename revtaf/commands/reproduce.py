@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from revtaf.commands import recipe as recipes
 from revtaf.commands.test import test
 from revtaf.commands.train import train
 from revtaf.config import RunSettings, places
 from revtaf.config_file import changed_settings
-from revtaf.engine import recipe as recipes
 from revtaf.engine.folder import BEST, find_model
 from revtaf.errors import UserError
 from revtaf.files import read_json, write_json

@@ -10,6 +10,7 @@ from accelerate.utils import broadcast_object_list
 
 from revtaf import systems
 from revtaf.check import require
+from revtaf.commands.recipe import make_recipe
 from revtaf.commands.score import paper_rows
 from revtaf.config import RunSettings
 from revtaf.config_file import save_settings
@@ -17,7 +18,6 @@ from revtaf.engine import bad_samples
 from revtaf.engine import folder as model_folder
 from revtaf.engine.checkpoint import META, WEIGHTS
 from revtaf.engine.metrics import epoch_curves
-from revtaf.engine.recipe import make_recipe
 from revtaf.engine.runtime import environment, make_accelerator, write_jsonl
 from revtaf.engine.system import System, Written
 from revtaf.errors import UserError

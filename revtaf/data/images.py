@@ -28,6 +28,7 @@ from revtaf.data import dicom
 from revtaf.data.grey import is_deep_colour, read_deep_colour, to_grey
 from revtaf.data.image_names import find_file, why_absent
 from revtaf.errors import BadImage, UserError
+from revtaf.files import regular_file
 
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")  # of Pillow's; others run programs
 SMALLEST = 16  # pixels a side; a radiograph cannot be told in fewer
@@ -130,10 +131,10 @@ def _readable(path: str | Path) -> Iterator[BinaryIO]:
 def _opened(path: str | Path) -> BinaryIO:
     """The file, where the disk spells its name otherwise, too."""
     try:
-        return open(path, "rb")
+        return open(regular_file(path), "rb")
     except (FileNotFoundError, NotADirectoryError):
         if found := find_file(path):
-            return open(found, "rb")
+            return open(regular_file(found), "rb")
         told = f"image not found: {path}{why_absent(path)}; check data.images and the annotation"
         raise UserError(told) from None
 

@@ -132,7 +132,7 @@ def read_store(folder: str | Path, producer: dict | None = None) -> tuple[dict[s
 def fingerprint(*folders: str | Path) -> str:
     """Changes with any byte of any file: features fitted anew on another machine are other features."""
     manifests = [read_json(Path(folder) / MANIFEST, "feature manifest") for folder in folders]
-    with told_as_damage(folders[0], REMEDY):
+    with told_as_damage(" or ".join(map(str, folders)), REMEDY):
         return digest([(m["arrays"], m.get("files")) for m in manifests])
 
 

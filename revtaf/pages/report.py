@@ -94,7 +94,7 @@ def write_report(
     run: what identifies the run; the page shows every entry. Known to the headline: "name" or "config",
     "dataset", "split", "checkpoint_epoch". curves: records {"epoch", "losses": {name: value}, "validation": {name:
     value}}; which of their numbers are drawn is said in `revtaf.pages.curves.curve_panels`. sections: what the system
-    draws itself, below the cards. recipe: what making it again needs (`revtaf.engine.recipe`).
+    draws itself, below the cards. recipe: what making it again needs (`revtaf.commands.recipe`).
     """
     folder = Path(folder)
     page = render(evaluation, run, cards, curves, evaluation.columns, sections)

@@ -47,7 +47,8 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     scores = validation_scores(references, hypotheses, session.knowledge.labeler, protocol=protocol)
     first, second = (train.select, "CIDEr") if train.select != "cider" else ("CIDEr", "example_f1")
     shares = {f"text_share_{n}": float(np.mean([p.shares[n] for p in written])) for n in written[0].shares}
-    return results | {"score": scores[first], "tie": scores.get(second, scores["ROUGE_L"]), **scores, **shares}
+    tie = scores[second] if second in scores else scores["ROUGE_L"]
+    return results | {"score": scores[first], "tie": tie, **scores, **shares}
 
 
 def _classified(

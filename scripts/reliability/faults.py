@@ -60,7 +60,7 @@ def inject(kind: str, pid: int, disk: Disk, draw: random.Random) -> Callable[[],
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))
     elif kind == MEMORY:
         with suppress(FileNotFoundError):  # it has just ended
-            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+            pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[0])
             size = pages * resource.getpagesize() + draw.randrange(1 << 20)
             resource.prlimit(pid, resource.RLIMIT_AS, (size, size))
     return lambda: None

@@ -29,6 +29,7 @@ from typing import IO
 
 import torch
 from hostile_kinds import KINDS, ROOT, Kind, chosen_file, model_kind, sign
+from linux import require_linux
 from mutations import Trap, mutate
 from tqdm import tqdm
 
@@ -119,7 +120,7 @@ def _limit() -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + COMPUTING
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
 
@@ -142,7 +143,7 @@ def _outcome(kind: Kind, folder: Path) -> tuple[str, str]:
 def _sleeps(child: int) -> bool:
     """Whether it waits for somebody: of this alone, nobody comes."""
     try:
-        return Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+        return Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "S"
     except OSError:
         return False
 
@@ -175,9 +176,9 @@ def run(kinds: list[Kind], out: Path, files: int, seed: int) -> dict[str, dict[s
             if outcome not in ("accepted", "refused"):
                 kept = out / "faults" / f"{name.replace('/', '-').replace(' ', '-')}.txt"
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_text(f"{name}\n{done}\n{outcome}\n{message}\n", errors="replace")
+                kept.write_text(f"{name}\n{done}\n{outcome}\n{message}\n", errors="replace", encoding="utf-8")
         record = {"seed": seed, "files": files, "counts": counts}  # so far: a run that is stopped has told what it saw
-        (out / "hostile.json").write_text(json.dumps(record, indent=1))
+        (out / "hostile.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     os.chdir(here)
     shutil.rmtree(out / "valid")
     shutil.rmtree(out / "case", ignore_errors=True)
@@ -218,7 +219,7 @@ def trained(out: Path) -> Path:
     from revtaf.data.sources.phantom.prepare import prepare_phantom
 
     prepare_phantom(out / "phantom", images=60, seed=3, size=72, progress=False)
-    (out / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (out / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     places = [f"data.{key}={out / 'phantom' / name}" for key, name in PLACES.items()]
     train(load_settings(out / "tiny.yaml", [*places, f"run={out / 'run'}", "train.epochs=1"]))
     return out / "run" / "checkpoints" / "best"
@@ -235,6 +236,7 @@ def main() -> int:
     parser.add_argument("--model", default="", help="a trained model's folder; none: leave models out")
     parser.add_argument("--kinds", nargs="*", default=[], help="only these")
     options = parser.parse_args()
+    require_linux()
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     warm()

@@ -56,7 +56,8 @@ def make_annotation(folder: Path) -> None:
         for i in range(4)
     ]
     (folder / "annotation.json").write_text(
-        json.dumps({"train": studies[:2], "val": studies[2:3], "test": studies[3:]})
+        json.dumps({"train": studies[:2], "val": studies[2:3], "test": studies[3:]}),
+        encoding="utf-8",
     )
 
 
@@ -75,7 +76,9 @@ def open_annotation(folder: Path) -> None:
 def make_config(folder: Path) -> None:
     """A file with a base."""
     shutil.copy(ROOT / "configs" / "mimic_cxr.yaml", folder / "base.yaml")
-    (folder / "config.yaml").write_text("base: base.yaml\nname: mine\nseed: 3\ntrain:\n  lr: 5e-5\n  epochs: 2\n")
+    (folder / "config.yaml").write_text(
+        "base: base.yaml\nname: mine\nseed: 3\ntrain:\n  lr: 5e-5\n  epochs: 2\n", encoding="utf-8"
+    )
 
 
 def open_config(folder: Path) -> None:
@@ -120,11 +123,12 @@ def make_predictions(folder: Path) -> None:
         }
         for i in range(5)
     ]
-    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     lines = ["id,reference,prediction", *(f"s{i},No effusion.,No edema." for i in range(5))]
-    (folder / "predictions.csv").write_text("\n".join(lines))
+    (folder / "predictions.csv").write_text("\n".join(lines), encoding="utf-8")
     (folder / "by_id.json").write_text(
-        json.dumps({row["id"]: {k: v for k, v in row.items() if k != "id"} for row in rows})
+        json.dumps({row["id"]: {k: v for k, v in row.items() if k != "id"} for row in rows}),
+        encoding="utf-8",
     )
 
 
@@ -143,9 +147,10 @@ def make_labels(folder: Path) -> None:
     from revtaf.labels import CHEXPERT_CATEGORIES
 
     rows = [f"s{i}," + ",".join("1,0,-1,,1,0,,,,,,,,0".split(",")) for i in range(5)]
-    (folder / "labels.csv").write_text("\n".join([",".join(["id", *CHEXPERT_CATEGORIES]), *rows]))
+    (folder / "labels.csv").write_text("\n".join([",".join(["id", *CHEXPERT_CATEGORIES]), *rows]), encoding="utf-8")
     (folder / "labels.jsonl").write_text(
-        "".join(json.dumps({"id": f"s{i}", "labels": LABELS}) + "\n" for i in range(5))
+        "".join(json.dumps({"id": f"s{i}", "labels": LABELS}) + "\n" for i in range(5)),
+        encoding="utf-8",
     )
 
 
@@ -163,9 +168,9 @@ def make_table(folder: Path) -> None:
     for i in range(4):
         Image.fromarray(np.full((24, 24), 60 + i, np.uint8)).save(folder / "images" / f"{i}.png")
     rows = [f"s{i},{i}.png,No effusion {i}.,p{i},{'train' if i < 3 else 'test'}" for i in range(4)]
-    (folder / "table.csv").write_text("\n".join(["id,file,text,who,split", *rows]))
+    (folder / "table.csv").write_text("\n".join(["id,file,text,who,split", *rows]), encoding="utf-8")
     lines = [dict(zip(("id", "file", "text", "who", "split"), row.split(","), strict=True)) for row in rows]
-    (folder / "table.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "table.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def open_table(folder: Path) -> None:
@@ -326,7 +331,7 @@ def make_weights(folder: Path) -> None:
     save_file(state, folder / "a.safetensors")
     torch.save({"model": state}, folder / "b.pth")
     ReportTokenizer.fit(["no effusion .", "no effusion , no edema ."], 50).save(folder / "tokenizer.json")
-    (folder / "vocab.txt").write_text("\n".join([*BERT_TOKENS, "no", "effusion"]))
+    (folder / "vocab.txt").write_text("\n".join([*BERT_TOKENS, "no", "effusion"]), encoding="utf-8")
 
 
 def open_weights(folder: Path) -> None:
@@ -372,9 +377,9 @@ def open_index(folder: Path) -> None:
 def make_outputs(folder: Path) -> None:
     """Answers of a language model, a list of images, a journal of generated reports."""
     rows = [{"id": f"s{i}", "text": REPORT, "model": "m", "seconds": 1.5} for i in range(4)]
-    (folder / "outputs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "outputs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     Image.new("L", (20, 20)).save(folder / "a.png")
-    (folder / "list.csv").write_text("image,id\na.png,s1\n")
+    (folder / "list.csv").write_text("image,id\na.png,s1\n", encoding="utf-8")
 
 
 def open_outputs(folder: Path) -> None:
@@ -423,7 +428,7 @@ def sign(folder: Path, manifest: str) -> None:
 
     path = folder / manifest
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         files = content["files"]
         for name in files:
             if (path.parent / name).is_file():
@@ -432,7 +437,7 @@ def sign(folder: Path, manifest: str) -> None:
             if (path.parent / f"{name}.npy").is_file():
                 about["sha256"] = sha256(path.parent / f"{name}.npy")
         path.unlink()
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
 

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import child as children  # noqa: E402
 from compare import differences  # noqa: E402
 from faults import DAMAGES, FULL, KINDS, MEMORY, SIGNALS, Disk, damage, inject  # noqa: E402
+from linux import require_linux  # noqa: E402
 from table import markdown  # noqa: E402
 from toys import SYSTEMS, command, make_phantom, stage1_command  # noqa: E402
 
@@ -267,6 +268,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--systems", default=",".join(SYSTEMS).replace(", ", " "), help="of these, by name")
     options = parser.parse_args()
+    require_linux()
     names = {name.replace(", ", " "): name for name in SYSTEMS}
     systems = [names[name] for name in options.systems.split(",")]
     out, started = options.out.resolve(), time.monotonic()

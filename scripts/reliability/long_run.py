@@ -24,6 +24,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from linux import require_linux  # noqa: E402
 from toys import command, make_phantom  # noqa: E402
 
 WARM_UP = 0.25  # of the samples: caches fill, the allocator finds its size
@@ -139,6 +140,7 @@ def main() -> int:
     parser.add_argument("--reports", type=int, default=2000)
     parser.add_argument("--meteor", type=int, default=2000, help="questions; 0 for none")
     options = parser.parse_args()
+    require_linux()
     import torch
     from tqdm import tqdm
 

@@ -39,13 +39,13 @@ class Trap:
         """Make the folder, and its file."""
         shutil.rmtree(self.outside, ignore_errors=True)
         self.outside.mkdir(parents=True)
-        (self.outside / "kept").write_text("untouched")
+        (self.outside / "kept").write_text("untouched", encoding="utf-8")
 
     def sprung(self) -> str:
         """What happened; "" where nothing did."""
         if self.canary.exists():
             return "code was run"
-        found = {p.name: p.read_text() if p.is_file() else "" for p in self.outside.iterdir()}
+        found = {p.name: p.read_text(encoding="utf-8") if p.is_file() else "" for p in self.outside.iterdir()}
         return "" if found == {"kept": "untouched"} else f"written outside: {sorted(found)}"
 
     def values(self) -> list[Any]:

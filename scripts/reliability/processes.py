@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import child as children  # noqa: E402
+from linux import require_linux  # noqa: E402
 from toys import SYSTEMS, command, make_phantom  # noqa: E402
 
 STOP_AFTER = 3  # steps
@@ -52,7 +53,7 @@ def together(arguments: list[str], logs: Path, name: str, stop: bool) -> None:
 
 def steps(run: Path) -> list[dict]:
     """The records of steps in the log of a run."""
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [record for record in records if "losses" in record]
 
 
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="a scratch folder; its content is replaced")
     parser.add_argument("--system", default="medfuse", choices=[name for name in SYSTEMS if name != "trrg"])
     options = parser.parse_args()
+    require_linux()
     out = options.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
     (out / "logs").mkdir(parents=True)

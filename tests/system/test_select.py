@@ -24,7 +24,7 @@ def test_the_score_is_the_one_that_was_asked_for(session, monkeypatch, select, s
     train = session.settings.train.model_copy(update={"select": select})
     monkeypatch.setattr(session, "settings", session.settings.model_copy(update={"train": train}))
     monkeypatch.setattr(evaluate, "predict", written)
-    monkeypatch.setattr(evaluate, "validation_scores", lambda *_: SCORES)
+    monkeypatch.setattr(evaluate, "validation_scores", lambda *_, **__: SCORES)
     monkeypatch.setattr(session.plain_model.classifier, "update_prior", lambda *_: None)
     found = evaluate.validate(session, dataset, write=True)
     assert (found["score"], found["tie"]) == (score, tie)
