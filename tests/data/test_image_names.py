@@ -79,7 +79,7 @@ def test_every_reader_finds_the_file(folder, asked, found, why):
         ("\\\\server\\share\\X.JPG", "a place on a Windows machine"),
         ("Röntgen/thoraxx 1.png", "the nearest file in .* is Thorax 1.PNG"),
         ("Röntgen/Thorax 2.PNG", "not found: .*Thorax 2.PNG; check data.images"),
-        ("p1", "Is a directory"),
+        ("p1", "is a folder, expected a file"),
         ("empty/x.png", "empty is empty"),
         ("gone.png", "a link to .*nowhere.png, which is not there"),
         ("p1\\..\\..\\secret.png", "has no folder"),
