@@ -45,6 +45,11 @@ def regular_file(path: str | Path) -> Path:
     return path
 
 
+def real_path(path: str | Path) -> Path:
+    """Where a path leads, links followed; a link that leads to itself ends where it is."""
+    return Path(os.path.realpath(path))
+
+
 def read_text(path: str | Path, what: str = "text file") -> str:
     """A text in UTF-8. Raises UserError naming the file; `what` it is begins the message."""
     path = Path(path)

@@ -17,11 +17,12 @@ from revtaf.config_file import load_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.data.array_file import read_array
 from revtaf.data.images import read_image
+from revtaf.data.sources.table.prepare import prepare_table
 from revtaf.engine.metrics import epoch_curves
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import LONGEST, UserError
 from revtaf.eval.records import read_samples
-from revtaf.files import read_json, read_text, read_yaml, sha256
+from revtaf.files import read_json, read_text, read_yaml, real_path, sha256
 from revtaf.pretrained.strict import read_tensors
 from revtaf.tokenizer import ReportTokenizer
 
@@ -225,3 +226,11 @@ def test_a_cut_state_is_told(kinds, tmp_path):
         with pytest.raises(UserError, match=str(last)):
             kinds["stopped run"].open(tmp_path)
         path.write_bytes(kept)
+
+
+def test_a_link_that_leads_to_itself_is_no_table(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "table.csv").symlink_to(tmp_path / "table.csv")
+    assert real_path(tmp_path / "table.csv") == tmp_path / "table.csv"
+    with pytest.raises(UserError, match="table.csv"):
+        prepare_table([tmp_path / "table.csv"], tmp_path / "images", tmp_path / "out", image="image", report="report")

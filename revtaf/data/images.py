@@ -137,6 +137,8 @@ def _opened(path: str | Path) -> BinaryIO:
             return open(regular_file(found), "rb")
         told = f"image not found: {path}{why_absent(path)}; check data.images and the annotation"
         raise UserError(told) from None
+    except UserError as error:
+        raise UserError(f"not a readable image: {error}") from None
 
 
 def _instead(path: str | Path) -> str:

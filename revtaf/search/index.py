@@ -164,6 +164,7 @@ class SearchIndex:
         with told_as_damage(folder / MANIFEST, "build the index again"):
             for name, files in _named(manifest).items():
                 check_files(folder / FILES / name, files, verify)
+            _check_form(manifest)
             return cls(folder, manifest)
 
     def check_model(self, model: dict[str, str], place: str | Path) -> None:
@@ -450,6 +451,14 @@ class _Writer:
 
 def _add_lists(path: Path, trained: Path, vectors: np.ndarray) -> None:
     ivf.write_lists(path / LISTS, trained, vectors)
+
+
+def _check_form(manifest: dict) -> None:
+    """Raises what it happens to meet where something that is asked for later is not there."""
+    if not all(isinstance(source, dict) for source in manifest["sources"]):
+        raise TypeError("sources: expected an object for each")
+    for gallery in manifest["galleries"].values() if manifest["engine"] != "exact" else ():
+        _ = gallery["ivf"]["nlist"], gallery["ivf"]["nprobe"], dict(gallery["ivf"]["recall"])
 
 
 def _named(manifest: dict) -> dict[str, dict]:

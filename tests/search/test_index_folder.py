@@ -218,3 +218,13 @@ def test_another_model_is_refused(tmp_path):
     for key in ("system", "digest"):
         with pytest.raises(UserError, match="another model"):
             index.check_model({**MODEL, key: "other"}, "elsewhere")
+
+
+@pytest.mark.parametrize("change", [{"sources": [3]}, {"engine": "faiss-ivf"}])
+def test_a_manifest_that_lacks_what_is_asked_for_later_is_refused(tmp_path, change):
+    """Sources that are no objects; an engine whose lists are nowhere."""
+    create(tmp_path / "index", material(), SMALL)
+    path = tmp_path / "index" / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
+    with pytest.raises(UserError, match="is damaged .*build the index again"):
+        SearchIndex.open(tmp_path / "index")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from revtaf.data.image_names import find_file
 from revtaf.data.sources.access import unreadable
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, atomic_write
+from revtaf.files import atomic_folder, atomic_write, real_path
 
 MARK = ".revtaf-copy"
 _WRITTEN = ("annotation.json", "manifest.csv.gz", "source.json")
@@ -25,9 +25,9 @@ _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EN
 
 def check_out(out: Path, inputs: Iterable[Path]) -> None:
     """UserError where `out` is an input or lies below one, or where its files cannot be put in their places."""
-    place = out.resolve()
+    place = real_path(out)
     for given in inputs:
-        if _holds(given.resolve(), place):
+        if _holds(real_path(given), place):
             raise UserError(f"--out {out} is {given} or lies below it, which is the source; name another folder")
     standing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not standing.is_dir():
@@ -39,8 +39,8 @@ def check_out(out: Path, inputs: Iterable[Path]) -> None:
 
 def check_kept(out: Path, *inputs: Path | None) -> None:
     """UserError where the annotation would be written over an input."""
-    result = (out / "annotation.json").resolve()
-    if given := next((path for path in inputs if path and path.resolve() == result), None):
+    result = real_path(out / "annotation.json")
+    if given := next((path for path in inputs if path and real_path(path) == result), None):
         raise UserError(f"--out {out}: {given} would be overwritten; name another folder")
 
 
@@ -50,7 +50,7 @@ def check_place(images: Path, place: Path, copy: bool) -> None:
         return
     if not place.is_dir():
         raise UserError(f"{place} is a file; move it away, or name another --out")
-    if _holds(place.resolve(), images.resolve()):
+    if _holds(real_path(place), real_path(images)):
         raise UserError(f"{place} is the source of the images itself ({images} leads there); name another --out")
     if not (place / MARK).is_file():
         raise UserError(f"{place} is a folder already, and no copy made here; move it away, or name another --out")
@@ -71,7 +71,7 @@ def place_images(images: Path, place: Path, paths: list[str], copy: bool) -> Non
         return
     with atomic_write(place) as partial:
         try:
-            partial.symlink_to(images.resolve(), target_is_directory=True)
+            partial.symlink_to(real_path(images), target_is_directory=True)
         except OSError as error:
             if error.errno in _NOT_WRITABLE:
                 raise UserError(f"cannot write {place} ({error.strerror}); name another --out") from None

@@ -36,7 +36,7 @@ from revtaf.data.sources.imported.texts import stored_local_texts, stored_report
 from revtaf.data.sources.placing import check_out, check_place, place_images
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features, TextTables, save_arrays
-from revtaf.files import atomic_folder
+from revtaf.files import atomic_folder, real_path
 from revtaf.labels import ENTITIES
 from revtaf.lre.labels import nearest_by_status
 
@@ -188,7 +188,7 @@ def _artefact_files(
 def _check_places(
     out: Path, annotation: Path, images: Path | None, names: list[str], trees: tuple[Path, ...], copy: bool
 ) -> None:
-    if (out / "annotation.json").resolve() == annotation.resolve():
+    if real_path(out / "annotation.json") == real_path(annotation):
         raise UserError(f"--out {out}: {annotation} would be overwritten; name another folder")
     check_out(out, (*trees, *([images] if images else [])))
     place = out / "imported"
@@ -201,7 +201,7 @@ def _check_places(
     if not images.is_dir():
         raise UserError(f"image folder not found: {images}")
     place = out / "images"
-    if place.resolve() == images.resolve() and not place.is_symlink():
+    if real_path(place) == real_path(images) and not place.is_symlink():
         raise UserError(f"{place} is the image folder already: import without --images")
     check_place(images, place, copy)
     if missing := [name for name in names if not (is_file(images / name) or find_file(images / name))]:

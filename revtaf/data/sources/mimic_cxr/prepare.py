@@ -25,7 +25,7 @@ from revtaf.data.sources.mimic_cxr.tables import Image, ImagesByStudy, find_tabl
 from revtaf.data.sources.placing import check_out, check_place, place_images
 from revtaf.data.text import SECTIONS
 from revtaf.errors import UserError
-from revtaf.files import atomic_write, sha256, write_json
+from revtaf.files import atomic_write, real_path, sha256, write_json
 
 LABELS = ("none", "chexpert", "negbio")
 OFFICIAL_IMAGES = {"train": 368_960, "val": 2_991, "test": 5_159}  # MIMIC-CXR-JPG 2.0.0: 377,110
@@ -126,7 +126,7 @@ def _check_options(
         raise UserError(f"--like {like} names the images of every sample; leave out --views and --one-image-per-study")
     if not (jpg / "files").is_dir():
         raise UserError(f"MIMIC-CXR-JPG not found: {jpg} has no folder files/; docs/data.md says how to get it")
-    if like and like.resolve() == (out / "annotation.json").resolve():
+    if like and real_path(like) == real_path(out / "annotation.json"):
         raise UserError(f"--like {like} would be overwritten; name another --out")
 
 

@@ -18,7 +18,7 @@ from revtaf.data.sources.table.rows import Rows, check_columns, join_rows, read_
 from revtaf.data.sources.table.studies import RANDOM, WHOLE, TableStudy, deal, gather
 from revtaf.data.sources.views import FRONTAL
 from revtaf.errors import UserError
-from revtaf.files import atomic_write, sha256, write_json
+from revtaf.files import atomic_write, real_path, sha256, write_json
 from revtaf.knowledge import english
 
 VIEWS = ("all", "frontal")
@@ -159,7 +159,7 @@ def _select(
 
 def _find(where: str, names: ImageNames, images: Path, folder: str, name: str) -> tuple[str, str | None]:
     """What the table asks for, below the image folder, and the file; a folder's column may not be on the disk."""
-    for root in {str(images), str(images.resolve())}:
+    for root in {str(images), str(real_path(images))}:
         name = name.removeprefix(f"{root.rstrip('/')}/")
     if not inside(name.replace("\\", "/")) or not inside(f"x/{folder}"):
         raise UserError(
