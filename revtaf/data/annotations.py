@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from revtaf.config import SPLITS, WHOLE_SET
-from revtaf.data.text import Language, clean_report, clean_words, says_nothing
+from revtaf.data.text import Language, clean_for, says_nothing
 from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
 from revtaf.labels import CATEGORIES, CHEXPERT_CATEGORIES, STATUSES
@@ -69,8 +69,7 @@ def clean_reports(studies: Sequence[Study], max_words: int, language: Language =
         same = how == (max_words, language) and len(known) == len(studies)
         if same and all(a is b for a, b in zip(known, studies, strict=True)):
             return texts
-    clean = clean_report if language == "en" else clean_words
-    texts = [clean(study.report, max_words) for study in studies]
+    texts = [clean_for(language, study.report, max_words) for study in studies]
     _cleaned.insert(0, (list(studies), (max_words, language), texts))
     del _cleaned[_CLEANED_AT_ONCE:]
     return texts

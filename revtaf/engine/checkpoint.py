@@ -104,7 +104,7 @@ def read_progress(folder: Path) -> dict[str, Any]:
     if last is None:
         return {}
     progress = read_json(last / RECORD, "training progress")
-    if not isinstance(progress, dict) or not isinstance(progress.get("identity") or {}, dict):
+    if not isinstance(progress.get("identity") or {}, dict):
         raise UserError(f"{last / RECORD} is damaged; delete {last} to start anew")
     return progress
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from revtaf.data import annotations
+from revtaf.data import annotations, text
 from revtaf.data.annotations import Box, Study, load_annotations, save_annotations
 from revtaf.data.text import clean_report
 from revtaf.errors import UserError
@@ -157,8 +157,8 @@ def test_reports_are_cleaned_once(monkeypatch):
     studies = [Study(id=str(i), image_path=("x",), report=f"Finding {i}. NO effusion.") for i in range(5)]
     expected = [clean_report(study.report, 3) for study in studies]
     calls = []
-    real = annotations.clean_report
-    monkeypatch.setattr(annotations, "clean_report", lambda text, words: calls.append(text) or real(text, words))
+    real = text.clean_report
+    monkeypatch.setattr(text, "clean_report", lambda report, words: calls.append(report) or real(report, words))
     assert annotations.clean_reports(studies, 3) == annotations.clean_reports(list(studies), 3) == expected
     assert len(calls) == 5
     changed = [*studies[:4], Study(id="4", image_path=("x",), report="Another one.")]
