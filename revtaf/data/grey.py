@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image, TiffImagePlugin
-from torchvision.io import ImageReadMode, decode_png
 
 BLACK, WHITE = 0.5, 99.5  # percentiles; a burnt-in letter covers less
 COLOURED, COLOURED_SHARE = 32, 0.001  # levels between two channels; share of pixels. JPEG alone makes a few levels
 SAMPLED = 256  # pixels a side that colour is looked for in
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue, as Pillow's
+_GREY_ALPHA = "LA;16B"  # Pillow's raw modes of a PNG: upper bytes of 16-bit channels
+_LOWER = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", _GREY_ALPHA: "RGBA"}
 _WHITE_IS_ZERO = 0  # of TIFF's PhotometricInterpretation
 
 
@@ -69,16 +69,26 @@ def is_deep_colour(image: Image.Image) -> bool:
 
 
 def read_deep_colour(file: BinaryIO, image: Image.Image) -> Image.Image:
-    """The same file in grey of mode F, with the EXIF data of `image`. ValueError where it is no PNG."""
+    """The same file in grey of mode F, with the EXIF data of `image`. ValueError where it is no PNG, Pillow's errors
+    where it is damaged.
+
+    Pillow has no image of 16 bits a channel: its decoder runs twice, once for the upper bytes and once for the lower.
+    """
     if image.format != "PNG":
         raise ValueError("colour of 16 bits a channel is read from PNG alone; save it in grey")
+    raw_mode = image.tile[0].args
+    upper = np.asarray(image)
     file.seek(0)
-    content = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    channels = decode_png(content, ImageReadMode.UNCHANGED).numpy().astype(np.float32)  # (C, H, W)
-    grey = np.tensordot(LUMINANCE, channels[:3], 1) if len(channels) > 2 else channels[0]
-    if len(channels) in (2, 4):
-        grey = grey * (channels[-1] / np.iinfo(np.uint16).max)
-    deep = Image.fromarray(grey.astype(np.float32))
+    again = Image.open(file, formats=("PNG",))
+    again.tile = [again.tile[0]._replace(args=_LOWER[raw_mode])]
+    lower = np.asarray(again)
+    if raw_mode == _GREY_ALPHA:  # read as four bytes: both of the level, both of the opacity
+        lower = lower[..., [1, 1, 1, 3]]
+    channels = upper * np.float32(256) + lower  # (H, W, 3 or 4)
+    grey = channels[..., :3] @ np.float32(LUMINANCE)
+    if channels.shape[-1] == 4:
+        grey *= channels[..., 3] / np.iinfo(np.uint16).max
+    deep = Image.fromarray(grey)
     deep.info = {name: value for name, value in image.info.items() if name == "exif"}
     return deep
 

@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 
@@ -5,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from torchvision.io import ImageReadMode, decode_png
 
+from revtaf.data.grey import LUMINANCE, read_deep_colour
 from revtaf.data.images import (
     STRONG_SHIFT,
     STRONG_ZOOM,
@@ -91,6 +94,31 @@ def test_every_deep_file_gives_the_same_picture(tmp_path, kind):
     else:
         path.write_bytes(png(np.stack([DEEP] * 3 + ([opaque] if "alpha" in kind else []), axis=-1)))
     assert np.abs(deep(path) - deep(tmp_path / "plain.png")).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_deep_colour_is_read_to_the_last_bit(channels):
+    """As torchvision's decoder reads it: grey with opacity, colour, colour with opacity."""
+    content = png(np.random.default_rng(channels).integers(0, 1 << 16, (33, 40, channels), dtype=np.uint16))
+    planes = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    levels = planes.numpy().astype(np.float64)
+    expected = np.tensordot(LUMINANCE, levels[:3], 1) if channels > 2 else levels[0]
+    if channels in (2, 4):
+        expected *= levels[-1] / 65535
+    file = io.BytesIO(content)
+    assert np.allclose(np.asarray(read_deep_colour(file, Image.open(file))), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_damaged_deep_colour_is_refused(tmp_path, channels):
+    """libpng's errors end the process in torchvision's decoder: data that are cut, a filter that is none."""
+    whole = png(np.full((40, 40, channels), 900, np.uint16))
+    data = b"IDAT" + zlib.compress((b"\x09" + bytes(40 * channels * 2)) * 40)
+    chunk = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    for name, content in (("cut", whole[:-20]), ("filter", whole[:33] + chunk + whole[-12:])):
+        (tmp_path / f"{name}.png").write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}.png"):
+            read_image(tmp_path / f"{name}.png")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
