@@ -34,7 +34,7 @@ from revtaf.commands.options import (
 )
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
-from revtaf.process import INTERRUPTED, USER_ERROR, configure, print_anything
+from revtaf.process import INTERRUPTED, USER_ERROR, configure, memory_ran_out, print_anything
 
 LEAK = STALE = UNREADABLE = NOT_FINITE = DIFFERENT = 1
 
@@ -60,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # a file that cannot be read, a place that cannot be written: the system's own words
         print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        message = memory_ran_out(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         return USER_ERROR
 
 

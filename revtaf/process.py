@@ -9,6 +9,14 @@ import sys
 
 USER_ERROR = 2  # bad input: one message
 INTERRUPTED = 130
+_NO_MEMORY = (  # how the libraries say it on the CPU; on a GPU it is an exception of its own
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+    "could not create a memory object",
+    "bad allocation",
+    "std::bad_alloc",
+)
 
 
 def print_anything() -> None:
@@ -30,3 +38,19 @@ def configure(offline: bool = True) -> None:
     for noisy in ("transformers", "httpx", "httpx2", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint
+
+
+def memory_ran_out(error: BaseException) -> str | None:
+    """What to tell the user where this error is a library's way to say that the memory of the GPU or of the machine is
+    used up; None where it is another error."""
+    words = str(error).strip()
+    on_gpu = type(error).__name__ == "OutOfMemoryError"
+    if not (isinstance(error, MemoryError) or on_gpu or any(each in words for each in _NO_MEMORY)):
+        return None
+    first = words.splitlines()[0] if words else type(error).__name__
+    return (
+        f"memory ran out ({first}). Training needs less with a smaller train.batch_size and train.accumulation as many "
+        "times larger (the same size of an update, but a new run) or with train.precision=bf16; writing reports with a "
+        "smaller generation.batch_size or fewer generation.beams. What was saved is whole: where something else had "
+        "taken the memory, the same command continues"
+    )

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from tiny import ROOT
 
@@ -171,3 +173,24 @@ def test_wrong_calls_name_the_fix(capsys, monkeypatch, arguments, says):
     message = fails(capsys, *arguments)
     assert says in message
     assert not Path(ROOT / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: torch.empty(1 << 50),
+        lambda: np.empty(1 << 50),
+        lambda: bytearray(1 << 50),
+        lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nGPU 0")),
+    ],
+    ids=["torch", "numpy", "python", "gpu"],
+)
+def test_memory_that_runs_out_is_one_message(capsys, monkeypatch, ask):
+    """Of each library in its own words, with what to set; any other error of a library keeps its traceback."""
+    monkeypatch.setattr("revtaf.cli._report", lambda options: ask())
+    assert main(["report"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: memory ran out") and "train.accumulation" in said and said.count("\n") == 1
+    monkeypatch.setattr("revtaf.cli._report", lambda options: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        main(["report"])
