@@ -133,7 +133,7 @@ class Interrupter:
             raise SystemExit(f"the undisturbed run failed ({process.log}):\n{process.said()[-2000:]}")
 
     def interrupt(self, system: str, plan: list[Planned], rehearsal: Rehearsal) -> Round:
-        """One run with faults of the plan, which are taken out of it; those that found no moment stay."""
+        """One run with faults of the plan, which are taken out of it; what found no moment waits behind all others."""
         shutil.rmtree(self.run, ignore_errors=True)
         faults, starts, started = [], 0, time.monotonic()
         for phase in PLACES:
@@ -148,8 +148,11 @@ class Interrupter:
                 fault = self._attempt(process, system, planned, rehearsal)
                 self._named(process, damaged)
                 damaged = None
-                if fault is not None:
+                if planned is not None:
                     plan.remove(planned)
+                if planned is not None and fault is None:
+                    plan.append(planned)
+                if fault is not None:
                     faults.append(fault)
                     if planned.kind in DAMAGES:
                         damaged = self._damage(fault)
@@ -182,25 +185,29 @@ class Interrupter:
 
     def _moment(self, process: children.Child, planned: Planned, rehearsal: Rehearsal) -> float | None:
         """Wait until the process is somewhere within the planned place; seconds since its start, or None."""
-        times = rehearsal.count[planned.phase][planned.place]
-        which = self.draw.randint(1, 1 if times < 6 else 4)
+        times, damaged = rehearsal.count[planned.phase][planned.place], planned.kind in DAMAGES
+        which = self.draw.randint(1, 1 if times < 6 or damaged else 4)
         delay = self.draw.random() * rehearsal.seconds[planned.phase].get(planned.place, 0.0)
         until = time.monotonic() + HANGS
-        while process.seen.count(planned.place) < which and process.status is None:
-            process.listen(until - time.monotonic())
+        while which > 0 and process.status is None:
+            entered = [name for name, enters, _ in self._listen(process, until) if enters]
+            which -= 0 if damaged and not self._two_states() else entered.count(planned.place)
         strike = time.monotonic() + delay
         while process.status is None and time.monotonic() < strike:
             process.listen(strike - time.monotonic())
-        if process.status is not None or planned.kind in DAMAGES and not self._two_states():
+        if process.status is not None:
             return None
         return time.monotonic() - process.started
 
     def _end(self, process: children.Child) -> None:
         until = time.monotonic() + HANGS
         while process.status is None:
-            process.listen(until - time.monotonic())
-            if time.monotonic() > until:
-                raise SystemExit(f"a process hangs: {process.log}, in {process.open}")
+            self._listen(process, until)
+
+    def _listen(self, process: children.Child, until: float) -> list[tuple[str, bool, float]]:
+        if time.monotonic() > until:
+            raise SystemExit(f"a process hangs: {process.log}, in {process.open}")
+        return process.listen(until - time.monotonic())
 
     def _two_states(self) -> bool:
         return all((self.run / "checkpoints" / name).is_dir() for name in ("last", "before_last"))

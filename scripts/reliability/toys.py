@@ -14,8 +14,9 @@ from medfuse_tiny import MEDFUSE  # noqa: E402
 from tiny import TINY  # noqa: E402
 from trrg_tiny import FIRST, SECOND  # noqa: E402
 
-# A state is saved every two seconds, so that most moments lie behind one and before another.
-QUICK = ("threads=1", "train.checkpoint_minutes=0.03", "eval.resamples=0", "eval.samples=0", "generation.beams=1")
+# Epochs and states enough that most moments lie behind two states, so that either may be damaged, and before another.
+QUICK = ("threads=1", "train.epochs=4", "train.checkpoint_minutes=0.05")
+QUICK += ("eval.resamples=0", "eval.samples=0", "generation.beams=1")
 STAGE1 = "trrg stage 1"  # trained once, undisturbed: the second stage begins with it
 SYSTEMS = {
     "revtaf": (TINY, ()),
