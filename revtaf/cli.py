@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a file that cannot be read, a place that cannot be written: the system's own words
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         message = memory_ran_out(error)
         if message is None:
             raise

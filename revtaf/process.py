@@ -15,6 +15,7 @@ _NO_MEMORY = (  # how the libraries say it on the CPU; on a GPU it is an excepti
     "could not create a primitive",
     "could not create a memory object",
     "bad allocation",
+    "failed to map segment from shared object",  # a library that is loaded only now
     "std::bad_alloc",
 )
 

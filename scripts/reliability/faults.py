@@ -43,8 +43,13 @@ class Disk:
         return shutil.disk_usage(self.folder).used
 
     def resize(self, size: int) -> None:
-        """Give it another size in bytes: full at once where it holds as much."""
-        subprocess.run(["mount", "-o", f"remount,size={max(4096, size)}", str(self.folder)], check=True)
+        """Give it another size in bytes: full at once where it holds as much, or more by now."""
+        for _ in range(100):  # the process writes meanwhile: what it holds may have outgrown the size asked for
+            command = ["mount", "-o", f"remount,size={max(4096, size)}", str(self.folder)]
+            if subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0:
+                return
+            size = max(size, self.used())
+        raise SystemExit(f"{self.folder} cannot be given another size")
 
 
 def inject(kind: str, pid: int, disk: Disk, draw: random.Random) -> Callable[[], None]:

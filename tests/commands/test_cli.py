@@ -181,9 +181,10 @@ def test_wrong_calls_name_the_fix(capsys, monkeypatch, arguments, says):
         lambda: torch.empty(1 << 50),
         lambda: np.empty(1 << 50),
         lambda: bytearray(1 << 50),
+        lambda: (_ for _ in ()).throw(ImportError("x.so: failed to map segment from shared object")),
         lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nGPU 0")),
     ],
-    ids=["torch", "numpy", "python", "gpu"],
+    ids=["torch", "numpy", "python", "library", "gpu"],
 )
 def test_memory_that_runs_out_is_one_message(capsys, monkeypatch, ask):
     """Of each library in its own words, with what to set; any other error of a library keeps its traceback."""
