@@ -16,7 +16,8 @@ from revtaf.pages.images import pixel_data
 
 # Too frequent in reports to show agreement when they are shared. Negations are kept: they carry the finding.
 _STOPWORDS = frozenset(
-    "a an and are as at be been by for from has have in is it of on or that the there this to was".split()
+    "a also an and are as at be been both by for from has have in is it of on or than that the there these this to was "
+    "were which with".split()
 )
 # Below this overlap of content words (Jaccard), two sentences are not about the same thing.
 _RELATED = 0.25
