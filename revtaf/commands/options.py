@@ -237,9 +237,17 @@ def add_mimic(mimic: argparse.ArgumentParser) -> None:
     mimic.add_argument("--jpg", required=True, type=Path, help="MIMIC-CXR-JPG: files/ and mimic-cxr-2.0.0-*.csv.gz")
     mimic.add_argument("--reports", required=True, type=Path, help="mimic-cxr-reports.zip, or its files/")
     mimic.add_argument("--out", required=True, type=Path)
-    mimic.add_argument("--sections", choices=SECTIONS, default=SECTIONS[0])
-    mimic.add_argument("--views", choices=("all", "frontal", "first"), default="all")
-    mimic.add_argument("--one-image-per-study", action="store_true", help="a study is one sample with all its images")
+    mimic.add_argument(
+        "--protocol",
+        choices=("revtaf", "trrg"),
+        default="revtaf",
+        help="the samples of a paper: images with findings (revtaf, the default), or all studies (trrg)",
+    )
+    mimic.add_argument("--sections", choices=SECTIONS, help="findings, unless the protocol has others")
+    mimic.add_argument("--views", choices=("all", "frontal", "first"), help="all by default")
+    mimic.add_argument(
+        "--one-image-per-study", action="store_true", default=None, help="a study is one sample with all its images"
+    )
     mimic.add_argument("--labels", choices=("none", "chexpert", "negbio"), default="none", help="statuses of PhysioNet")
     mimic.add_argument("--like", type=Path, help="an annotation (R2Gen's) whose images and splits are reproduced")
     mimic.add_argument("--missing", choices=("error", "drop"), default="error", help="images that are not there")

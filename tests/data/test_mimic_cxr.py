@@ -18,9 +18,10 @@ from refused import refuse
 from revtaf.data.annotations import SPLITS, load_annotations
 from revtaf.data.images import read_image
 from revtaf.data.sources.mimic_cxr import output as mimic_output
-from revtaf.data.sources.mimic_cxr.prepare import OFFICIAL_IMAGES, OFFICIAL_STUDIES, prepare_mimic_cxr
+from revtaf.data.sources.mimic_cxr.prepare import OFFICIAL_IMAGES, prepare_mimic_cxr
 from revtaf.data.sources.mimic_cxr.reports import MAX_REPORT_BYTES
 from revtaf.data.sources.mimic_cxr.sections import extract_sections
+from revtaf.data.sources.mimic_cxr.selection import OFFICIAL_STUDIES
 from revtaf.data.sources.mimic_cxr.tables import Image
 from revtaf.errors import UserError
 
@@ -75,6 +76,31 @@ def tree_bytes(out):
 
 def prepare(files, out, **options):
     return prepare_mimic_cxr(files.jpg, files.reports_zip, out, **options)
+
+
+def test_a_protocol_names_the_samples_of_its_paper(original, tmp_path, capsys):
+    """TRRG: every study with a text is one sample with all its images; REVTAF: images with findings, the default. What
+    is said beside the protocol replaces its own."""
+    studies = prepare(original, tmp_path / "trrg", protocol="trrg")
+    said = capsys.readouterr().out
+    assert "the trrg protocol's paper: train 222,758, val 1,808, test 3,269" in said
+    rows = manifest(studies)
+    texts = {r["study_id"]: " ".join(filter(None, (r["findings"], r["impression"]))) for r in rows}
+    images = Counter(r["study_id"] for r in rows)
+    samples = {s.id: s for s in all_samples(studies)}
+    assert set(samples) == {f"s{study}" for study, text in texts.items() if text}
+    assert any(not r["findings"] and r["impression"] for r in rows)  # no filter of findings
+    for study, text in texts.items():
+        if text:
+            assert (samples[f"s{study}"].report, len(samples[f"s{study}"].image_path)) == (text, images[study])
+    assert json.loads(studies.with_name("source.json").read_text())["options"]["protocol"] == "trrg"
+    usual, named = (prepare(original, tmp_path / name, **o) for name, o in (("a", {}), ("b", {"protocol": "revtaf"})))
+    assert usual.read_bytes() == named.read_bytes()
+    assert "the revtaf protocol's paper: train 270,790" in capsys.readouterr().out
+    findings = prepare(original, tmp_path / "c", protocol="trrg", sections="findings")
+    assert {s.id for s in all_samples(findings)} < set(samples)
+    with pytest.raises(UserError, match="--protocol: expected revtaf, trrg"):
+        prepare(original, tmp_path / "d", protocol="medfuse")
 
 
 def test_known_counts_add_up_to_the_release():

@@ -20,7 +20,7 @@ from revtaf.data.image_names import find_file
 from revtaf.data.sources.access import unreadable
 from revtaf.data.sources.mimic_cxr.output import Outcome, write_annotation, write_manifest
 from revtaf.data.sources.mimic_cxr.reports import Reports, origin, report_name
-from revtaf.data.sources.mimic_cxr.selection import VIEWS, Samples, select, select_like
+from revtaf.data.sources.mimic_cxr.selection import OFFICIAL_STUDIES, PROTOCOLS, VIEWS, Samples, select, select_like
 from revtaf.data.sources.mimic_cxr.tables import Image, ImagesByStudy, find_table, read_images, read_labels, shown
 from revtaf.data.sources.placing import check_out, check_place, place_images
 from revtaf.data.text import SECTIONS
@@ -29,8 +29,6 @@ from revtaf.files import atomic_write, real_path, sha256, write_json
 
 LABELS = ("none", "chexpert", "negbio")
 OFFICIAL_IMAGES = {"train": 368_960, "val": 2_991, "test": 5_159}  # MIMIC-CXR-JPG 2.0.0: 377,110
-OFFICIAL_STUDIES = {"train": 222_758, "val": 1_808, "test": 3_269}  # 227,835
-R2GEN_IMAGES = {"train": 270_790, "val": 2_130, "test": 3_858}
 # The released label tables lack a handful of studies, in whose reports the labelers found no section.
 _FEW_UNLABELLED, _SHARE_UNLABELLED = 10, 0.01
 
@@ -40,9 +38,10 @@ def prepare_mimic_cxr(
     reports: Path,
     out: Path,
     *,
-    sections: str = "findings",
-    views: str = "all",
-    one_image_per_study: bool = False,
+    protocol: str = "revtaf",
+    sections: str | None = None,
+    views: str | None = None,
+    one_image_per_study: bool | None = None,
     labels: str = "none",
     like: Path | None = None,
     missing: str = "error",
@@ -51,16 +50,22 @@ def prepare_mimic_cxr(
     """Write annotation.json, manifest.csv.gz, source.json and images/ in `out`; returns the annotation's path.
 
     `jpg` is the folder of MIMIC-CXR-JPG (its tables and `files/`), `reports` is `mimic-cxr-reports.zip` or its
-    unpacked tree. `sections` is "findings" or "findings+impression"; `views` and `one_image_per_study` are those
-    of `mimic_selection.select`; `labels` takes the 14 statuses of PhysioNet's "chexpert" or "negbio" table, a
-    study without a row there being blank in all. With `like`, an annotation in R2Gen's form, ids, splits and
-    order are that file's; where our text is empty, that file's own report stands in. `missing` "drop" leaves out
-    images that are not there, as after a download of a part, where "error" lists them. `copy` copies the images
-    in use instead of linking their folder; a folder `images` that is no such copy is never replaced. Raises
-    UserError for every fault of the input. The annotation is there only when all is done; the same input gives
-    the same bytes.
+    unpacked tree. `protocol` names the samples of a paper, one of PROTOCOLS; what is given of `sections` ("findings" or
+    "findings+impression"), `views` and `one_image_per_study` (those of `selection.select`) replaces its own; `labels`
+    takes the 14 statuses of PhysioNet's "chexpert" or "negbio" table, a study without a row there being blank in all.
+    With `like`, an annotation in R2Gen's form, ids, splits and order are that file's; where our text is empty, that
+    file's own report stands in. `missing` "drop" leaves out images that are not there, as after a download of a part,
+    where "error" lists them. `copy` copies the images in use instead of linking their folder; a folder `images` that is
+    no such copy is never replaced. Raises UserError for every fault of the input. The annotation is there only when all
+    is done; the same input gives the same bytes.
     """
     jpg, reports, out, like = Path(jpg), Path(reports), Path(out), Path(like) if like else None
+    if protocol not in PROTOCOLS:
+        raise UserError(f"--protocol: expected {', '.join(PROTOCOLS)}, got {protocol!r}")
+    named = PROTOCOLS[protocol]
+    sections = named.sections if sections is None else sections
+    views = named.views if views is None else views
+    one_image_per_study = named.one_image_per_study if one_image_per_study is None else one_image_per_study
     _check_options(jpg, out, sections, views, one_image_per_study, labels, like, missing)
     check_out(out, (jpg, jpg / "files", reports, reports / "files"))
     check_place(jpg / "files", out / "images", copy)  # refused now, if at all, not after the reports were read
@@ -86,6 +91,7 @@ def prepare_mimic_cxr(
             record = {
                 "source": "MIMIC-CXR-JPG and MIMIC-CXR reports (PhysioNet)",
                 "options": {
+                    "protocol": protocol,
                     "sections": sections,
                     "views": views,
                     "one_image_per_study": one_image_per_study,
@@ -123,7 +129,10 @@ def _check_options(
         if value not in known:
             raise UserError(f"--{name}: expected {', '.join(known)}, got {value!r}")
     if like and (views != "all" or one_image_per_study):
-        raise UserError(f"--like {like} names the images of every sample; leave out --views and --one-image-per-study")
+        raise UserError(
+            f"--like {like} names the images of every sample; leave out --views, --one-image-per-study and "
+            "protocols of studies"
+        )
     if not (jpg / "files").is_dir():
         raise UserError(f"MIMIC-CXR-JPG not found: {jpg} has no folder files/; docs/data.md says how to get it")
     if like and real_path(like) == real_path(out / "annotation.json"):
@@ -230,11 +239,13 @@ def _by_split(counts: dict[str, int]) -> dict[str, int]:
 
 def _print(record: dict, out: Path) -> None:
     """Our counts beside the published ones, by split."""
+    protocol = PROTOCOLS[record["options"]["protocol"]]
+    published = {protocol.unit: f"the {record['options']['protocol']} protocol's paper: {_told(protocol.published)}"}
     for what, ours, known in (
         ("images listed", record["listed_images"], f"release 2.0.0: {_told(OFFICIAL_IMAGES)}"),
         ("studies listed", record["listed_studies"], f"release 2.0.0: {_told(OFFICIAL_STUDIES)}"),
-        ("images selected", record["images"], f"R2Gen: {_told(R2GEN_IMAGES)}"),
-        ("studies selected", record["studies"], ""),
+        ("images selected", record["images"], published.get("images", "")),
+        ("studies selected", record["studies"], published.get("studies", "")),
         ("samples", record["samples"], ""),
     ):
         print(f"MIMIC-CXR {what}: {_told(ours)}" + (f"  ({known})" if known else ""))

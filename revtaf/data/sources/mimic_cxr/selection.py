@@ -11,6 +11,27 @@ from revtaf.errors import UserError
 from revtaf.files import read_json
 
 VIEWS = ("all", "frontal", "first")
+OFFICIAL_STUDIES = {"train": 222_758, "val": 1_808, "test": 3_269}  # MIMIC-CXR-JPG 2.0.0: 227,835
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What a paper takes as its samples, and how many it has of them: `unit` is "images" or "studies"."""
+
+    sections: str
+    views: str
+    one_image_per_study: bool
+    unit: str
+    published: dict[str, int]
+
+
+PROTOCOLS = {
+    # R2Gen's selection, which REVTAF takes over.
+    "revtaf": Protocol("findings", "all", False, "images", {"train": 270_790, "val": 2_130, "test": 3_858}),
+    # All of MIMIC-CXR, a study a sample (TRRG, section 3.1). Hardly any study has neither section; which it takes is
+    # not said, and a study without findings has its impression.
+    "trrg": Protocol("findings+impression", "all", True, "studies", OFFICIAL_STUDIES),
+}
 
 
 @dataclass(frozen=True, slots=True)
