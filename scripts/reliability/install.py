@@ -60,8 +60,12 @@ def attempt(python: str, package: Path, lowest: bool, out: Path) -> str:
     interpreter = place / "venv" / "bin" / "python"
     try:
         call("uv", "venv", "--python", python, place / "venv")
-        resolution = "lowest-direct" if lowest else "highest"
-        call("uv", "pip", "install", "--python", interpreter, "--resolution", resolution, package)
+        limits: list[str | Path] = []
+        if lowest:  # of what pyproject.toml names itself; what these need is the newest that they allow
+            limits = ["--constraint", place / "lowest.txt"]
+            asked = ("--resolution", "lowest-direct", "--output-file", limits[1])
+            call("uv", "pip", "compile", "--python", interpreter, *asked, ROOT / "pyproject.toml")
+        call("uv", "pip", "install", "--python", interpreter, *limits, package)
         listed = json.loads(call("uv", "pip", "list", "--python", interpreter, "--format", "json"))
         versions = ", ".join(f"{p['name']} {p['version']}" for p in listed if p["name"] in SHOWN)
         use(interpreter, place)

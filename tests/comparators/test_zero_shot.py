@@ -36,7 +36,7 @@ def test_the_mean_is_scikit_learn_s_without_uncertain_and_undefined_ones(judged)
 
 def test_every_category_has_its_texts_in_every_template():
     """The pair of "no finding" is in words of its own: never "no no finding"."""
-    for template in zero_shot.TEMPLATES:
+    for template in zero_shot.WORDED:
         for k, name in enumerate(CHEXPERT_CATEGORIES):
             found, against = zero_shot.prompts(template, k)
             assert found and bool(against) == (template in ("pair", "phrases"))
@@ -59,3 +59,21 @@ def test_an_image_that_is_nearer_to_a_finding_s_words_scores_higher():
     edema = CHEXPERT_CATEGORIES.index("edema")
     assert found["name"].shape == (2, 14)
     assert found["name"][:, edema].tolist() == found["pair"][:, edema].tolist() == [1, 0]
+
+
+def test_reports_that_state_a_finding_point_to_it():
+    """As computed for each category alone; uncertain reports have no say, nor has a category without two sides."""
+    rng = np.random.default_rng(2)
+    images, texts = rng.normal(size=(7, 5)).astype(np.float32), rng.normal(size=(30, 5)).astype(np.float32)
+    statuses = rng.integers(0, 4, (30, 18)).astype(np.uint8)
+    statuses[:, 3], statuses[:, 4] = POSITIVE, NEGATIVE
+    found = zero_shot.by_reports(images, texts, statuses)
+    for k in range(14):
+        there = [t for t, s in zip(texts, statuses[:, k], strict=True) if s == POSITIVE]
+        others = [t for t, s in zip(texts, statuses[:, k], strict=True) if s in (0, NEGATIVE)]
+        expected = images @ (np.mean(there, 0) - np.mean(others, 0)) if there and others else np.zeros(7)
+        assert np.allclose(found[:, k], expected, atol=1e-5)
+    assert not found[:, 3].any() and not found[:, 4].any()
+    uncertain = statuses[:, 0] == UNCERTAIN
+    texts[uncertain] = 9
+    assert np.allclose(zero_shot.by_reports(images, texts, statuses)[:, 0], found[:, 0], atol=1e-5)

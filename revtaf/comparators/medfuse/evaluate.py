@@ -213,7 +213,11 @@ def evaluate(system: MedFuse) -> Rankings:
         rows[OWN] |= gallery.of_patient(images, reports)
     areas: list[list[str | int | float]] = []
     if reads:  # its sentences are English, as the reports have to be
-        zero = zero_shot.scores(images, embed)
+        known, written = system.training
+        stated = system.statuses(known, settings.training_data)
+        zero = zero_shot.scores(images, embed) | {
+            zero_shot.REPORTS: zero_shot.by_reports(images, embed(written), stated)
+        }
         areas = zero_shot.table(zero, statuses)
         for template, values in zero.items():
             if (metric := zero_shot.auroc(f"auroc_{template}", values, statuses)) is not None:

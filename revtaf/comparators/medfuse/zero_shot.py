@@ -6,6 +6,8 @@ The paper gives no wording. Templates, each read as one score of an image and a 
     sentence  cosine with "a chest x-ray showing {disease}"
     pair      cosine with "{disease}" minus that with "no {disease}" (CheXzero's pair: a softmax of the two ranks alike)
     phrases   the same for the phrases by which the CheXpert labeler finds the category, on average
+    reports   cosine with the training reports that state it, on average, minus that with the others: whole reports are
+              what the text encoder has read, and a report labeler says what they state. No image's label is used
 
 "No finding" has no sensible "no ..." and gets words of its own. Uncertain statuses are left out; a category that is
 everywhere, or nowhere, has no AUROC, is left out of the mean, and is counted.
@@ -22,7 +24,9 @@ from revtaf.eval.metric import Metric
 from revtaf.knowledge.scope import load_phrases
 from revtaf.labels import CHEXPERT_CATEGORIES, NO_FINDING, POSITIVE, UNCERTAIN
 
-TEMPLATES = ("name", "sentence", "pair", "phrases")
+WORDED = ("name", "sentence", "pair", "phrases")
+REPORTS = "reports"
+TEMPLATES = (*WORDED, REPORTS)
 _NORMAL = (("no acute cardiopulmonary abnormality",), ("acute cardiopulmonary abnormality",))
 # The labeler's lists of these name the anatomy, and its patterns decide; so they have phrases of their own here.
 _OWN_PHRASES = {
@@ -34,7 +38,7 @@ Prompts = tuple[tuple[str, ...], tuple[str, ...]]  # for a finding, and against 
 
 
 def prompts(template: str, category: int) -> Prompts:
-    """The texts of a template for one of CheXpert's 14 categories."""
+    """The texts of one of WORDED for one of CheXpert's 14 categories."""
     name = CHEXPERT_CATEGORIES[category]
     if template == "name":
         return (name,), ()
@@ -47,8 +51,8 @@ def prompts(template: str, category: int) -> Prompts:
 
 
 def scores(images: np.ndarray, embed: Callable[[Sequence[str]], np.ndarray]) -> dict[str, np.ndarray]:
-    """Template -> (N, 14), of images (N, D) of length 1. embed: texts -> (n, D) of length 1."""
-    asked = {t: [prompts(t, c) for c in range(len(CHEXPERT_CATEGORIES))] for t in TEMPLATES}
+    """Each of WORDED -> (N, 14), of images (N, D) of length 1. embed: texts -> (n, D) of length 1."""
+    asked = {t: [prompts(t, c) for c in range(len(CHEXPERT_CATEGORIES))] for t in WORDED}
     texts = list(dict.fromkeys(text for each in asked.values() for pair in each for side in pair for text in side))
     vectors = dict(zip(texts, embed(texts), strict=True))
 
@@ -56,6 +60,18 @@ def scores(images: np.ndarray, embed: Callable[[Sequence[str]], np.ndarray]) -> 
         return images @ np.mean([vectors[text] for text in of], axis=0) if of else np.zeros(len(images), np.float32)
 
     return {t: np.stack([side(found) - side(against) for found, against in each], 1) for t, each in asked.items()}
+
+
+def by_reports(images: np.ndarray, texts: np.ndarray, statuses: np.ndarray) -> np.ndarray:
+    """REPORTS: (N, 14) of images (N, D), training texts (M, D) and what these state (M, 14 or 18). Uncertain ones are
+    left out; a category that all state, or none, is 0 throughout: an AUROC of .5."""
+    directions = np.zeros((len(CHEXPERT_CATEGORIES), texts.shape[1]), np.float32)
+    for category, direction in enumerate(directions):
+        stated = statuses[:, category] == POSITIVE
+        others = ~stated & (statuses[:, category] != UNCERTAIN)
+        if stated.any() and others.any():
+            direction += texts[stated].mean(0) - texts[others].mean(0)
+    return images @ directions.T
 
 
 def auroc(name: str, values: np.ndarray, statuses: np.ndarray, least: int = 1) -> Metric | None:
