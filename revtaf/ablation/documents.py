@@ -15,6 +15,7 @@ from typing import Any
 
 from revtaf.ablation.claims import CLAIMS, claims_markdown
 from revtaf.ablation.claims_medfuse import MEDFUSE_CLAIMS
+from revtaf.ablation.claims_trrg import TRRG_CLAIMS
 from revtaf.ablation.controls import controls_markdown, summaries_with_controls
 from revtaf.ablation.output import LATEX, TABLE, latex, markdown, render
 from revtaf.ablation.tables import (
@@ -36,8 +37,9 @@ DOCUMENTS = ("README.md", "docs/differences.md", "docs/medfuse.md", "docs/reprod
 DATA = {
     "revtaf": ("phantom", "phantom_other", "iu_xray", "mimic_cxr"),
     "medfuse": ("medfuse_phantom", "medfuse_iu_xray", "medfuse_mimic_cxr"),
+    "trrg": ("trrg_phantom", "trrg_iu_xray", "trrg_mimic_cxr"),
 }
-CLAIMED = {"revtaf": CLAIMS, "medfuse": MEDFUSE_CLAIMS}
+CLAIMED = {"revtaf": CLAIMS, "medfuse": MEDFUSE_CLAIMS, "trrg": TRRG_CLAIMS}
 _BLOCK = re.compile(r"(<!-- report: ([a-z_]+)((?: \S+)*) -->\n)(.*?)(\n?<!-- end of report -->)", re.DOTALL)
 _COMPACT = ("BLEU_4", "METEOR", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "tail_f1")
 

@@ -11,6 +11,7 @@ from tiny import ROOT
 from revtaf.ablation import collect as collect_module
 from revtaf.ablation.claims import CLAIMS, claims_markdown, judge_kept, known_controls
 from revtaf.ablation.claims_medfuse import MEDFUSE_CLAIMS
+from revtaf.ablation.claims_trrg import TRRG_CLAIMS
 from revtaf.ablation.collect import compare_rows, make_row
 from revtaf.ablation.detectable import detectable, of_pair
 from revtaf.ablation.grid import load_grid
@@ -70,7 +71,7 @@ def test_every_claim_names_controls_that_a_grid_has():
     """A claim without a control, or with one that no shipped grid runs, could never be published honestly."""
     there = {c.name for path in (ROOT / "configs/ablations").glob("*.yaml") for c in load_grid(path).controls}
     assert {"GRP", "LRP", "LRE", "FCC", "Memory", "Prompts", "Image"} <= there
-    for claim in (*CLAIMS, *MEDFUSE_CLAIMS):
+    for claim in (*CLAIMS, *MEDFUSE_CLAIMS, *TRRG_CLAIMS):
         assert claim.controls and set(claim.controls) <= there, claim
 
 

@@ -9,6 +9,7 @@ from tiny import ROOT
 from revtaf.ablation import claims
 from revtaf.ablation.claims import CLAIMS, claims_markdown, judge
 from revtaf.ablation.claims_medfuse import MEDFUSE_CLAIMS
+from revtaf.ablation.claims_trrg import TRRG_CLAIMS
 from revtaf.ablation.documents import report
 from revtaf.ablation.grid import load_grid
 from revtaf.cli import main
@@ -116,7 +117,7 @@ def test_the_rule_of_a_verdict(verdicts, expected):
 
 def test_every_claim_names_rows_that_its_grid_has():
     """Rows and pairs of each claim exist in the shipped grids; constants of the alignment view aside."""
-    for claim in (*CLAIMS, *MEDFUSE_CLAIMS):
+    for claim in (*CLAIMS, *MEDFUSE_CLAIMS, *TRRG_CLAIMS):
         grid = load_grid(ROOT / "configs/ablations" / f"{claim.grid}.yaml")
         names = [row.name for row in grid.rows]
         assert claim.a in names and (claim.b in names or claim.b == UNIFORM), claim
