@@ -19,7 +19,7 @@ def tools(monkeypatch):
     import long_run
 
     yield compare, faults, long_run
-    for name in ("compare", "faults", "long_run", "toys"):
+    for name in ("compare", "faults", "install", "long_run", "toys"):
         sys.modules.pop(name, None)
 
 
@@ -74,3 +74,34 @@ def test_growth_behind_the_warm_up_is_not_flat(tools):
     assert tools[2].trend(at, filled).flat(0.05) and not tools[2].trend(at, rising).flat(0.05)
     assert tools[2].trend(at, rising).slope == pytest.approx(100)
     assert not tools[2].trend(at, [10] * 60 + [11] * 40).flat(0.0)
+
+
+def test_an_install_says_what_it_used_and_whether_it_failed(tools, tmp_path, monkeypatch, capsys):
+    """The lowest versions are limits that were asked for; what ends badly is a row that says so, and its words."""
+    import install
+
+    asked = []
+
+    def call(*command, cwd=None):
+        asked.append([str(part) for part in command])
+        if "list" in command:
+            return json.dumps([{"name": "torch", "version": "2.4.0"}, {"name": "tqdm", "version": "4"}])
+        if "test" in command and broken:
+            raise install.Failed("test: no Java")
+        if "prepare" in command:
+            (cwd / "phantom" / "images").mkdir(parents=True)
+            (cwd / "phantom" / "images" / "a.png").touch()
+        return "written"
+
+    monkeypatch.setattr(install, "call", call)
+    broken = False
+    row = install.attempt("3.10", tmp_path / "revtaf.whl", True, tmp_path)
+    assert row.startswith("| 3.10 | wheel | lowest | torch 2.4.0 | all commands ran |")
+    (compiled,) = (command for command in asked if "compile" in command)
+    (installed,) = (command for command in asked if "install" in command)
+    limits = compiled[compiled.index("--output-file") + 1]
+    assert "lowest-direct" in compiled and installed[installed.index("--constraint") + 1] == limits
+    broken = True
+    row = install.attempt("3.13", tmp_path / "revtaf.tar.gz", False, tmp_path)
+    assert row.startswith("| 3.13 | sdist | newest |") and "| failed |" in row
+    assert "--constraint" not in asked[-1] and "no Java" in capsys.readouterr().err

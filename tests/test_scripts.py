@@ -52,6 +52,7 @@ TOYS = {  # arguments at toy size
 ELSEWHERE = {  # whole trainings in processes of their own: the tests that run their parts
     "same_numbers.py": "test_same_numbers.py",
     "hostile.py": "test_hostile_files.py",
+    "install.py": "test_reliability.py",
     "interrupt.py": "test_reliability.py",
     "long_run.py": "test_reliability.py",
     "processes.py": "test_reliability.py",
