@@ -33,7 +33,14 @@ from revtaf.errors import UserError, nearest
 from revtaf.files import atomic_write, read_json
 from revtaf.pages.parts import without_zero
 
-DOCUMENTS = ("README.md", "docs/differences.md", "docs/medfuse.md", "docs/reproduce.md", "docs/results.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/differences.md",
+    "docs/medfuse.md",
+    "docs/reproduce.md",
+    "docs/results.md",
+    "docs/trrg.md",
+)
 DATA = {
     "revtaf": ("phantom", "phantom_other", "iu_xray", "mimic_cxr"),
     "medfuse": ("medfuse_phantom", "medfuse_iu_xray", "medfuse_mimic_cxr"),
