@@ -42,6 +42,7 @@ def test_a_committed_grid_is_the_one_in_configs(path):
         ours = grid.row(name)
         assert row["label"] == ours.label
         expected = {**ours.train, **ours.test, **({"takes": ours.take} if ours.take else {})}
+        expected |= {"system": ours.system} if ours.system else {}
         assert row["settings"] == expected
     text = path.read_text().lower()
     assert "xxxx" not in text and "heart size" not in text and "/home/" not in text and "/root/" not in text
