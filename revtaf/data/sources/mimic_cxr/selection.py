@@ -15,7 +15,7 @@ OFFICIAL_STUDIES = {"train": 222_758, "val": 1_808, "test": 3_269}  # MIMIC-CXR-
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class PaperSelection:
     """What a paper takes as its samples, and how many it has of them: `unit` is "images" or "studies"."""
 
     sections: str
@@ -27,10 +27,10 @@ class Protocol:
 
 PROTOCOLS = {
     # R2Gen's selection, which REVTAF takes over.
-    "revtaf": Protocol("findings", "all", False, "images", {"train": 270_790, "val": 2_130, "test": 3_858}),
+    "revtaf": PaperSelection("findings", "all", False, "images", {"train": 270_790, "val": 2_130, "test": 3_858}),
     # All of MIMIC-CXR, a study a sample (TRRG, section 3.1). Hardly any study has neither section; which it takes is
     # not said, and a study without findings has its impression.
-    "trrg": Protocol("findings+impression", "all", True, "studies", OFFICIAL_STUDIES),
+    "trrg": PaperSelection("findings+impression", "all", True, "studies", OFFICIAL_STUDIES),
 }
 
 
