@@ -150,8 +150,8 @@ class Interrupter:
                 damaged = None
                 if planned is not None:
                     plan.remove(planned)
-                if planned is not None and fault is None:
-                    plan.append(planned)
+                    if fault is None:
+                        plan.append(planned)
                 if fault is not None:
                     faults.append(fault)
                     if planned.kind in DAMAGES:
