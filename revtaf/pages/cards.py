@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,20 +28,21 @@ class Card:
     """What the page shows of one study. Maps are (gh, gw) weights on the patches, or None without fusion.
 
     image: (H, W) uint8, exactly the crop that the model saw. sentence, entity: the retrieved report's sentence (GRP)
-    and the entity triplet (LRP) whose maps are shown. statuses: category -> status, those that are not blank.
+    and the entity triplet (LRP) whose maps are shown. statuses: category -> status, those that are not blank. A field
+    that is None where it may be empty is a part that the system does not have: the page is silent about it.
     """
 
     id: str
     image: np.ndarray
     reference: str
     hypothesis: str
-    retrieved_report: str = ""
+    retrieved_report: str | None = None
     retrieved_id: str = ""
     retrieval_distance: float | None = None
-    statuses: dict[str, str] = field(default_factory=dict)
-    sentence: str = ""
+    statuses: dict[str, str] | None = None
+    sentence: str | None = None
     sentence_map: np.ndarray | None = None
-    entity: str = ""
+    entity: str | None = None
     entity_map: np.ndarray | None = None
 
 
@@ -70,15 +71,16 @@ class Tag(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A card as `cards.html` takes it. origin: where the retrieved text is from, "" where nothing is known."""
+    """A card as `cards.html` takes it. origin: where the retrieved text is from, "" where nothing is known. retrieved,
+    tags: None where the system has no such part."""
 
     id: str
     looks: list[Look]
     reference: list[Piece]
     generated: list[Piece]
-    retrieved: list[Piece]
+    retrieved: list[Piece] | None
     origin: str
-    tags: list[Tag]
+    tags: list[Tag] | None
 
 
 def overlay(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -103,9 +105,9 @@ def shown_cards(cards: Sequence[Card]) -> list[Shown]:
             looks=list(_looks(card)),
             reference=_plain(card.reference),
             generated=_compared(card.hypothesis, card.reference),
-            retrieved=_plain(card.retrieved_report),
+            retrieved=None if card.retrieved_report is None else _plain(card.retrieved_report),
             origin=_origin(card),
-            tags=[Tag(name, status, status * (status in STATUSES)) for name, status in card.statuses.items()],
+            tags=None if card.statuses is None else [_tag(*item) for item in card.statuses.items()],
         )
         for card in cards
     ]
@@ -120,10 +122,16 @@ def _looks(card: Card) -> Iterator[Look]:
         ("Prompt sentence (GRP)", card.sentence, card.sentence_map),
         ("Prompt entity (LRP)", card.entity, card.entity_map),
     ):
+        if text is None:
+            continue
         if weights is None or not np.size(weights) or not np.isfinite(weights).all():
             yield Look(what)
         else:
             yield Look(what, pixel_data(overlay(image, weights)), text, constant=not np.ptp(weights) > 0)
+
+
+def _tag(category: str, status: str) -> Tag:
+    return Tag(category, status, status if status in STATUSES else "")
 
 
 def _origin(card: Card) -> str:

@@ -47,6 +47,9 @@ def make_card(session: Session, dataset: ReportDataset, p: Prediction) -> Card:
         reference=study.report,
         hypothesis=p.text,
         statuses={c: STATUSES[s] for c, s in zip(names, p.statuses, strict=True) if s != BLANK},
+        retrieved_report="",
+        sentence="",
+        entity="",
     )
     reports = session.knowledge.reports
     if p.retrieved >= 0:
@@ -65,7 +68,7 @@ def make_card(session: Session, dataset: ReportDataset, p: Prediction) -> Card:
             text = session.bank.sentences[torch.tensor(rows.tolist())].float().cpu()
             local = session.bank.triplets[stated.prompts[entity]].float().cpu()
             sentence = int(cosine_matrix(text[None], local[None, None])[0, :, 0].argmax())
-            card.sentence = sentence_texts(session, card.retrieved_report, len(rows))[sentence]
+            card.sentence = sentence_texts(session, card.retrieved_report or "", len(rows))[sentence]
             card.sentence_map = grid(p.global_map[sentence])
     return card
 

@@ -356,6 +356,16 @@ def test_missing_maps_samples_and_curves_are_said(tmp_path, evaluation):
     assert "No samples were given." in (tmp_path / "report.html").read_text()
 
 
+def test_page_is_silent_about_parts_that_a_system_does_not_have(tmp_path, evaluation):
+    image = np.zeros((56, 56), np.uint8)
+    page = page_of(tmp_path, evaluation, cards=[Card("of another system", image, "the lungs are clear.", "clear.")])
+    samples = page[page.index('id="sample-1"') :].split("</article>")[0]
+    assert samples.count("<figure>") == 1 and samples.count("<h3>") == 2
+    for absent in ("no map", "all blank", "<i>empty</i>", "Disease prompts", "Retrieved", "Maps are weights"):
+        assert absent not in samples, absent
+    assert "Maps are weights" not in page
+
+
 def test_highlighting_marks_the_same_sentence_and_shared_words_only(tmp_path, evaluation):
     report.write_report(tmp_path, evaluation, RUN, [card("one")], [])
     page = (tmp_path / "report.html").read_text()
