@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=30_522, help="vocabulary size")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     options = parser.parse_args()
 
     settings = load_settings(options.config)
@@ -56,7 +57,8 @@ def main() -> None:
         for _ in range(options.repeats):
             model.zero_grad()
             start = time.perf_counter()
-            work()
+            with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.precision == "bf16"):
+                work()
             if options.device != "cpu":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
@@ -86,15 +88,19 @@ def main() -> None:
     weights = loss_weights(settings)
     step = timed(lambda: objective(model(images, scores, statuses, tokens, prompts)._asdict(), weights).backward())
     count = sum(p.numel() for p in model.parameters())
-    print(f"{options.config}: {count / 1e6:.1f} M parameters, batch {b}, {options.device}")
+    device = options.device if options.device == "cpu" else torch.cuda.get_device_name(options.device)
+    print(f"{options.config}: {count / 1e6:.1f} M parameters, batch {b}, {device}, precision {options.precision}")
     print(f"{'whole step, forward and backward':34s} {step:8.3f} s   1.00")
+    if options.device != "cpu":
+        print(f"peak memory of the step, without an optimiser: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     for name, work in parts.items():
         seconds = timed(work)
         print(f"{name:34s} {seconds:8.3f} s   {seconds / step:.2f}")
 
     model.eval()
     start = time.perf_counter()
-    written = model.generate(images, prompts, settings.generation).tokens
+    with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.precision == "bf16"):
+        written = model.generate(images, prompts, settings.generation).tokens
     seconds = time.perf_counter() - start
     g = settings.generation
     print(
