@@ -17,6 +17,7 @@ from revtaf.commands.train import train
 from revtaf.comparators.medfuse import SYSTEM
 from revtaf.comparators.medfuse.data import split_by_patient
 from revtaf.comparators.medfuse.evaluate import DUPLICATES, RANDOM, TFIDF, Gallery, products
+from revtaf.comparators.medfuse.single import kept
 from revtaf.comparators.medfuse.text import TextTokens, report_text
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import Study, load_annotations, save_annotations
@@ -141,6 +142,20 @@ def test_an_image_alone_is_answered_with_the_nearest_training_reports(trained, p
     (bare / "reports.jsonl").unlink()
     with pytest.raises(UserError, match=r"make an index of yours with `revtaf index` and ask it with `revtaf search`"):
         revtaf.load(bare, device="cpu").report(files[0])
+
+
+def test_the_points_of_a_finished_run_are_its_training_texts(trained, tmp_path, monkeypatch):
+    """They are not made again, unless the folder's reports are others than the training set's."""
+    folder = shutil.copytree(Path(trained.run) / "checkpoints/best", tmp_path / "best")
+    whole = SYSTEM.open(folder, trained, make_accelerator(trained))
+    monkeypatch.setattr(type(whole), "encode_texts", lambda self, texts: np.zeros((len(texts), 1)))
+    known = {r["id"]: point for r, point in zip(*kept(folder), strict=True)}
+    assert np.array_equal(whole.training_points, [known[study.id] for study in whole.training[0]])
+    reports = read_jsonl(folder / "reports.jsonl")
+    reports[0]["report"] += " another"
+    (folder / "reports.jsonl").write_text("".join(json.dumps(r) + "\n" for r in reports))
+    other = SYSTEM.open(folder, trained, make_accelerator(trained))
+    assert not other.training_points.any()
 
 
 def test_the_gradient_reaches_both_encoders_and_the_temperature(medfuse_config):

@@ -213,10 +213,9 @@ def evaluate(system: MedFuse) -> Rankings:
         rows[OWN] |= gallery.of_patient(images, reports)
     areas: list[list[str | int | float]] = []
     if reads:  # its sentences are English, as the reports have to be
-        known, written = system.training
-        stated = system.statuses(known, settings.training_data)
+        stated = system.statuses(system.training[0], settings.training_data)
         zero = zero_shot.scores(images, embed) | {
-            zero_shot.REPORTS: zero_shot.by_reports(images, embed(written), stated)
+            zero_shot.REPORTS: zero_shot.by_reports(images, reduced(system.training_points), stated)
         }
         areas = zero_shot.table(zero, statuses)
         for template, values in zero.items():
@@ -334,8 +333,10 @@ def _reduced(system: MedFuse) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     width, centred = system.settings.ranking.dimensions, system.settings.ranking.svd_centred
     if width is None:
         return lambda vectors: vectors, ""
-    studies, texts = system.training
-    known = [system.encode_images(studies, system.settings.training_data), system.encode_texts(texts)]
+    known = [
+        system.encode_images(system.training[0], system.settings.training_data),
+        system.training_points,
+    ]
     count, full = sum(map(len, known)), known[0].shape[1]
     if width > min(count, full):
         raise UserError(f"ranking.dimensions={width}: {count} training vectors of width {full} have fewer directions")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -31,7 +32,7 @@ def write(system: MedFuse, images: Sequence[Path], asked: Asked) -> list[ImageRe
     asked.refuse("MedFuse-CLIP", statuses=True, retrieval=True)
     if not images:
         return []
-    reports, points = _kept(system.folder)
+    reports, points = kept(system.folder)
     similar, rows = nearest([points], system.embed_images(images), min(SHOWN, len(reports)))
     written = []
     for image, cosines, found in zip(images, similar.tolist(), rows.tolist(), strict=True):
@@ -44,8 +45,9 @@ def write(system: MedFuse, images: Sequence[Path], asked: Asked) -> list[ImageRe
     return written
 
 
-def _kept(folder: Path | None):
-    """The training reports (N,) of a model's folder and their points (N, D)."""
+def kept(folder: Path | None) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """The training reports (N,) of a model's folder, {"id", "report"}, and their points (N, D). UserError where it has
+    none, or not as many of both."""
     if folder is None or not (folder / REPORTS).is_file() or not (folder / POINTS).is_file():
         raise UserError(
             f"MedFuse-CLIP writes no reports, it finds them, and {folder} holds none: make an index of yours with "

@@ -20,7 +20,7 @@ from revtaf.comparators.medfuse.data import PairBatch, PairDataset, StudyImages,
 from revtaf.comparators.medfuse.negatives import HardNegatives, check_negatives, hard_negatives, no_negatives
 from revtaf.comparators.medfuse.objective import contrast, margin_loss
 from revtaf.comparators.medfuse.settings import MedFuseSettings
-from revtaf.comparators.medfuse.single import POINTS, REPORTS
+from revtaf.comparators.medfuse.single import POINTS, REPORTS, kept
 from revtaf.comparators.medfuse.text import SentenceTokens, TextTokens, report_text
 from revtaf.comparators.medfuse.towers import DualEncoder
 from revtaf.config import DataSettings
@@ -110,6 +110,16 @@ class MedFuse(System):
         return studies, self.texts(studies)
 
     @cached_property
+    def training_points(self) -> np.ndarray:
+        """(N, D) of length 1 of the training texts: as the finished run kept them, where its reports are these."""
+        studies, texts = self.training
+        if self.folder is not None and (self.folder / POINTS).is_file() and (self.folder / REPORTS).is_file():
+            reports, points = kept(self.folder)
+            if [(r["id"], r["report"]) for r in reports] == [(study.id, study.report) for study in studies]:
+                return points
+        return self.encode_texts(texts)
+
+    @cached_property
     def hard(self) -> HardNegatives:
         """Of the training samples. UserError where they are asked for and cannot be."""
         settings, (studies, texts) = self.settings, self.training
@@ -189,7 +199,7 @@ class MedFuse(System):
         """The training reports and their points, so that an image alone finds the nearest (`write`)."""
         studies, texts = self.training
         with atomic_write(folder / POINTS) as partial:
-            save_file({"points": self.encode_texts(texts)}, partial)
+            save_file({"points": self.encode_texts(texts)}, partial)  # the best weights' points, not an earlier epoch's
         write_jsonl(folder / REPORTS, [{"id": study.id, "report": study.report} for study in studies])
 
     # Testing
