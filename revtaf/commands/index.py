@@ -19,7 +19,8 @@ from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.files import digest
 from revtaf.locks import alone
-from revtaf.search.index import HELD, IMAGES, REPORTS, Entries, IndexOptions, Material, SearchIndex, create, extend
+from revtaf.search.build import Entries, IndexOptions, Material, create, extend
+from revtaf.search.index import HELD, IMAGES, REPORTS, SearchIndex
 
 AT_ONCE = 64  # images, or texts, that the model gets in one call
 log = logging.getLogger("revtaf")

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from revtaf.search.index import IMAGES, REPORTS, Entries, IndexOptions, Material, SearchIndex, create
+from revtaf.search.build import Entries, IndexOptions, Material, create
+from revtaf.search.index import IMAGES, REPORTS, SearchIndex
 
 BATCH, K, REPEATS, PIECE = 256, 10, 5, 65536
 TARGET, OPENING = 1.3, 0.1  # of NumPy's product; seconds

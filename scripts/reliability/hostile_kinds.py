@@ -353,7 +353,7 @@ def make_index(folder: Path) -> None:
     """An index of invented rows."""
     from search.made import material
 
-    from revtaf.search.index import create
+    from revtaf.search.build import create
 
     create(folder / "index", material(rows=12, width=8))
 

@@ -17,7 +17,8 @@ from revtaf.generate.serve import LOCAL, make_app
 from revtaf.pages.cards import Card
 from revtaf.pages.report import write_report
 from revtaf.search.answers import answers_of, match_words
-from revtaf.search.index import REPORTS, create
+from revtaf.search.build import create
+from revtaf.search.index import REPORTS
 from revtaf.search.page import render
 
 PAYLOADS = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from revtaf.search.index import IMAGES, REPORTS, Entries, Material
+from revtaf.search.build import Entries, Material
+from revtaf.search.index import IMAGES, REPORTS
 
 MODEL = {"system": "toy", "digest": "d1", "folder": "/nowhere"}
 

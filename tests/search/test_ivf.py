@@ -6,8 +6,9 @@ from made import material, unit
 
 from revtaf.errors import UserError
 from revtaf.search import ivf
+from revtaf.search.build import IndexOptions, create, extend
 from revtaf.search.exact import nearest
-from revtaf.search.index import IMAGES, KINDS, REPORTS, IndexOptions, create, extend
+from revtaf.search.index import IMAGES, KINDS, REPORTS
 
 pytest.importorskip("faiss")
 OPTIONS = IndexOptions(engine="faiss", shard_rows=400, nlist=16, recall=0.9)
