@@ -10,6 +10,7 @@ import yaml
 from bert_files import write_bert_folder
 from PIL import Image, ImageOps
 
+from revtaf import systems
 from revtaf.check import inspect
 from revtaf.cli import main
 from revtaf.config_file import differences, load_settings
@@ -294,3 +295,13 @@ def test_reports_that_say_nothing_are_a_note(place):
 
     told = lines("note", *changed(place, spoil), training=True)
     assert any(re.search(r"^2 of \d+ reports say nothing .*: \S+, \S+$", line) for line in told), told
+
+
+@pytest.mark.parametrize("name", ["mimic_cxr", "medfuse_clip", "trrg_stage1", "trrg"])
+def test_every_system_names_all_that_chexbert_reads(name):
+    """Whichever system asks for the labeler: its weights and its word pieces are looked for and fetched."""
+    settings = load_settings(CONFIGS / f"{name}.yaml")
+    named = {item.what: item for item in systems.find(settings.system).needed(settings)}
+    assert named["CheXbert's vocabulary"].source.beside == ("vocab.txt",)
+    assert named["CheXbert's vocabulary"].part_of == settings.knowledge.chexbert
+    assert "stanfordmlgroup/CheXbert" in str(named["CheXbert"].source)

@@ -15,19 +15,10 @@ from revtaf.errors import UserError
 from revtaf.pretrained import efficientnet
 from revtaf.pretrained.bert_folder import absent_files, bert_folder, find_weights
 from revtaf.pretrained.imagenet import imagenet_weights
-from revtaf.pretrained.needed import HubBert, Needed, OnRequest
+from revtaf.pretrained.needed import Needed, OnRequest
+from revtaf.pretrained.sources import MEDKLIP, bert, chexbert, clinical_bert, one_file
 from revtaf.settings import Settings
 
-_BERT, _CLINICAL = "google-bert/bert-base-uncased", "emilyalsentzer/Bio_ClinicalBERT"
-_BERT_TERMS, _CLINICAL_TERMS = "about 440 MB, Apache-2.0", "about 440 MB, MIT; trained on MIMIC-III notes"
-_CHEXBERT = OnRequest(
-    "the link under 'Checkpoint download' at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)",
-    "that repository's LICENSE.pdf, of Stanford; commercial use needs another licence; trained on MIMIC-CXR reports",
-)
-_MEDKLIP = OnRequest(
-    "the link in checkpoints/README.md at https://github.com/MediaBrain-SJTU/MedKLIP",
-    "its authors' (we know of no licence file there: ask them); trained on MIMIC-CXR",
-)
 _EXPLANATIONS = OnRequest(
     "PreTrain_MedKLIP/data_file/observation explanation.json at https://github.com/MediaBrain-SJTU/MedKLIP, or null "
     "for our own words",
@@ -112,19 +103,11 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
     """The paper's components. Of an imported set only the reports that the model writes are labelled."""
     s = settings.knowledge
     own = s.imported is None
-    if s.labeler == "chexbert":
-        yield _file(
-            "CheXbert", "labels the reports", s.chexbert, "our phrase rules", _CHEXBERT, lambda: _layouts().chexbert(s)
-        )
-        vocabulary = s.chexbert_vocabulary
-        source: HubBert | OnRequest = OnRequest(f"bert-base-uncased's vocab.txt, of {_BERT} on the Hugging Face Hub")
-        if vocabulary.name == "vocab.txt":
-            source = HubBert(_BERT, vocabulary.parent, "230 kB, Apache-2.0", ("vocab.txt",), weights=False)
-        yield _file("CheXbert's vocabulary", "CheXbert's word pieces", vocabulary, "", source, None, s.chexbert)
+    yield from chexbert(s, lambda: _layouts().chexbert(s))
     asked, embedded = settings.reads_entities, settings.reads_texts
     fitted = "a network fitted now" if s.reads_reports else ""  # on what English reports mention
     if own and asked and s.entities == "medklip":
-        yield _file("MedKLIP", "scores the entities", s.medklip, fitted, _MEDKLIP, lambda: _layouts().medklip(s))
+        yield one_file("MedKLIP", "scores the entities", s.medklip, fitted, MEDKLIP, lambda: _layouts().medklip(s))
     embeds, encodes = embedded and s.text == "bio_clinicalbert", asked and s.entities == "medklip"
     if own and (embeds or encodes):
         folder, absent = s.bio_clinicalbert, absent_files(s.bio_clinicalbert)
@@ -136,16 +119,16 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
             str(folder),
             _in(folder, absent),
             "TF-IDF and SVD" if replaceable else "",
-            HubBert(_CLINICAL, folder, _CLINICAL_TERMS),
+            clinical_bert(folder),
             lambda: _layouts().clinical_bert(s),
             None if embeds else s.medklip,
         )
     if own and asked and s.explanations:
-        yield _file(
+        yield one_file(
             "explanations", "MedKLIP's queries", s.explanations, "", _EXPLANATIONS, lambda: _layouts().explanations(s)
         )
     if own and embedded and s.memory == "clip":
-        yield _file("CLIP", "finds the classifier's reports", s.clip, "", _CLIP, lambda: _layouts().clip(s))
+        yield one_file("CLIP", "finds the classifier's reports", s.clip, "", _CLIP, lambda: _layouts().clip(s))
 
 
 def _medfuse(settings: Settings) -> Iterator[Needed]:
@@ -168,7 +151,7 @@ def _weights(settings: Settings) -> Iterator[Needed]:
     elif encoder.weights not in (None, "scorer"):
         path = Path(encoder.weights)
         source = OnRequest("a file of yours: correct encoder.weights")
-        yield _file("encoder.weights", start, path, "", source, lambda: _layouts().imagenet(encoder.backbone, path))
+        yield one_file("encoder.weights", start, path, "", source, lambda: _layouts().imagenet(encoder.backbone, path))
     if decoder.weights:
         folder = bert_folder(decoder.weights)
         beside = ("vocab.txt",) if decoder.vocabulary == "train" else ()
@@ -181,14 +164,14 @@ def _weights(settings: Settings) -> Iterator[Needed]:
             str(folder),
             _in(folder, absent),
             "" if half else "random weights" + (" and a vocabulary fitted on the reports" if beside else ""),
-            HubBert(_BERT, folder, _BERT_TERMS) if named else OnRequest("a folder of yours: correct decoder.weights"),
+            bert(folder) if named else OnRequest("a folder of yours: correct decoder.weights"),
             lambda: _layouts().decoder(settings),
         )
     if decoder.vocabulary != "train":
         words = Path(decoder.vocabulary)
         source = OnRequest("give a BERT vocab.txt, or decoder.vocabulary=train")
         what = "the decoder's word pieces"
-        yield _file("decoder.vocabulary", what, words, "", source, lambda: _layouts().vocabulary(words))
+        yield one_file("decoder.vocabulary", what, words, "", source, lambda: _layouts().vocabulary(words))
 
 
 def _layouts() -> ModuleType:
@@ -196,19 +179,6 @@ def _layouts() -> ModuleType:
     import revtaf.system.layouts as layouts
 
     return layouts
-
-
-def _file(
-    what: str,
-    purpose: str,
-    path: Path,
-    stand_in: str,
-    source: HubBert | OnRequest,
-    fits: Callable[[], object] | None,
-    part_of: Path | None = None,
-) -> Needed:
-    absent = () if path.is_file() else (str(path),)
-    return Needed(what, purpose, str(path), absent, stand_in, source, fits, part_of)
 
 
 def _in(folder: Path, names: list[str]) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from revtaf.check_line import CheckLine
 from revtaf.comparators.medfuse.rows import BESIDE, OWN
 from revtaf.comparators.medfuse.settings import MedFuseSettings
 from revtaf.engine.system import Declaration
-from revtaf.pretrained.needed import HubBert, HubWeights, Needed, OnRequest
+from revtaf.pretrained.needed import HubWeights, Needed, OnRequest
+from revtaf.pretrained.sources import chexbert, clinical_bert, one_file
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,6 @@ _CLIP = OnRequest("open_clip's weights of that model, or space.weights=null for 
 _HUB_CLIP = {  # of open_clip's models, where its file is called open_clip_model.safetensors
     "ViT-B-32": ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "about 600 MB, MIT"),
 }
-_CLINICAL = ("emilyalsentzer/Bio_ClinicalBERT", "about 440 MB, MIT; trained on MIMIC-III notes")
-_CHEXBERT = OnRequest("the link at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)", "that repository's")
 log = logging.getLogger("revtaf")
 
 
@@ -47,8 +46,7 @@ class MedFuseSystem(Declaration):
         from revtaf.pretrained.imagenet import imagenet_weights
 
         space, image, knowledge = settings.space, settings.image, settings.knowledge
-        if knowledge.labeler == "chexbert":
-            yield _file("CheXbert", "labels the reports", knowledge.chexbert, "our phrase rules", _CHEXBERT)
+        yield from chexbert(knowledge)
         if training is False:
             return
         if space.weights is not None:
@@ -56,12 +54,12 @@ class MedFuseSystem(Declaration):
             if space.name in _HUB_CLIP and space.weights.name == "open_clip_model.safetensors":
                 repository, terms = _HUB_CLIP[space.name]
                 source = HubWeights(repository, space.weights, terms)
-            yield _file(f"weights of {space.name}", "the encoders' start", space.weights, "random weights", source)
+            yield one_file(f"weights of {space.name}", "the encoders' start", space.weights, "random weights", source)
         if image.weights == "imagenet":
             yield imagenet_weights(image.tower)
         elif image.weights is not None:
             own = OnRequest("a file of yours: correct image.weights")
-            yield _file("image.weights", "the image encoder's start", Path(image.weights), "", own)
+            yield one_file("image.weights", "the image encoder's start", Path(image.weights), "", own)
         if settings.negatives.hard and knowledge.text == "bio_clinicalbert":
             folder = knowledge.bio_clinicalbert
             yield Needed(
@@ -70,7 +68,7 @@ class MedFuseSystem(Declaration):
                 str(folder),
                 tuple(str(folder / name) for name in absent_files(folder)),
                 "TF-IDF and SVD",
-                HubBert(_CLINICAL[0], folder, _CLINICAL[1]),
+                clinical_bert(folder),
                 None,
             )
 
@@ -152,10 +150,6 @@ class MedFuseSystem(Declaration):
         from revtaf.comparators.medfuse.towers import make_encoder
 
         system.model = make_encoder(system.settings, system.tokens)
-
-
-def _file(what: str, purpose: str, path: Path, stand_in: str, source: OnRequest | HubWeights) -> Needed:
-    return Needed(what, purpose, str(path), () if path.is_file() else (str(path),), stand_in, source, None)
 
 
 SYSTEM = MedFuseSystem()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from revtaf.check_line import CheckLine
 from revtaf.comparators.trrg.settings import Stage1Settings, TRRGSettings
 from revtaf.engine.system import Declaration
-from revtaf.pretrained.needed import HubBert, Needed, OnRequest
+from revtaf.pretrained.needed import Needed, OnRequest
+from revtaf.pretrained.sources import MEDKLIP, chexbert, clinical_bert, one_file
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from revtaf.comparators.trrg.stage1 import Stage1
     from revtaf.comparators.trrg.system import TRRG
 
-_CLINICAL = ("emilyalsentzer/Bio_ClinicalBERT", "about 440 MB, MIT; trained on MIMIC-III notes")
-_CHEXBERT = OnRequest("the link at https://github.com/stanfordmlgroup/CheXbert (about 1.3 GB)", "that repository's")
 _MISTRAL = OnRequest(
     "the Hugging Face Hub, 14.5 GB: hf download mistralai/Mistral-7B-v0.1 --include '*.safetensors' '*.json' "
     "'tokenizer.model' --local-dir checkpoints/Mistral-7B-v0.1; or a smaller causal model; or llm.folder=null, which "
@@ -47,18 +46,17 @@ class TRRGStage1(Declaration):
         from revtaf.pretrained.imagenet import imagenet_weights
 
         image, text, knowledge = settings.image, settings.text, settings.knowledge
-        if knowledge.labeler == "chexbert":
-            yield _file("CheXbert", "labels the reports", knowledge.chexbert, "our phrase rules", _CHEXBERT)
+        yield from chexbert(knowledge)
         if training is False:
             return
         if image.weights == "imagenet":
             yield imagenet_weights(image.encoder)
         elif image.weights is not None:
-            yield _file("image.weights", "the image encoder's start", Path(image.weights), "", _OWN)
+            yield one_file("image.weights", "the image encoder's start", Path(image.weights), "", _OWN)
         if text.weights is not None:
             folder = text.weights
             absent = tuple(str(folder / name) for name in absent_files(folder))
-            source = HubBert(_CLINICAL[0], folder, _CLINICAL[1])
+            source = clinical_bert(folder)
             stand_in = "random weights and a vocabulary fitted on the reports"
             yield Needed("text encoder", "reads sentences and clues", str(folder), absent, stand_in, source, None)
 
@@ -105,11 +103,9 @@ class TRRGStage2(Declaration):
     def needed(self, settings: TRRGSettings, training: bool | None = None) -> Iterator[Needed]:
         """Stage 1 and the language model; a trained model has the former, and a fitted latter, in its folder."""
         knowledge, llm = settings.knowledge, settings.llm
-        if knowledge.labeler == "chexbert":
-            yield _file("CheXbert", "labels the reports", knowledge.chexbert, "our phrase rules", _CHEXBERT)
+        yield from chexbert(knowledge)
         if "scorer" in (settings.clue.source, settings.tested_source) and knowledge.entities == "medklip":
-            source = OnRequest("the link in checkpoints/README.md at https://github.com/MediaBrain-SJTU/MedKLIP")
-            yield _file("MedKLIP", "chooses the clues", knowledge.medklip, "a network fitted now", source)
+            yield one_file("MedKLIP", "chooses the clues", knowledge.medklip, "a network fitted now", MEDKLIP)
         if training is not False:
             there = _stage1_folder(settings.stage1) is not None
             how = "python -m revtaf train with a configuration of system: trrg_stage1 (configs/trrg_stage1.yaml)"
@@ -297,10 +293,6 @@ def _note_memory(system: TRRG) -> None:
     frozen = sum(p.numel() for p in model.language.lm.parameters() if not p.requires_grad)
     frozen += sum(p.numel() for p in model.encoders.parameters())
     system.notes["parameters"] = f"{trained / 1e6:.2f} M trained, {frozen / 1e6:.2f} M frozen and in no checkpoint"
-
-
-def _file(what: str, purpose: str, path: Path, stand_in: str, source: OnRequest) -> Needed:
-    return Needed(what, purpose, str(path), () if path.is_file() else (str(path),), stand_in, source, None)
 
 
 STAGE1, SYSTEM = TRRGStage1(), TRRGStage2()
