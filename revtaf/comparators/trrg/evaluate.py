@@ -201,7 +201,7 @@ def _page(images: dict[int, np.ndarray], written: Sequence[ClueReport], studies:
         )
         source = pixel_data(np.ascontiguousarray(image[::step, ::step]))
         lines.append(
-            Markup("<tr><td><img src='{}' alt='' width='{}'></td><td>{}<br>{}</td></tr>").format(
+            Markup("<tr><td><img src='{}' alt='' width='{}'></td><td class='words'>{}<br>{}</td></tr>").format(
                 source, THUMB, studies[row].id, bars or "no clue"
             )
         )
