@@ -90,6 +90,8 @@ def _agreement(settings: RunSettings, folder: Path) -> str:
 
 def _use(settings: RunSettings, folder: Path, manifest: Mapping[str, Any]) -> str:
     lines = [
+        "Install revtaf (`pip install .` in its repository). A further package that this model needs is named when it "
+        "is opened.",
         '```python\nimport revtaf\n\nmodel = revtaf.load("FOLDER")\nprint(model.report("chest.png").report)\n```',
         "```bash\nrevtaf generate --checkpoint FOLDER chest.png --out reports\n```",
     ]

@@ -73,16 +73,19 @@ def page_text(
 def view(report: ImageReport, name: str | None = None) -> dict[str, Any]:
     """What the page shows of one image, as JSON. name: of the image; its file's by default.
 
-    Phrases are matched with the reference, where there is one, else with the first retrieved report. A text is a list
+    Phrases are matched with the reference, where there is one, else with the first retrieved report; a report that is
+    that one, word for word ("taken": its system finds reports), is matched with the reference alone. A text is a list
     of [text, number of its colour or -1].
     """
     found = [other.report for other in report.retrieved]
+    taken = bool(found) and found[0] == report.report
     texts = {_GENERATED: report.report} | {str(i): text or "" for i, text in enumerate(found)}
     known = report.reference
-    if known is None and found:
+    beside = known is None and bool(found) and not taken
+    if beside:
         known = texts.pop("0")
     pieces = coloured(known or "", texts)
-    if report.reference is None and found:
+    if beside:
         pieces["0"] = pieces[""]
     return plain_json(
         {
@@ -91,6 +94,7 @@ def view(report: ImageReport, name: str | None = None) -> dict[str, Any]:
             "width": report.picture.width,
             "height": report.picture.height,
             "report": _numbered(pieces[_GENERATED]),
+            "taken": taken,
             "reference": None if report.reference is None else _numbered(pieces[""]),
             "retrieved": [
                 {

@@ -212,6 +212,17 @@ def test_a_report_without_reasons_is_shown(opened):
     assert "no report texts" in page.locator(".columns").inner_text()
 
 
+def test_a_report_that_was_found_is_called_so(opened):
+    """Of a system that writes nothing: the words are those of a training report, which match themselves everywhere."""
+    text = "Heart size is normal. No pneumothorax."
+    page = opened(made("film.png", text))
+    assert page.locator("#view h3").first.inner_text() == "The nearest training report"
+    assert not page.locator("#view mark").count() and page.locator("#view").inner_text().count(text) == 2
+    page = opened(made("film.png", text, reference="No pneumothorax."))
+    assert page.locator("#view mark").count()
+    assert opened(made("film.png", "x .")).locator("#view h3").first.inner_text() == "Generated report"
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_nothing_is_wider_than_a_phone(opened, scheme):
     long = "p" * 60 + ".png"

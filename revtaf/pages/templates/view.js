@@ -162,13 +162,14 @@ function scores(report) {
 // Everything of one image. steps: what leads to the others, null where there are none.
 function singleView(report, steps) {
   const colours = report.report.some(([, colour]) => colour >= 0);
+  const title = report.taken ? "The nearest training report" : "Generated report";
   const matched = report.reference ? "the reference" : "the retrieved report";
   const warnings = report.warnings.map((warning) => make("p", { class: "notice warning" }, make("b", null, "Warning. "), warning));
   return [
     make("div", { class: "heading" }, make("h2", { tabindex: "-1" }, report.name), steps),
     ...warnings,
     make("div", { class: "single" },
-      make("section", { class: "written", "aria-label": "Generated report" }, make("h3", null, "Generated report"), marked(report.report),
+      make("section", { class: "written", "aria-label": title }, make("h3", null, title), marked(report.report),
         colours ? make("p", { class: "note" }, `Coloured phrases share their words with the sentence of that colour in ${matched}. A denial never matches an assertion.`) : null),
       picturePane(report),
       make("div", { class: "rest" }, texts(report), statuses(report), clues(report), scores(report))),
