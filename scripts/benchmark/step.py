@@ -52,12 +52,15 @@ def main() -> None:
     mask = torch.ones(b, n, dtype=torch.bool, device=options.device)
     prompts = Prompts(normal(b, settings.classifier.memory_size, w), normal(b, len(ENTITIES), w), normal(b, n, w), mask)
 
+    def precision() -> torch.autocast:
+        return torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.precision == "bf16")
+
     def timed(work: Callable[[], object]) -> float:
         times = []
         for _ in range(options.repeats):
             model.zero_grad()
             start = time.perf_counter()
-            with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.precision == "bf16"):
+            with precision():
                 work()
             if options.device != "cpu":
                 torch.cuda.synchronize()
@@ -99,7 +102,7 @@ def main() -> None:
 
     model.eval()
     start = time.perf_counter()
-    with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.precision == "bf16"):
+    with precision():
         written = model.generate(images, prompts, settings.generation).tokens
     seconds = time.perf_counter() - start
     g = settings.generation

@@ -45,10 +45,15 @@ def write(system: MedFuse, images: Sequence[Path], asked: Asked) -> list[ImageRe
     return written
 
 
+def holds_reports(folder: Path | None) -> bool:
+    """Whether a model's folder has the training reports and their points."""
+    return folder is not None and (folder / REPORTS).is_file() and (folder / POINTS).is_file()
+
+
 def kept(folder: Path | None) -> tuple[list[dict[str, Any]], np.ndarray]:
     """The training reports (N,) of a model's folder, {"id", "report"}, and their points (N, D). UserError where it has
     none, or not as many of both."""
-    if folder is None or not (folder / REPORTS).is_file() or not (folder / POINTS).is_file():
+    if not holds_reports(folder):
         raise UserError(
             f"MedFuse-CLIP writes no reports, it finds them, and {folder} holds none: make an index of yours with "
             "`revtaf index` and ask it with `revtaf search`; or attach the training reports with `revtaf export "

@@ -20,7 +20,7 @@ from revtaf.comparators.medfuse.data import PairBatch, PairDataset, StudyImages,
 from revtaf.comparators.medfuse.negatives import HardNegatives, check_negatives, hard_negatives, no_negatives
 from revtaf.comparators.medfuse.objective import contrast, margin_loss
 from revtaf.comparators.medfuse.settings import MedFuseSettings
-from revtaf.comparators.medfuse.single import POINTS, REPORTS, kept
+from revtaf.comparators.medfuse.single import POINTS, REPORTS, holds_reports, kept
 from revtaf.comparators.medfuse.text import SentenceTokens, TextTokens, report_text
 from revtaf.comparators.medfuse.towers import DualEncoder
 from revtaf.config import DataSettings
@@ -113,7 +113,7 @@ class MedFuse(System):
     def training_points(self) -> np.ndarray:
         """(N, D) of length 1 of the training texts: as the finished run kept them, where its reports are these."""
         studies, texts = self.training
-        if self.folder is not None and (self.folder / POINTS).is_file() and (self.folder / REPORTS).is_file():
+        if holds_reports(self.folder):
             reports, points = kept(self.folder)
             if [(r["id"], r["report"]) for r in reports] == [(study.id, study.report) for study in studies]:
                 return points
