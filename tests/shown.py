@@ -13,7 +13,7 @@ from tiny import ROOT
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 OURS = re.compile(r"(?:(?:python -m )?revtaf |torchrun |bash |python scripts/|pip install )")
 INLINE = re.compile(
-    r"(?<!`)`((?:python -m revtaf|revtaf|bash|python scripts/\S+|torchrun|pip install)(?: [^`]*)?)`(?!`)"
+    r"(?<!`)`((?:python -m revtaf|revtaf|bash|python scripts/[^\s`]+|torchrun|pip install)(?: [^`]*)?)`(?!`)"
 )
 
 
@@ -74,7 +74,11 @@ def _commands(line: str) -> list[tuple[str, ...]]:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return _ours(shlex.split(text.replace("\\|", "|")))
+    text = text.replace("\\|", "|")
+    try:
+        return _ours(shlex.split(text))
+    except ValueError:
+        return ("cannot be read:", text)
 
 
 def _ours(words) -> tuple[str, ...]:
