@@ -7,6 +7,7 @@ of the stored values, ties by row: it does not depend on the piece, the batch, o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from revtaf.errors import UserError
 
-ROWS_AT_ONCE = 8192  # of a piece: 16 MB in float32 at width 512; smaller ones cost merging, larger ones the cache
+ROWS_AT_ONCE = 4096  # of a piece: 8 MB in float32 at width 512; smaller ones cost merging, larger ones the cache
 QUERIES_AT_ONCE = 512  # 16 MB of scores
 DOUBLES_AT_ONCE = 8192  # rows held at once in float64
 _LOWEST = np.finfo(np.float32).min  # above the -inf of rows that are left out
@@ -38,10 +39,13 @@ def nearest(
     # |x.y - fl(x.y)| <= D 2^-24 for unit vectors, in whatever order the product is summed; a little more for float16's
     # own rounding of the unit length.
     error = 1.1 * width * 2.0**-24 + 1e-7
+    if _factors_are_rounded():  # to 2^-8, each: more is looked at again
+        error = 2.0**-6
     score = np.full((len(queries), k), -np.inf)
     row = np.full((len(queries), k), np.iinfo(np.int64).max)
-    buffer = np.empty((ROWS_AT_ONCE, width), np.float32)
-    scores = np.empty((min(QUERIES_AT_ONCE, len(queries)), ROWS_AT_ONCE), np.float32)
+    buffer = torch.empty(ROWS_AT_ONCE, width)
+    scores = torch.empty(ROWS_AT_ONCE * min(QUERIES_AT_ONCE, len(queries)))
+    asked_for = torch.from_numpy(queries).T.contiguous()
     first = 0
     for number, part in enumerate(parts):
         for start in range(0, len(part), ROWS_AT_ONCE):
@@ -50,18 +54,17 @@ def nearest(
             out = None if skip is None else skip[number][start : start + ROWS_AT_ONCE]
             for ask in range(0, len(queries), QUERIES_AT_ONCE):
                 asked = slice(ask, min(ask + QUERIES_AT_ONCE, len(queries)))
-                # A matrix of its own where the piece is short: rows of `scores` have to lie next to each other.
-                whole = len(piece) == ROWS_AT_ONCE
-                found = np.matmul(queries[asked], values.T, out=scores[: asked.stop - ask] if whole else None)
+                many = asked.stop - ask
+                made = scores[: len(piece) * many].view(len(piece), many)
+                found = torch.mm(values, asked_for[:, asked], out=made).numpy()
                 if out is not None:
-                    found[:, out] = -np.inf
+                    found[out] = -np.inf
                 limit = score[asked, -1] - error
                 if len(piece) >= k and not np.isfinite(limit).all():
-                    best = torch.from_numpy(found).topk(k, dim=1).values[:, -1].numpy()
+                    best = made.topk(k, dim=0).values[-1].numpy()
                     limit = np.maximum(limit, best.astype(np.float64) - 2 * error)
                 limit = np.nextafter(np.maximum(limit, _LOWEST).astype(np.float32), np.float32(_LOWEST))
-                hits = np.flatnonzero(found >= limit[:, None])
-                asking, within = np.divmod(hits, len(piece))
+                within, asking = np.divmod(np.flatnonzero(found >= limit), many)
                 _merge(
                     score[asked], row[asked], asking, rescored(queries[asked], asking, piece, within), within + first
                 )
@@ -102,10 +105,19 @@ def _merge(score: np.ndarray, row: np.ndarray, asking: np.ndarray, more: np.ndar
     score[:], row[:] = all_scores[best], all_rows[best]
 
 
-def _single(piece: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The piece in float32. PyTorch converts half precision eight times faster than NumPy does."""
-    if piece.dtype == np.float32:
-        return piece
-    values = buffer[: len(piece)]
-    torch.from_numpy(values).copy_(torch.from_numpy(piece))
-    return values
+def _factors_are_rounded() -> bool:
+    """Whether the caller allows PyTorch bfloat16 in products of float32. It is set by two interfaces, of which the
+    older cannot be read once the newer was used."""
+    product = getattr(torch.backends.mkldnn, "matmul", None)
+    if product is None:
+        return torch.get_float32_matmul_precision() == "medium"
+    return product.fp32_precision in ("bf16", "tf32")
+
+
+def _single(piece: np.ndarray, buffer: torch.Tensor) -> torch.Tensor:
+    """The piece in float32. PyTorch converts half precision eight times faster than NumPy does; so it multiplies, too:
+    the threads of two libraries would wait for each other."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing is written to it
+        stored = torch.from_numpy(piece)
+    return stored if stored.dtype == torch.float32 else buffer[: len(piece)].copy_(stored)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from revtaf.errors import UserError
 from revtaf.search import exact
@@ -35,6 +36,21 @@ def test_it_is_a_scan_in_float64(monkeypatch, pieces, batch):
     queries = unit(11, 24, 3)
     score, row = exact.nearest(cut(vectors, 3, 200), queries, 20)
     expected = scan(vectors, queries, 20)
+    np.testing.assert_array_equal(row, expected[1])
+    np.testing.assert_array_equal(score, expected[0])
+
+
+def test_a_product_in_bfloat16_finds_the_same(monkeypatch):
+    """Where the caller allows PyTorch to round the factors of float32 products, as processors with such units do."""
+    product = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *factors, out: product(*(f.bfloat16().float() for f in factors), out=out))
+    vectors, queries = unit(3000, 64, 20).astype(np.float16), unit(40, 64, 21)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        score, row = exact.nearest([vectors], queries, 200)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    expected = scan(vectors, queries, 200)
     np.testing.assert_array_equal(row, expected[1])
     np.testing.assert_array_equal(score, expected[0])
 

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from made import MODEL, material, unit
 
 from revtaf.errors import UserError
@@ -83,9 +84,9 @@ def test_a_kill_at_any_rename_leaves_the_earlier_index_whole(tmp_path, step, eng
             if not child:
                 die_at_rename(number, when)
                 try:
-                    if (
-                        engine == "faiss"
-                    ):  # the threads of the parent's are not there any more: OpenMP would wait for them
+                    # The parent's threads are not there any more: OpenMP would wait for them.
+                    torch.set_num_threads(1)
+                    if engine == "faiss":
                         faiss.omp_set_num_threads(1)
                     work()
                 except BaseException:
