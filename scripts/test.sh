@@ -25,4 +25,4 @@ fi
 
 echo "== running the tests"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # for each of the two
-exec .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile "$@"
+exec .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

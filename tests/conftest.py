@@ -22,6 +22,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))  # as in the processes that tests start
 
+# Files of few tests that take a minute each. Two files run at a time: one of these at the end would run alone.
+SLOW = [
+    *("commands/test_cli.py", "ablation/test_runs.py", "test_systems.py", "test_raw_to_table.py", "test_model.py"),
+    *("commands/test_fetch.py", "features/test_build.py", "commands/test_reproduce.py", "test_documents_walked.py"),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow files first; `scripts/test.sh` lets pytest-xdist keep this order."""
+    first = {Path(__file__).parent / name for name in SLOW}
+    assert all(path.is_file() for path in first), f"not there any more: {[p for p in first if not p.is_file()]}"
+    items.sort(key=lambda item: item.path not in first)
+
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:

@@ -233,7 +233,7 @@ def test_four_samples_are_learned_by_heart(tiny_config):
     rows = torch.tensor([5, 6, 7, 8])
     prompts = session.prompts(batch, rows)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(150):
+    for _ in range(90):
         losses = model(batch.images, batch.scores, batch.statuses, batch.tokens, prompts)
         optimizer.zero_grad()
         (losses.lm + losses.disease).backward()
