@@ -29,3 +29,8 @@ def absent_files(folder: Path, beside: Sequence[str] = BESIDE, weights: bool = T
     """Of the files beside the weights, and of these where asked for, those that are not there."""
     absent = [name for name in beside if not (folder / name).is_file()]
     return [*absent, " or ".join(BERT_FILES)] if weights and find_weights(folder) is None else absent
+
+
+def absent_paths(folder: Path, beside: Sequence[str] = BESIDE) -> tuple[str, ...]:
+    """What a BERT's folder lacks of its weights and of the files beside them, as paths."""
+    return tuple(str(folder / name) for name in absent_files(folder, beside))

@@ -13,7 +13,7 @@ from types import ModuleType
 from revtaf.check_line import CheckLine
 from revtaf.errors import UserError
 from revtaf.pretrained import efficientnet
-from revtaf.pretrained.bert_folder import absent_files, bert_folder, find_weights
+from revtaf.pretrained.bert_folder import absent_paths, bert_folder, find_weights
 from revtaf.pretrained.imagenet import imagenet_weights
 from revtaf.pretrained.needed import Needed, OnRequest
 from revtaf.pretrained.sources import MEDKLIP, bert, chexbert, clinical_bert, one_file
@@ -110,14 +110,14 @@ def _knowledge(settings: Settings) -> Iterator[Needed]:
         yield one_file("MedKLIP", "scores the entities", s.medklip, fitted, MEDKLIP, lambda: _layouts().medklip(s))
     embeds, encodes = embedded and s.text == "bio_clinicalbert", asked and s.entities == "medklip"
     if own and (embeds or encodes):
-        folder, absent = s.bio_clinicalbert, absent_files(s.bio_clinicalbert)
+        folder, absent = s.bio_clinicalbert, absent_paths(s.bio_clinicalbert)
         half = len(absent) > 0 and find_weights(folder) is not None
         replaceable = embeds and not half and not (encodes and s.medklip.is_file())  # MedKLIP cannot do without
         yield Needed(
             "Bio_ClinicalBERT",
             " and ".join(["embeds sentences and triplets"] * embeds + ["MedKLIP's text encoder"] * encodes),
             str(folder),
-            _in(folder, absent),
+            absent,
             "TF-IDF and SVD" if replaceable else "",
             clinical_bert(folder),
             lambda: _layouts().clinical_bert(s),
@@ -155,14 +155,14 @@ def _weights(settings: Settings) -> Iterator[Needed]:
     if decoder.weights:
         folder = bert_folder(decoder.weights)
         beside = ("vocab.txt",) if decoder.vocabulary == "train" else ()
-        absent = absent_files(folder, beside)
+        absent = absent_paths(folder, beside)
         half = len(absent) > 0 and find_weights(folder) is not None
         named = Path(decoder.weights).name == "bert-base-uncased"
         yield Needed(
             f"decoder weights {decoder.weights}",
             "the report decoder's start" + (" and vocabulary" if beside else ""),
             str(folder),
-            _in(folder, absent),
+            absent,
             "" if half else "random weights" + (" and a vocabulary fitted on the reports" if beside else ""),
             bert(folder) if named else OnRequest("a folder of yours: correct decoder.weights"),
             lambda: _layouts().decoder(settings),
@@ -179,10 +179,6 @@ def _layouts() -> ModuleType:
     import revtaf.system.layouts as layouts
 
     return layouts
-
-
-def _in(folder: Path, names: list[str]) -> tuple[str, ...]:
-    return tuple(str(folder / name) for name in names)
 
 
 def check_patients(settings: Settings) -> None:

@@ -42,7 +42,7 @@ class MedFuseSystem(Declaration):
 
     def needed(self, settings: MedFuseSettings, training: bool | None = None) -> Iterator[Needed]:
         """The starting weights and, for hard negatives, the text encoder that compares them."""
-        from revtaf.pretrained.bert_folder import absent_files
+        from revtaf.pretrained.bert_folder import absent_paths
         from revtaf.pretrained.imagenet import imagenet_weights
 
         space, image, knowledge = settings.space, settings.image, settings.knowledge
@@ -66,7 +66,7 @@ class MedFuseSystem(Declaration):
                 "Bio_ClinicalBERT",
                 "weighs hard negatives",
                 str(folder),
-                tuple(str(folder / name) for name in absent_files(folder)),
+                absent_paths(folder),
                 "TF-IDF and SVD",
                 clinical_bert(folder),
                 None,

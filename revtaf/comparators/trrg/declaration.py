@@ -42,7 +42,7 @@ class TRRGStage1(Declaration):
 
     def needed(self, settings: Stage1Settings, training: bool | None = None) -> Iterator[Needed]:
         """What both encoders start from."""
-        from revtaf.pretrained.bert_folder import absent_files
+        from revtaf.pretrained.bert_folder import absent_paths
         from revtaf.pretrained.imagenet import imagenet_weights
 
         image, text, knowledge = settings.image, settings.text, settings.knowledge
@@ -55,10 +55,11 @@ class TRRGStage1(Declaration):
             yield one_file("image.weights", "the image encoder's start", Path(image.weights), "", _OWN)
         if text.weights is not None:
             folder = text.weights
-            absent = tuple(str(folder / name) for name in absent_files(folder))
             source = clinical_bert(folder)
             stand_in = "random weights and a vocabulary fitted on the reports"
-            yield Needed("text encoder", "reads sentences and clues", str(folder), absent, stand_in, source, None)
+            yield Needed(
+                "text encoder", "reads sentences and clues", str(folder), absent_paths(folder), stand_in, source, None
+            )
 
     def start(self, settings: Stage1Settings, accelerator: Accelerator) -> Stage1:
         """Encoders as configured, and a vocabulary where none is given."""
