@@ -6,6 +6,7 @@ from revtaf.ablation.claims import Claim
 
 PRINTED = ("BLEU_4", "CIDEr", "example_f1")  # of its Table 2
 CLUES = ("Clues",)
+WITH_DAL = ("Clues, DAL",)
 TRRG_CLAIMS = (
     Claim(
         "injecting disease clues (DCI) helps",
@@ -22,13 +23,13 @@ TRRG_CLAIMS = (
     Claim(
         "the disease-aware consistency loss (DAL) helps more",
         "BLEU-4 -.002, CIDEr +.008, F1 +.006",
-        CLUES,
+        WITH_DAL,
         *("trrg_table2", "dal", "cmci", PRINTED),
     ),
     Claim(
         "all three together help",
         "BLEU-4 +.020, CIDEr +.023, F1 +.039",
-        CLUES,
+        WITH_DAL,
         *("trrg_table2", "dal", "base", PRINTED),
     ),
 )
