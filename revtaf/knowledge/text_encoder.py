@@ -51,8 +51,9 @@ class TfidfEncoder:
         for vectorizer in self.vectorizers:
             vectorizer.fit(unique)
         matrix = self._matrix(unique)
-        rank = min(self.width, min(matrix.shape) - 1)
-        svd = TruncatedSVD(rank, n_iter=3, random_state=seed).fit(matrix)
+        rank = max(1, min(self.width, min(matrix.shape) - 1))
+        with np.errstate(invalid="ignore"):  # one text has no variance to explain
+            svd = TruncatedSVD(rank, n_iter=3, random_state=seed).fit(matrix)
         self.components = np.ascontiguousarray(svd.components_, dtype=np.float32)
         return self
 

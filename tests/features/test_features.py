@@ -151,6 +151,12 @@ def test_text_vectors_put_like_with_like():
     assert vectors[0] @ wanted[0] > vectors[0] @ wanted[1] + 0.2
 
 
+def test_one_text_alone_has_a_vector():
+    """A split of one report, or of one text again and again, spans nothing: it is still near to itself."""
+    vectors = TfidfEncoder(1).fit(["no pneumothorax"] * 2).encode(["no pneumothorax", "zzz"])
+    np.testing.assert_allclose(vectors @ vectors.T, [[1, 0], [0, 0]], atol=1e-6)
+
+
 def test_a_triplet_code_is_its_text():
     """Table row = entity, position where present, "not exist" where absent: 3,900 texts, all distinct."""
     texts = triplet_texts()
