@@ -6,7 +6,7 @@ score the same half (or, pessimistically, all): a constant retriever gets the mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -39,13 +39,11 @@ def first_ranks(scores: Scores, right: np.ndarray, gallery: np.ndarray, ties: st
     return ranks
 
 
-def collapse(groups: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def collapse(groups: Iterable[Hashable]) -> tuple[np.ndarray, np.ndarray]:
     """Codes (N,) of equal entries, and the first position (C,) of each code, in the order of their first appearance."""
-    _, first, codes = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return place[codes], first[order]
+    known: dict[Hashable, int] = {}  # an array of texts would give each the room of the longest
+    codes = np.array([known.setdefault(group, len(known)) for group in groups], np.int64)
+    return codes, np.unique(codes, return_index=True)[1]
 
 
 def retrieval_metrics(

@@ -255,7 +255,7 @@ def test_other_towers_give_vectors_of_the_same_width(medfuse_config, tower):
 def test_equal_texts_are_two_answers_or_one():
     """Many-to-one by study, and by text where `ranking.dedupe` says so."""
     studies = [
-        Study(f"s{i}", ("x.png",), t, (), f"p{i}", s) for i, (t, s) in enumerate(zip("aaab", "wwxy", strict=True))
+        Study(f"s{i}", ("x.png",), t, (), f"p{s}", s) for i, (t, s) in enumerate(zip("aaab", "wwxy", strict=True))
     ]
     texts = [s.report for s in studies]
     by_study, by_text = (Gallery.of(studies, texts, np.zeros((4, 2)), how) for how in ("none", "exact_text"))
@@ -266,6 +266,27 @@ def test_equal_texts_are_two_answers_or_one():
     ranks = by_study.ranks(products(images, vectors, by_study), "half")["i2t"]
     assert ranks[0] == ranks[1] == 1.5  # a tie with the other study's copy
     assert by_text.ranks(products(images, vectors[[0, 2]], by_text), "half")["i2t"][0] == 1
+
+
+def test_two_patients_studies_of_one_name_are_two_reports():
+    """Study ids that count within a patient, as CheXpert's, and a report that everybody gets."""
+    studies = [Study(f"s{i}", ("x.png",), "normal", (), f"p{i}", "study1") for i in range(2)]
+    assert Gallery.of(studies, ["normal"] * 2, np.zeros((2, 2)), "none").report.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5, 6], [1, 0, 6, 2, 5, 3, 4]])
+def test_a_text_that_two_patients_share_is_the_other_one_s_for_both(order):
+    """Equal texts are one report: who has it finds the other's copy useful, whoever comes first in the file."""
+    texts, patients = [list("aabcdef")[i] for i in order], [list("pqrstuv")[i] for i in order]
+    studies = [
+        Study(f"s{i}", ("x.png",), t, (), p, f"st{i}") for i, (t, p) in enumerate(zip(texts, patients, strict=True))
+    ]
+    statuses = np.array([[ord(t) - 97 == k for k in range(6)] for t in texts], np.uint8)
+    gallery = Gallery.of(studies, texts, statuses, "exact_text")
+    one_hot = statuses.astype(np.float32)
+    found = gallery.nearest(products(one_hot, one_hot[gallery.first], gallery))
+    for text, row in zip(texts, found[:, 0], strict=True):
+        assert (texts[row] == text) == (text == "a")
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -18,6 +18,7 @@ from revtaf.comparators.medfuse.text import SentenceTokens
 from revtaf.comparators.medfuse.towers import DualEncoder
 from revtaf.data.annotations import SPLITS, Annotations, Study
 from revtaf.data.images import augment, augment_strongly, read_image, resize_crop, to_tensor
+from revtaf.eval.ranks import collapse
 from revtaf.rng import generator
 
 SHARES = (0.7, 0.1, 0.2)  # of the patients, for train, val and test
@@ -101,7 +102,7 @@ class PairDataset(Dataset):
         self.ids, self.studies = [study.id for study in studies], studies
         self.reader, self.tokens, self.hard, self.seed = reader, tokens, hard, seed
         self.padded = encoder.padded
-        self.text_ids = np.unique(np.array(texts), return_inverse=True)[1]
+        self.text_ids = collapse(texts)[0]
 
     def __len__(self) -> int:
         return len(self.studies)

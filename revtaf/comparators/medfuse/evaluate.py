@@ -49,6 +49,7 @@ LABELLED = {
 }
 DIRECTIONS = {"i2t": "i→r", "t2i": "r→i"}  # images asked for reports, reports for images
 DECIMALS = 6  # of a cosine
+SHARED = -1  # in place of a patient
 UNREAD = "Nobody reads the reports: no zero-shot AUROC, no row of entity scores; without statuses no useful reports"
 NAMES = {"median_rank": "MedR", "mean_rank": "mean rank", "mrr": "MRR"}
 PRINTED = ("pneumonia", "cardiomegaly", "pleural effusion", "atelectasis")  # the categories of the paper's Table III
@@ -58,8 +59,8 @@ log = logging.getLogger("revtaf")
 
 @dataclass
 class Gallery:
-    """A split as it is searched. Samples N, reports R: those with one text of their own (a study's, or, where equal
-    texts are one, a text's)."""
+    """A split as it is searched. Samples N, reports R: those with one text of their own (a patient's study's, or, where
+    equal texts are one, a text's)."""
 
     studies: Sequence[Study]
     texts: list[str]  # (N,)
@@ -74,10 +75,18 @@ class Gallery:
         keys = (
             texts
             if dedupe == "exact_text"
-            else [f"{s.study_id or s.id}\0{t}" for s, t in zip(studies, texts, strict=True)]
+            else [(s.patient, s.study_id or s.id, t) for s, t in zip(studies, texts, strict=True)]
         )
         report, first = ranking.collapse(keys)
         return cls(studies, texts, statuses, report, first, ranking.collapse([s.patient for s in studies])[0])
+
+    @property
+    def owner(self) -> np.ndarray:
+        """(R,) int: the patient of each report, SHARED where several have it: it is nobody's own then."""
+        owner = self.patient[self.first]
+        shared = self.patient != owner[self.report]
+        owner[self.report[shared]] = SHARED
+        return owner
 
     @property
     def asked_once(self) -> np.ndarray:
@@ -99,8 +108,8 @@ class Gallery:
         its cosine exceeds the largest of theirs. Images whose patient has none do not count; nothing where all are so.
         """
         known, own = self.statuses[:, : len(CHEXPERT_CATEGORIES)], defaultdict(list)
-        for place, row in enumerate(self.first):
-            own[self.patient[row]].append(place)
+        for patient, place in sorted(set(zip(self.patient.tolist(), self.report.tolist(), strict=True))):
+            own[patient].append(place)
         first, gap, counted = (np.zeros(len(self.texts)) for _ in range(3))
         for row, right in enumerate(self.report):
             others = [
@@ -119,13 +128,13 @@ class Gallery:
         found = {name: mean_metric(name, v) for name, v in zip(OF_PATIENT, (first, gap), strict=True)}
         return {name: replace(m, statistics=m.statistics * counted[:, None]) for name, m in found.items()}
 
-    def nearest(self, scores: Scores, database: retrieval.Database) -> np.ndarray:
-        """(N, DEPTH) rows of samples whose reports each image finds first, its own patient's left out."""
-        found = []
+    def nearest(self, scores: Scores) -> np.ndarray:
+        """(N, DEPTH) rows of samples whose reports each image finds first, those of its patient alone left out."""
+        found, owner = [], self.owner
         for start in range(0, len(self.texts), ranking.CHUNK):
             part = slice(start, start + ranking.CHUNK)
             table = np.array(scores.of_images(part), dtype=np.float64)
-            table[self.patient[part, None] == self.patient[self.first][None]] = -np.inf
+            table[self.patient[part, None] == owner[None]] = -np.inf
             best = np.argsort(-table, axis=1, kind="stable")[:, : retrieval.DEPTH]
             found.append(self.first[best])
         return np.concatenate(found)
@@ -300,7 +309,7 @@ def _duplicates(gallery: Gallery) -> dict[str, Metric]:
 
 def _useful(gallery: Gallery, compared: Mapping[str, Scores]) -> dict[str, dict[str, Metric]]:
     """Row -> metrics of the reports of others that are found; nothing where a query has too few others to see."""
-    patients = gallery.patient[gallery.first]
+    patients = gallery.owner
     most = max(int((patients == p).sum()) for p in set(gallery.patient.tolist()))
     if len(gallery.first) - most < retrieval.DEPTH:
         log.info("fewer than %d reports of other patients: nothing is said of useful ones", retrieval.DEPTH)
@@ -312,7 +321,7 @@ def _useful(gallery: Gallery, compared: Mapping[str, Scores]) -> dict[str, dict[
     place[gallery.first] = np.arange(len(gallery.first))
     found = {}
     for name, scores in {**compared, LABELS: by_status}.items():
-        judged = database.judge(place[gallery.nearest(scores, database)])
+        judged = database.judge(place[gallery.nearest(scores)])
         metrics = retrieval.metrics(judged, gallery.statuses)
         found[name] = {key: metrics[key] for key in LABELLED}
     return found
