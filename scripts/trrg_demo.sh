@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # TRRG from nothing to a scored model on a laptop CPU: both stages and the test on the phantom set. Safe to run again.
-# An installed revtaf is needed (scripts/quickstart.sh makes one in .venv). Overrides of stage 2: bash scripts/trrg_demo.sh train.epochs=2
+# An installed revtaf is needed (scripts/quickstart.sh makes one in .venv), and pip install 'revtaf[pretrained]'. Overrides of stage 2: bash scripts/trrg_demo.sh train.epochs=2
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
