@@ -21,6 +21,7 @@ from revtaf.files import digest
 from revtaf.locks import alone
 from revtaf.search.build import Entries, IndexOptions, Material, create, extend
 from revtaf.search.index import HELD, IMAGES, REPORTS, SearchIndex
+from revtaf.search.place import check_place
 
 AT_ONCE = 64  # images, or texts, that the model gets in one call
 log = logging.getLogger("revtaf")
@@ -63,6 +64,7 @@ class IndexRequest:
 def index(request: IndexRequest) -> SearchIndex:
     """Embed, build or extend, say what was made. What a killed build has embedded is not embedded again."""
     options = request.options()
+    check_place(request.out)
     annotations = load_annotations(request.data)
     split = list(dict.fromkeys(request.split))
     if empty := [name for name in split if not annotations.get(name)]:

@@ -6,8 +6,6 @@ the manifest, then removes what it no longer names. Whoever is killed before lea
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +16,7 @@ import numpy as np
 
 from revtaf import __version__
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, read_json, write_json
+from revtaf.files import atomic_folder, write_json
 from revtaf.locks import alone
 from revtaf.search import ivf, projection
 from revtaf.search.index import (
@@ -32,8 +30,8 @@ from revtaf.search.index import (
     REPORTS,
     SearchIndex,
     checked,
-    named_folders,
 )
+from revtaf.search.place import check_place, clean, generation
 from revtaf.search.shards import LISTS, describe, write_shard
 
 
@@ -91,22 +89,21 @@ def extend(folder: str | Path, material: Material) -> SearchIndex:
 
 
 def _write(folder: Path, material: Material, options: IndexOptions | None, add: bool) -> SearchIndex:
-    if folder.exists() and not (folder / MANIFEST).is_file() and _foreign(folder):
-        raise UserError(f"{folder} is not empty and no index; choose another place")
+    check_place(folder)
     with alone(folder, "indexing", wait=False):
         earlier = SearchIndex.open(folder) if add else None
         if earlier is None:
-            old = _generation(folder)
+            old = generation(folder)
             options = options or IndexOptions()
         else:
             old = earlier.manifest["generation"]
             options = IndexOptions(**earlier.manifest["options"])
             earlier.check_model(material.model, "the one that is given")
             _check_new(earlier, material)
-        _clean(folder)
+        clean(folder)
         manifest = _Writer(folder, material, options, old + 1, earlier).manifest()
         write_json(folder / MANIFEST, manifest)  # from here on the new one counts
-        _clean(folder)
+        clean(folder)
     return SearchIndex.open(folder)
 
 
@@ -261,37 +258,6 @@ class _Writer:
 
 def _add_lists(path: Path, trained: Path, vectors: np.ndarray) -> None:
     ivf.write_lists(path / LISTS, trained, vectors)
-
-
-def _generation(folder: Path) -> int:
-    """Of the index that is there, whole or not; 0 where there is none."""
-    try:
-        return int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["generation"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def _clean(folder: Path) -> None:
-    """Remove what the manifest does not name, which a killed build or an earlier index left."""
-    if not (folder / FILES).is_dir():
-        return
-    named: dict | set = set()
-    if (folder / MANIFEST).is_file():
-        try:
-            named = named_folders(read_json(folder / MANIFEST, "index"))
-        except (UserError, KeyError, TypeError, AttributeError):  # damaged: it names nothing that could be kept
-            named = set()
-    for path in (folder / FILES).iterdir():
-        if path.name not in named:
-            shutil.rmtree(path)
-
-
-def _foreign(folder: Path) -> bool:
-    """Whether a folder without a manifest holds anything that no build of an index leaves."""
-    ours = {FILES, ".lock"}
-    return folder.is_file() or any(
-        path.name not in ours and not path.name.startswith(f".{MANIFEST}.partial-") for path in folder.iterdir()
-    )
 
 
 def _check_new(earlier: SearchIndex, material: Material) -> None:

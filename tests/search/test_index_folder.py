@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -166,6 +167,40 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="not empty and no index"):
         create(tmp_path, material(), SMALL)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("manifest", ['{"hello": 1}', "[1]", '{"format": 1}', "{half", None])
+def test_files_of_somebody_else_are_never_removed(tmp_path, manifest):
+    """A folder `files` beside an `index.json` that no build of an index wrote, or beside none: both stay."""
+    (tmp_path / "files" / "own").mkdir(parents=True)
+    (tmp_path / "files" / "own" / "work.txt").write_text("mine")
+    if manifest:
+        (tmp_path / MANIFEST).write_text(manifest)
+    with pytest.raises(
+        UserError, match=re.escape(str(tmp_path)) + " is not empty and no index: .* choose another place"
+    ):
+        create(tmp_path, material(), SMALL)
+    assert (tmp_path / "files" / "own" / "work.txt").read_text() == "mine"
+    assert not manifest or (tmp_path / MANIFEST).read_text() == manifest
+
+
+def test_what_others_put_into_an_index_stays_and_disturbs_nothing(tmp_path):
+    """A file as macOS makes it, and a folder; what killed builds left goes. A damaged manifest of ours is replaced."""
+    place = tmp_path / "index"
+    create(place, material(30), SMALL)
+    (place / "files" / ".DS_Store").write_text("view")
+    (place / "files" / "own").mkdir()
+    left = ["held-0007", ".images-0001-000000000.partial-7-a_b0", ".projection-0001.old-7-a_b0"]
+    for name in left:
+        (place / "files" / name).mkdir()
+    extend(place, material(10, start=30))
+    rows = create(place, material(20), SMALL).manifest["galleries"][REPORTS]["rows"]
+    assert rows == 20 and (place / "files" / ".DS_Store").read_text() == "view" and (place / "files" / "own").is_dir()
+    assert not any((place / "files" / name).exists() for name in left)
+    (place / "files" / "own").rmdir()
+    (place / "files" / ".DS_Store").unlink()
+    (place / MANIFEST).write_text("{half")
+    assert len(create(place, material(25), SMALL).galleries[REPORTS]) == 25
 
 
 def test_another_width_and_vectors_without_unit_length_are_refused(tmp_path):
