@@ -130,21 +130,25 @@ class _Embedder:
 
     def images(self, paths: Sequence[Path]) -> np.ndarray:
         """(N, D) float32."""
-        return self._vectors(self.system.embed_images, paths, IMAGES)
+        return self._vectors(self.system.embed_images, paths, IMAGES, [_state(path) for path in paths])
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """(N, D) float32; equal texts are embedded once."""
         distinct = list(dict.fromkeys(texts))
         number = {text: row for row, text in enumerate(distinct)}
-        return self._vectors(self.system.embed_texts, distinct, REPORTS)[[number[text] for text in texts]]
+        return self._vectors(self.system.embed_texts, distinct, REPORTS, distinct)[[number[text] for text in texts]]
 
-    def _vectors(self, embed: Callable[[Sequence], np.ndarray], items: Sequence, what: str) -> np.ndarray:
+    def _vectors(
+        self, embed: Callable[[Sequence], np.ndarray], items: Sequence, what: str, content: Sequence
+    ) -> np.ndarray:
+        """(N, D) float32. content: what changes with each item; blocks of an earlier build are of the same or left."""
+
         def arrays_of(rows: slice) -> dict[str, np.ndarray]:
             part = items[rows]
             pieces = [embed(part[start : start + AT_ONCE]) for start in range(0, len(part), AT_ONCE)]
             return {"vectors": np.concatenate(pieces).astype(np.float32)}
 
-        made_of = digest(self.model, [str(item) for item in items])
+        made_of = digest(self.model, content)
         blocks = Blocks(self.parts / f"{what}-{made_of}", len(items), f"embedding {what}")
         blocks.compute(arrays_of, WHOLE)
         return blocks.read()["vectors"]
@@ -166,6 +170,12 @@ def _held(
             rows = np.sort(np.random.default_rng(0).permutation(len(studies))[:HELD])
             return name, [studies[row] for row in rows]
     return "", []
+
+
+def _state(path: Path) -> list:
+    """Changes with the image: its path, size and time."""
+    found = (find_file(path) or path).stat()
+    return [str(path), found.st_size, found.st_mtime_ns]
 
 
 def _of_train(entries: Entries) -> np.ndarray:

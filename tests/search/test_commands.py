@@ -208,6 +208,29 @@ def test_a_build_that_was_interrupted_goes_on(call, monkeypatch):
     assert not calls and [path.name for path in call.place.parent.iterdir() if "parts" in path.name] == []
 
 
+def test_an_image_that_was_replaced_after_an_interruption_is_embedded_again(call, phantom, tmp_path):
+    """Another file under the same name; the vectors are those of a build that was not interrupted."""
+    from toy_embedder import Embedder
+
+    images = tmp_path / "images"
+    studies = load_annotations(phantom / "annotation.json")["train"]
+    for study in studies:
+        for name in study.image_path:
+            (images / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(phantom / "images" / name, images / name)
+
+    def broken(self, texts):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Embedder, "embed_texts", broken)
+        call.index("--images", images, code=130)
+    shutil.copy(images / studies[1].image_path[0], images / studies[0].image_path[0])
+    call.index("--images", images)
+    first, second = SearchIndex.open(call.place).galleries[IMAGES].vectors[0][:2]
+    np.testing.assert_array_equal(first, second)
+
+
 def test_reports_of_one_study_are_one_row(call, models, phantom, tmp_path):
     """R2Gen's MIMIC-CXR has a sample for each image: two images, one report, which knows both."""
     content = json.loads((phantom / "annotation.json").read_text())
