@@ -27,6 +27,7 @@ IMAGES, REPORTS = KINDS = ("images", "reports")
 ENGINES = ("exact", "faiss")
 DEPTH = 10  # neighbours that recall is counted over
 HELD = 256  # queries that it is counted on
+READ_AGAIN = 3  # times that an index is opened anew, where it changes while it is opened
 UNIT = 1e-2  # how far an embedding's length may be from 1
 
 
@@ -47,7 +48,10 @@ class IndexedGallery:
         self.kind, self.manifest = kind, manifest
         self.shards = [MappedShard(folder / FILES / s["name"], s["rows"], width) for s in manifest["shards"]]
         self.starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
-        self._lists: ivf.Lists | None = None
+        self.lists: ivf.Lists | None = None  # of all shards, where the engine is FAISS
+        if "ivf" in manifest:  # opened now, as the shards are: a later build may remove the files
+            indices = [ivf.open_lists(shard.folder / LISTS) for shard in self.shards]
+            self.lists = ivf.Lists(indices, self.vectors, manifest["ivf"]["nlist"])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -81,13 +85,6 @@ class IndexedGallery:
         codes = np.array([patient_code(patient) for patient in patients], dtype=np.uint64)
         return [np.isin(shard.patients, codes) for shard in self.shards]
 
-    def lists(self) -> ivf.Lists:
-        """FAISS's lists of all shards; opened when first asked for."""
-        if self._lists is None:
-            indices = [ivf.open_lists(shard.folder / LISTS) for shard in self.shards]
-            self._lists = ivf.Lists(indices, self.vectors, self.manifest["ivf"]["nlist"])
-        return self._lists
-
 
 class SearchIndex:
     """An open index. `SearchIndex.open` maps it; nothing is read before it is asked for."""
@@ -106,14 +103,18 @@ class SearchIndex:
         """The index in a folder. Sizes of files are compared with the manifest; `verify` reads them all and compares
         their SHA-256. Raises UserError where it is none, damaged, or of another format."""
         folder = Path(folder)
-        if not (folder / MANIFEST).is_file():
-            raise UserError(f"{folder} is no index: it has no {MANIFEST}; make one with `revtaf index`")
-        manifest = read_json(folder / MANIFEST, "index")
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            found = manifest.get("format") if isinstance(manifest, dict) else None
-            raise UserError(
-                f"{folder} is an index of format {found}, revtaf {__version__} reads {FORMAT}; build it again"
-            )
+        manifest = _read_manifest(folder)
+        for _ in range(READ_AGAIN):
+            try:
+                return cls._opened(folder, manifest, verify)
+            except UserError:  # another process may have finished a build meanwhile, and removed what was named before
+                before, manifest = manifest, _read_manifest(folder)
+                if manifest == before:
+                    raise
+        return cls._opened(folder, manifest, verify)
+
+    @classmethod
+    def _opened(cls, folder: Path, manifest: dict, verify: bool) -> SearchIndex:
         with told_as_damage(folder / MANIFEST, "build the index again"):
             for name, files in named_folders(manifest).items():
                 check_files(folder / FILES / name, files, verify)
@@ -160,7 +161,7 @@ class SearchIndex:
         else:
             measured = gallery.manifest["ivf"]
             recall = measured["recall"][asked]
-            score_row = gallery.lists().nearest(queries, k, measured["nprobe"], skip)
+            score_row = gallery.lists.nearest(queries, k, measured["nprobe"], skip)
         if not np.isfinite(score_row[0]).all():
             raise UserError(f"{self.folder} is damaged: scores are no numbers; find the file with --verify")
         return Found(*score_row, self.engine(kind, asked), recall)
@@ -199,7 +200,7 @@ class SearchIndex:
         owns = own[asked] if asked == kind else np.full(len(own[asked]), -1)
         count = min(DEPTH + 1, len(gallery))
         exact = nearest(gallery.vectors, vectors[asked], count)[1]
-        found = gallery.lists().nearest(vectors[asked], count, nprobe or gallery.manifest["ivf"]["nprobe"])[1]
+        found = gallery.lists.nearest(vectors[asked], count, nprobe or gallery.manifest["ivf"]["nprobe"])[1]
         shares = []
         for truth, answer, mine in zip(exact.tolist(), found.tolist(), owns.tolist(), strict=True):
             truth, answer = ([row for row in rows if row != mine][:DEPTH] for rows in (truth, answer))
@@ -219,6 +220,17 @@ def checked(vectors: np.ndarray, width: int | None, what: str) -> np.ndarray:
         worst = int(np.argmax(np.where(np.isfinite(length), np.abs(length - 1), np.inf)))
         raise ValueError(f"embedding {worst} has length {length[worst]:.3f}, expected 1")
     return vectors
+
+
+def _read_manifest(folder: Path) -> dict:
+    """Raises UserError where there is none, or of another format."""
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} is no index: it has no {MANIFEST}; make one with `revtaf index`")
+    manifest = read_json(folder / MANIFEST, "index")
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise UserError(f"{folder} is an index of format {found}, revtaf {__version__} reads {FORMAT}; build it again")
+    return manifest
 
 
 def _check_form(manifest: dict) -> None:

@@ -11,6 +11,7 @@ from made import MODEL, material, unit
 
 from revtaf.errors import UserError
 from revtaf.search import exact
+from revtaf.search import index as search_index
 from revtaf.search.build import IndexOptions, create, extend
 from revtaf.search.index import IMAGES, KINDS, MANIFEST, REPORTS, SearchIndex
 
@@ -258,6 +259,29 @@ def test_another_model_is_refused(tmp_path):
     for key in ("system", "digest"):
         with pytest.raises(UserError, match="another model"):
             index.check_model({**MODEL, key: "other"}, "elsewhere")
+
+
+def test_an_index_that_is_replaced_while_it_is_opened_is_the_new_one(tmp_path, monkeypatch):
+    """Another process finishes between the manifest and the files; without end it is not waited for."""
+    place = tmp_path / "index"
+    create(place, material(30), SMALL)
+    check, builds = search_index.check_files, []
+
+    def check_files(*arguments):
+        if builds:
+            rows = builds.pop(0)
+            with monkeypatch.context() as patch:
+                patch.setattr(search_index, "check_files", check)
+                create(place, material(rows), SMALL)
+        return check(*arguments)
+
+    monkeypatch.setattr(search_index, "check_files", check_files)
+    for rows in ([11], [12, 13]):
+        builds += rows
+        assert len(SearchIndex.open(place).galleries[REPORTS]) == rows[-1]
+    builds += range(14, 40)
+    with pytest.raises(UserError, match="missing"):
+        SearchIndex.open(place)
 
 
 @pytest.mark.parametrize("change", [{"sources": [3]}, {"engine": "faiss-ivf"}])

@@ -8,7 +8,7 @@ from revtaf.errors import UserError
 from revtaf.search import ivf
 from revtaf.search.build import IndexOptions, create, extend
 from revtaf.search.exact import nearest
-from revtaf.search.index import IMAGES, KINDS, REPORTS
+from revtaf.search.index import IMAGES, KINDS, REPORTS, SearchIndex
 
 pytest.importorskip("faiss")
 OPTIONS = IndexOptions(engine="faiss", shard_rows=400, nlist=16, recall=0.9)
@@ -54,7 +54,7 @@ def test_scores_are_those_of_exact_search(tmp_path):
     index = create(tmp_path / "index", big(width=15), IndexOptions(engine="faiss", nlist=8, recall=1.0, shard_rows=300))
     queries = unit(5, 15, seed=3)
     for skip in (None, [np.arange(len(part)) % 3 > 0 for part in index.galleries[IMAGES].vectors]):
-        score, row = index.galleries[IMAGES].lists().nearest(queries, 7, 8, skip)
+        score, row = index.galleries[IMAGES].lists.nearest(queries, 7, 8, skip)
         expected = nearest(index.galleries[IMAGES].vectors, queries, 7, skip)
         np.testing.assert_array_equal(row, expected[1])
         np.testing.assert_array_equal(score, expected[0])
@@ -85,7 +85,7 @@ def test_without_held_queries_the_rows_ask_and_their_own_does_not_count(tmp_path
     index = create(tmp_path / "index", big(), OPTIONS)
     vectors, own = index.held()
     assert (own[IMAGES] >= 0).all() and "own row left out" in index.engine(IMAGES, IMAGES)
-    queries, lists = vectors[IMAGES], index.galleries[IMAGES].lists()
+    queries, lists = vectors[IMAGES], index.galleries[IMAGES].lists
     truth = nearest(index.galleries[IMAGES].vectors, queries, 11)[1]
     answer = lists.nearest(queries, 11, 2)[1]
     counted = [
@@ -98,6 +98,18 @@ def test_without_held_queries_the_rows_ask_and_their_own_does_not_count(tmp_path
         )
     ]
     assert index.recall(IMAGES, IMAGES, 2) == pytest.approx(np.mean(counted))
+
+
+def test_an_open_index_outlives_the_builds_of_others(tmp_path):
+    """What was opened before an addition, or a new build, answers as before."""
+    index = create(tmp_path / "index", big(80), IndexOptions(engine="faiss"))
+    expected = index.search(REPORTS, unit(4, seed=3), 5)
+    for change in (lambda place: extend(place, big(10, start=80)), lambda place: create(place, big(20))):
+        opened = SearchIndex.open(tmp_path / "index")
+        change(tmp_path / "index")
+        for one in (index, opened):
+            assert one.search(REPORTS, unit(4, seed=3), 5).score.shape == (4, 5)
+        np.testing.assert_array_equal(index.search(REPORTS, unit(4, seed=3), 5).row, expected.row)
 
 
 def test_what_is_no_file_of_lists_is_refused(tmp_path):
