@@ -234,9 +234,17 @@ def _read_manifest(folder: Path) -> dict:
 
 
 def _check_form(manifest: dict) -> None:
-    """Raises what it happens to meet where something that is asked for later is not there."""
-    if not all(isinstance(source, dict) for source in manifest["sources"]):
-        raise TypeError("sources: expected an object for each")
+    """Raises what it happens to meet where something that is asked for later is not there, or is something else."""
+    expected = [
+        ("generation", manifest["generation"], int),
+        ("options", manifest["options"], dict),
+        *((f"model.{name}", manifest["model"][name], str) for name in ("system", "digest", "folder")),
+        *((f"{kind}.without_patient", manifest["galleries"][kind]["without_patient"], int) for kind in KINDS),
+        *(("sources", source, dict) for source in manifest["sources"]),
+    ]
+    for name, value, kind in expected:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is {value!r}")
     for gallery in manifest["galleries"].values() if manifest["engine"] != "exact" else ():
         _ = gallery["ivf"]["nlist"], gallery["ivf"]["nprobe"], dict(gallery["ivf"]["recall"])
 

@@ -284,11 +284,28 @@ def test_an_index_that_is_replaced_while_it_is_opened_is_the_new_one(tmp_path, m
         SearchIndex.open(place)
 
 
-@pytest.mark.parametrize("change", [{"sources": [3]}, {"engine": "faiss-ivf"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sources": [3]},
+        {"engine": "faiss-ivf"},
+        {"model": None},
+        {"model": {"system": "toy", "digest": "d1"}},
+        {"generation": None},
+        {"options": None},
+        {"without_patient": None},
+    ],
+)
 def test_a_manifest_that_lacks_what_is_asked_for_later_is_refused(tmp_path, change):
-    """Sources that are no objects; an engine whose lists are nowhere."""
+    """Sources that are no objects; an engine whose lists are nowhere; keys that are not there, for None."""
     create(tmp_path / "index", material(), SMALL)
     path = tmp_path / "index" / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in change.items():
+        where = manifest if name in manifest else manifest["galleries"][IMAGES]
+        where[name] = value
+        if value is None:
+            del where[name]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(UserError, match="is damaged .*build the index again"):
         SearchIndex.open(tmp_path / "index")
