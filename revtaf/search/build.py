@@ -101,9 +101,11 @@ def _write(folder: Path, material: Material, options: IndexOptions | None, add: 
             earlier.check_model(material.model, "the one that is given")
             _check_new(earlier, material)
         clean(folder)
-        manifest = _Writer(folder, material, options, old + 1, earlier).manifest()
-        write_json(folder / MANIFEST, manifest)  # from here on the new one counts
-        clean(folder)
+        try:
+            manifest = _Writer(folder, material, options, old + 1, earlier).manifest()
+            write_json(folder / MANIFEST, manifest)  # from here on the new one counts
+        finally:
+            clean(folder)  # the earlier one, or what was made of the new one before an error
     return SearchIndex.open(folder)
 
 
@@ -120,6 +122,8 @@ class _Writer:
             entries = material.galleries[kind]
             entries.vectors = checked(entries.vectors, width, str(folder))
             width = entries.vectors.shape[1]
+            if options.engine == "faiss" and not earlier:
+                _check_lists(kind, len(entries.vectors), options.nlist)
         self.encoder_width = width
 
     def manifest(self) -> dict:
@@ -195,8 +199,6 @@ class _Writer:
     def _lists(self, kind: str, vectors: np.ndarray, before: dict | None) -> dict:
         if before:
             return dict(before["ivf"])
-        if not len(vectors):
-            raise UserError(f"there are no {kind} to index")
         nlist = self.options.nlist or ivf.default_lists(len(vectors))
         trained = ivf.train(vectors, nlist)
         name, files = self._folder(f"centroids-{kind}", lambda path: ivf.save_lists(path / LISTS, trained))
@@ -254,6 +256,13 @@ class _Writer:
         with atomic_folder(self.folder / FILES / name) as path:
             save(path)
             return name, describe(path)
+
+
+def _check_lists(kind: str, rows: int, nlist: int | None) -> None:
+    if not rows:
+        raise UserError(f"there are no {kind} to index")
+    if nlist:
+        ivf.check_lists(nlist, rows)
 
 
 def _add_lists(path: Path, trained: Path, vectors: np.ndarray) -> None:

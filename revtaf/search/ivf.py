@@ -28,10 +28,15 @@ def default_lists(rows: int) -> int:
     return max(1, min(wanted, rows // LEAST_IN_LIST))
 
 
+def check_lists(lists: int, rows: int) -> None:
+    """UserError where there are more lists than rows to fit them on."""
+    if lists > rows:
+        raise UserError(f"--nlist {lists}: there are only {rows} rows to fit the lists on")
+
+
 def train(vectors: np.ndarray, lists: int) -> Any:
     """Centroids for `vectors` (N, W), as an index without rows."""
-    if lists > len(vectors):
-        raise UserError(f"--nlist {lists}: there are only {len(vectors)} rows to fit the lists on")
+    check_lists(lists, len(vectors))
     faiss = _faiss()
     width = -(-vectors.shape[1] // LANES) * LANES
     kind = faiss.ScalarQuantizer.QT_fp16

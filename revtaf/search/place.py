@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def clean(folder: Path) -> None:
     for path in (folder / FILES).iterdir():
         if _made(path) and path.name not in named:
             shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # where it is empty
+        (folder / FILES).rmdir()
 
 
 def _content(folder: Path) -> Any:

@@ -10,7 +10,7 @@ import torch
 from made import MODEL, material, unit
 
 from revtaf.errors import UserError
-from revtaf.search import exact
+from revtaf.search import build, exact
 from revtaf.search import index as search_index
 from revtaf.search.build import IndexOptions, create, extend
 from revtaf.search.index import IMAGES, KINDS, MANIFEST, REPORTS, SearchIndex
@@ -202,6 +202,30 @@ def test_what_others_put_into_an_index_stays_and_disturbs_nothing(tmp_path):
     (place / "files" / ".DS_Store").unlink()
     (place / MANIFEST).write_text("{half")
     assert len(create(place, material(25), SMALL).galleries[REPORTS]) == 25
+
+
+def test_a_build_that_fails_leaves_nothing_but_the_earlier_index(tmp_path, monkeypatch):
+    """An error after the images were written: of a first build no folder stays, of a later one the index before it."""
+    place, write = tmp_path / "index", build.write_shard
+
+    def write_shard(folder, *arguments):
+        if folder.name.startswith(REPORTS):
+            raise MemoryError
+        return write(folder, *arguments)
+
+    def fails(work, *arguments):
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(build, "write_shard", write_shard)
+            work(place, *arguments)
+
+    fails(create, material(), SMALL)
+    assert not place.exists()
+    create(place, material(30), SMALL)
+    before = sorted(place.rglob("*"))
+    fails(create, material(40), SMALL)
+    fails(extend, material(10, start=30))
+    assert sorted(place.rglob("*")) == before
+    assert len(SearchIndex.open(place, verify=True).galleries[REPORTS]) == 30
 
 
 def test_another_width_and_vectors_without_unit_length_are_refused(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from made import material, unit
 
 from revtaf.errors import UserError
-from revtaf.search import ivf
+from revtaf.search import build, ivf
 from revtaf.search.build import IndexOptions, create, extend
 from revtaf.search.exact import nearest
 from revtaf.search.index import IMAGES, KINDS, REPORTS, SearchIndex
@@ -112,11 +112,15 @@ def test_an_open_index_outlives_the_builds_of_others(tmp_path):
         np.testing.assert_array_equal(index.search(REPORTS, unit(4, seed=3), 5).row, expected.row)
 
 
-def test_what_is_no_file_of_lists_is_refused(tmp_path):
-    """A damaged file of FAISS; more lists than rows."""
+def test_what_is_no_file_of_lists_is_refused(tmp_path, monkeypatch):
+    """A damaged file of FAISS; more lists than rows, of images or of reports, before anything is written."""
     (tmp_path / "x").write_bytes(b"what is this? no lists at all")
     with pytest.raises(UserError, match="damaged"):
         ivf.open_lists(tmp_path / "x")
     with pytest.raises(UserError, match="--nlist 99"):
         ivf.train(unit(20), 99)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="--nlist 100: there are only 60 rows"):
+        patch.setattr(build, "write_shard", None)  # neither gallery is begun
+        create(tmp_path / "index", material(60), IndexOptions(engine="faiss", nlist=100))
+    assert not (tmp_path / "index").exists()
     assert [ivf.default_lists(rows) for rows in (10, 1000, 377_110)] == [1, 25, 1024]
