@@ -56,7 +56,7 @@ class IndexRequest:
             raise UserError("--svd-centred goes with --svd WIDTH")
         if self.engine != "faiss" and (set(given) & {"recall", "nlist"}):
             raise UserError("--recall and --nlist go with --engine faiss")
-        if not 0 < (self.recall or 0.5) <= 1:
+        if self.recall is not None and not 0 < self.recall <= 1:
             raise UserError(f"--recall: expected a share above 0 and up to 1, got {self.recall}")
         return IndexOptions(**given)
 
@@ -83,7 +83,8 @@ def index(request: IndexRequest) -> SearchIndex:
     for some in (chosen, fitted, held):
         _check_images(some, root, request.data)
     system = revtaf.load(place, device=request.device)
-    parts = request.out.with_name(f".{request.out.name}.parts")
+    out = request.out.resolve()  # `.` has no name
+    parts = out.parent / f".{out.name}.parts"
     with alone(parts, "indexing", wait=False):
         embed = _Embedder(system, model["digest"], root, parts)
         galleries = embed.galleries(studies)

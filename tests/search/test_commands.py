@@ -231,6 +231,15 @@ def test_an_image_that_was_replaced_after_an_interruption_is_embedded_again(call
     np.testing.assert_array_equal(first, second)
 
 
+def test_the_index_may_be_where_one_stands(call, tmp_path, monkeypatch):
+    """`--out .` in an empty folder; what was embedded lies beside it and goes. A root is no place for an index."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    call.index(out=".")
+    assert (tmp_path / "here" / "index.json").is_file() and [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert "is not empty and no index" in call.index(out=tmp_path.anchor, code=2)
+
+
 def test_reports_of_one_study_are_one_row(call, models, phantom, tmp_path):
     """R2Gen's MIMIC-CXR has a sample for each image: two images, one report, which knows both."""
     content = json.loads((phantom / "annotation.json").read_text())
@@ -293,6 +302,7 @@ def test_bad_input_is_one_message(call, models, phantom, train, tmp_path):
         (["--svd", 17], "--svd 17"),
         (["--recall", 0.9], "--engine faiss"),
         (["--engine", "faiss", "--recall", 2], "--recall"),
+        (["--engine", "faiss", "--recall", 0], "above 0 and up to 1, got 0.0"),
         (["--add"], "already"),
     ):
         assert message in call.index(*options, code=2)
