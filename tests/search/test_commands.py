@@ -1,6 +1,7 @@
 """`revtaf index` and `revtaf search`, as a user calls them, with a toy that embeds images and texts."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+import revtaf
 from revtaf import systems
 from revtaf.cli import main
 from revtaf.data.annotations import load_annotations
@@ -238,6 +240,22 @@ def test_the_index_may_be_where_one_stands(call, tmp_path, monkeypatch):
     call.index(out=".")
     assert (tmp_path / "here" / "index.json").is_file() and [path.name for path in tmp_path.iterdir()] == ["here"]
     assert "is not empty and no index" in call.index(out=tmp_path.anchor, code=2)
+
+
+def test_an_image_whose_name_no_file_can_hold_is_refused_at_once(call, train, tmp_path, monkeypatch):
+    """A name that is not UTF-8: printed with an escape, refused for --jsonl and --page before a model is opened."""
+    call.index()
+    image = tmp_path / os.fsdecode(b"gr\xf6sse.png")
+    try:
+        shutil.copy(train[1](train[0][0]), image)
+    except OSError:
+        pytest.skip("the file system takes UTF-8 names alone")
+    monkeypatch.setattr(revtaf, "load", None)
+    for option in ("--jsonl", "--page"):
+        error = call("search", "--index", call.place, image, option, tmp_path / "out", code=2)
+        assert "gr\\udcf6sse.png: its name is not UTF-8" in error and not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert "gr\\udcf6sse.png -> reports" in call("search", "--index", call.place, image, "-k", 1)
 
 
 def test_reports_of_one_study_are_one_row(call, models, phantom, tmp_path):
