@@ -96,7 +96,7 @@ def index(request: IndexRequest) -> SearchIndex:
         if held:
             queries = {
                 IMAGES: embed.images([root / study.image_path[0] for study in held]),
-                REPORTS: embed.texts([study.report for study in held]),
+                REPORTS: embed.texts(system.texts(held)),
             }
         source = {"annotation": str(request.data.resolve()), "images": str(root.resolve()), "splits": split}
         model = model | {"folder": str(place.resolve())}
@@ -114,14 +114,14 @@ class _Embedder:
         self.system, self.model, self.root, self.parts = system, model, root, parts
 
     def galleries(self, studies: dict[str, Sequence[Study]]) -> dict[str, Entries]:
-        """Images and reports of these splits; one report for each study, however many samples have it."""
+        """Images and texts of these splits; one text for each study, however many samples have it."""
         images, reports, known = [], [], {}
         for split, samples in studies.items():
-            for sample in samples:
+            for sample, text in zip(samples, self.system.texts(samples), strict=True):
                 whose = {"study": sample.study_id, "patient": sample.subject_id, "split": split}
-                row = known.setdefault((sample.study_id or sample.id, sample.report), len(reports))
+                row = known.setdefault((sample.study_id or sample.id, text), len(reports))
                 if row == len(reports):
-                    reports.append({"id": sample.id, **whose, "text": sample.report, "images": []})
+                    reports.append({"id": sample.id, **whose, "text": text, "images": []})
                 reports[row]["images"] += sample.image_path
                 images += [{"id": sample.id, **whose, "image": path, "report": row} for path in sample.image_path]
         return {

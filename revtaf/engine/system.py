@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from revtaf.check_line import CheckLine
+    from revtaf.data.annotations import Study
     from revtaf.data.blocks import Shard
     from revtaf.eval.advanced import AdvancedSources
     from revtaf.eval.rankings import Rankings
@@ -156,6 +157,10 @@ class System(Protocol):
     def embed_images(self, images: Sequence[Path]) -> np.ndarray:
         """Image files as points of one space with texts: (N, D) float32 of unit length."""
         raise UserError(f"system '{self.settings.system}' makes no embeddings")
+
+    def texts(self, studies: Sequence[Study]) -> list[str]:
+        """What `embed_texts` reads of each study, as it did in training; `revtaf index` finds and shows these."""
+        return [study.report for study in studies]
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts as points of one space with images: (N, D) float32 of unit length."""

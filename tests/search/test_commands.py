@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import yaml
 import revtaf
 from revtaf import systems
 from revtaf.cli import main
+from revtaf.comparators.medfuse.system import MedFuse
 from revtaf.data.annotations import load_annotations
 from revtaf.search.index import IMAGES, REPORTS, SearchIndex
 
@@ -256,6 +258,27 @@ def test_an_image_whose_name_no_file_can_hold_is_refused_at_once(call, train, tm
         assert "gr\\udcf6sse.png: its name is not UTF-8" in error and not (tmp_path / "out").exists()
     monkeypatch.undo()
     assert "gr\\udcf6sse.png -> reports" in call("search", "--index", call.place, image, "-k", 1)
+
+
+def test_what_is_searched_is_what_the_model_reads_of_a_study(call, phantom, tmp_path, monkeypatch):
+    """MedFuse-CLIP's findings and impression: rows, held queries and records are of the text that it was trained on."""
+    pytest.importorskip("faiss")
+    from toy_embedder import Embedder
+
+    reader = SimpleNamespace(settings=SimpleNamespace(text=SimpleNamespace(sections="report+impression")))
+    monkeypatch.setattr(Embedder, "texts", lambda self, studies: MedFuse.texts(reader, studies))
+    content = json.loads((phantom / "annotation.json").read_text())
+    for study in content["train"] + content["val"]:
+        study["impression"] = f"Impression of {study['id']}."
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    call.index("--data", tmp_path / "a.json", "--images", phantom / "images", "--engine", "faiss")
+    index, studies = SearchIndex.open(call.place), load_annotations(tmp_path / "a.json")
+    row = index.galleries[REPORTS].record(0)
+    assert row["text"].split() == [*studies["train"][0].report.split(), *studies["train"][0].impression.split()]
+    held = [f"{study.report} {study.impression}" for study in studies["val"]]
+    expected = Embedder.embed_texts(None, [row["text"], *held]).astype(np.float16)
+    np.testing.assert_array_equal(index.galleries[REPORTS].vectors[0][0], expected[0])
+    np.testing.assert_array_equal(index.held()[0][REPORTS], expected[1:])
 
 
 def test_reports_of_one_study_are_one_row(call, models, phantom, tmp_path):
