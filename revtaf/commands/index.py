@@ -119,7 +119,8 @@ class _Embedder:
         for split, samples in studies.items():
             for sample, text in zip(samples, self.system.texts(samples), strict=True):
                 whose = {"study": sample.study_id, "patient": sample.subject_id, "split": split}
-                row = known.setdefault((sample.study_id or sample.id, text), len(reports))
+                study = (sample.patient, sample.study_id or sample.id)  # CheXpert's `study1` is one of every patient
+                row = known.setdefault((study, text), len(reports))
                 if row == len(reports):
                     reports.append({"id": sample.id, **whose, "text": text, "images": []})
                 reports[row]["images"] += sample.image_path

@@ -282,7 +282,8 @@ def test_what_is_searched_is_what_the_model_reads_of_a_study(call, phantom, tmp_
 
 
 def test_reports_of_one_study_are_one_row(call, models, phantom, tmp_path):
-    """R2Gen's MIMIC-CXR has a sample for each image: two images, one report, which knows both."""
+    """R2Gen's MIMIC-CXR has a sample for each image: two images, one report, which knows both. Studies of two patients
+    are two, whatever they are called."""
     content = json.loads((phantom / "annotation.json").read_text())
     first, second = content["train"][:2]
     second |= {key: first[key] for key in ("report", "study_id", "subject_id") if key in first} | {"study_id": "S"}
@@ -294,6 +295,14 @@ def test_reports_of_one_study_are_one_row(call, models, phantom, tmp_path):
     index = SearchIndex.open(place)
     assert [len(index.galleries[kind]) for kind in (IMAGES, REPORTS)] == [2, 1]
     assert index.galleries[REPORTS].record(0)["images"] == [first["image_path"][0], second["image_path"][0]]
+    first["subject_id"], second["subject_id"] = "p1", "p2"  # the first study of either
+    (tmp_path / "a.json").write_text(json.dumps({"train": [first, second]}))
+    call(*start, "--images", phantom / "images")
+    reports = list(SearchIndex.open(place).galleries[REPORTS].records())
+    assert [(report["patient"], report["images"]) for report in reports] == [
+        ("p1", first["image_path"]),
+        ("p2", second["image_path"]),
+    ]
 
 
 def test_the_model_is_the_one_that_made_the_index(call, models, train, tmp_path):
