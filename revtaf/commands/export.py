@@ -3,10 +3,14 @@
     README.md                 the model card; a note: it may be edited
     results.json              the tables of the run's tests, for the card
     reports.jsonl             the training reports, or not (--without-reports); --reports attaches them again
+    training.jsonl            whose reports these are, in their order
     model.json and the rest   as in the run's checkpoints/best (`revtaf.engine.folder`), without places of this machine
 
 Hashes are made anew: settings and notes no longer name files of this machine. The hash of reports that were left out
-stays, so that only the same reports can be attached.
+stays, so that only the same reports can be attached. Which studies a system trains on is its own choice (a split made
+anew, images that can be read), so training.jsonl names them: {"id", "so_far"}, the latter the first digits of the
+SHA-256 of reports.jsonl up to this line. It tells where another annotation differs, and nothing of a report to whoever
+lacks those before it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +28,19 @@ import yaml
 
 from revtaf.commands.model_card import CARD, model_card
 from revtaf.config_file import load_settings
-from revtaf.data.annotations import load_annotations
+from revtaf.data.annotations import Study, load_annotations
 from revtaf.engine.checkpoint import META, SETTINGS
 from revtaf.engine.folder import BEST, MANIFEST, find_model, model_files, read_manifest
+from revtaf.engine.runtime import read_jsonl, write_jsonl
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, read_yaml, sha256, write_json
 
-REPORTS, RESULTS = "reports.jsonl", "results.json"
+REPORTS, TRAINING, RESULTS = "reports.jsonl", "training.jsonl", "results.json"
+DIGITS = 8  # of "so_far"; by chance alone one of 4 billion other reports has the same
+_FIX = (
+    f"name the annotation of its training set, or the {REPORTS} of its run. Reports of another set are searched with "
+    "`revtaf index` and `revtaf search`"
+)
 # A path from the root within a sentence: at least two names, not behind a word (and/or), a host or a home.
 _PLACE = re.compile(r"(?<![\w.:/~])(?:/[^\s/,;:()'\"]+)+/([^\s/,;:()'\"]+)")
 
@@ -62,6 +73,8 @@ def export(request: ExportRequest) -> Path:
                 shutil.copyfile(place / name, partial / name)
         if attached is not None:
             (partial / REPORTS).write_bytes(attached)
+        if trained_on := _trained_on(partial) or _trained_on(place):
+            write_jsonl(partial / TRAINING, trained_on)
         for path in sorted(partial.rglob("*")):
             if path.name in (SETTINGS, META, "config.json"):
                 _without_places(path)
@@ -81,20 +94,58 @@ def _reports(path: Path, place: Path, manifest: dict[str, Any]) -> bytes:
         raise UserError(f"{place} is a model that keeps no reports; there is nothing to attach")
     if not path.is_file():
         raise UserError(f"--reports: no such file: {path}")
-    if path.suffix == ".jsonl":
-        content = path.read_bytes()
-    else:
-        data = load_settings(place / SETTINGS, bases=False).training_data
-        studies = load_annotations(path).get("train", [])[: data.max_samples]
-        lines = [json.dumps({"id": s.id, "report": s.report}, ensure_ascii=False) + "\n" for s in studies]
-        content = "".join(lines).encode()
+    content = path.read_bytes() if path.suffix == ".jsonl" else _of_annotation(path, place)
     if hashlib.sha256(content).hexdigest() != expected:
         raise UserError(
             f"--reports: {path} does not hold the reports that this model was trained on, all of them and in their "
-            f"order; name the annotation of its training set, or the {REPORTS} of its run. Reports of another set are "
-            "searched with `revtaf index` and `revtaf search`"
+            f"order; {_FIX}. A folder without {TRAINING}, of an earlier version, does not say whose reports it lacks: "
+            "export its run anew"
         )
     return content
+
+
+def _of_annotation(path: Path, place: Path) -> bytes:
+    """The same from an annotation. UserError names the first study that it lacks, or whose report is another one."""
+    annotations = load_annotations(path)
+    trained_on = _trained_on(place)
+    if not trained_on:  # of an earlier version: the training split as it is
+        data = load_settings(place / SETTINGS, bases=False).training_data
+        return b"".join(_line(_record(study)) for study in annotations.get("train", [])[: data.max_samples])
+    studies = {study.id: study for split in annotations.values() for study in split}
+    state, lines = hashlib.sha256(), []
+    for trained in trained_on:
+        study = studies.get(trained["id"])
+        if study is not None:
+            lines.append(_line(_record(study)))
+            state.update(lines[-1])
+        if study is None or state.hexdigest()[:DIGITS] != trained["so_far"]:
+            wrong = "is missing" if study is None else "has another text"
+            raise UserError(
+                f"--reports: {path} does not hold the reports that this model was trained on: study {trained['id']!r} "
+                f"{wrong}; {_FIX}"
+            )
+    return b"".join(lines)
+
+
+def _trained_on(folder: Path) -> list[dict[str, Any]]:
+    """The lines of training.jsonl: as the folder has them, else of its reports; none where it has neither."""
+    if (folder / TRAINING).is_file():
+        return read_jsonl(folder / TRAINING)
+    state, found = hashlib.sha256(), []
+    for record in read_jsonl(folder / REPORTS):
+        state.update(_line(record))
+        found.append({"id": record.get("id"), "so_far": state.hexdigest()[:DIGITS]})
+    return found
+
+
+def _record(study: Study) -> dict[str, str]:
+    """What every system keeps of a training study in reports.jsonl."""
+    return {"id": study.id, "report": study.report}
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    """As `write_jsonl` writes it."""
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 
 def _results(place: Path) -> dict[str, str]:

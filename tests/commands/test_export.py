@@ -14,9 +14,12 @@ from tiny import ROOT
 
 from revtaf.cli import main
 from revtaf.commands.export import _moved
+from revtaf.comparators.medfuse.data import split_by_patient
+from revtaf.config_file import parse_settings, save_settings
 from revtaf.data.annotations import load_annotations
-from revtaf.engine.folder import read_manifest
-from revtaf.engine.runtime import read_jsonl
+from revtaf.engine.folder import FORMAT, model_files, read_manifest
+from revtaf.engine.runtime import read_jsonl, write_jsonl
+from revtaf.files import sha256, write_json
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,51 @@ def test_reports_are_left_out_and_attached_again(exported, world, tmp_path, caps
     assert main(["export", str(bare), str(tmp_path / "x"), "--reports", str(tmp_path / "other.json")]) == 2
     assert "does not hold the reports that this model was trained on" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def made_model(folder, settings, reports):
+    """A folder that is a model of these settings and training reports to all but those who open its weights."""
+    folder.mkdir()
+    save_settings(folder / "config.yaml", parse_settings(settings, "test"))
+    write_json(folder / "meta.json", {"epoch": 1, "sources": {}})
+    (folder / "model.safetensors").write_bytes(b"weights")
+    write_jsonl(folder / "reports.jsonl", reports)
+    files = {name: sha256(folder / name) for name in model_files(folder)}
+    write_json(folder / "model.json", {"format": FORMAT, "system": settings["system"], "files": files})
+    return folder
+
+
+@pytest.mark.parametrize("system", ["revtaf", "medfuse", "trrg"])
+def test_reports_are_those_of_the_studies_that_were_trained_on(system, tmp_path, capsys):
+    """Of a split made anew, and without an image that cannot be read; the first study that an annotation lacks, or of
+    which it has another text, is named."""
+    studies = [
+        {"id": f"s{i}", "image_path": [f"{i}.png"], "report": f"Größe {i} .", "subject_id": f"p{i // 2}"}
+        for i in range(40)
+    ]
+    content = {"train": studies[:24], "val": studies[24:30], "test": studies[30:]}
+    write_json(tmp_path / "annotation.json", content)
+    annotations = load_annotations(tmp_path / "annotation.json")
+    split = split_by_patient(annotations, 0) if system == "medfuse" else annotations
+    kept = [study for study in split["train"] if study.id not in ("s4", "s5")]
+    assert 10 < len(kept) and [s.id for s in kept] != [s.id for s in annotations["train"]]
+    run = made_model(tmp_path / "run", {"system": system}, [{"id": s.id, "report": s.report} for s in kept])
+    bare, full, x = tmp_path / "bare", tmp_path / "full", str(tmp_path / "x")
+    assert main(["export", str(run), str(bare), "--without-reports"]) == 0
+    assert "Größe" not in "".join(path.read_text() for path in bare.iterdir())
+    for place in (run, bare):
+        assert main(["export", str(place), str(full), "--reports", str(tmp_path / "annotation.json")]) == 0
+        assert (full / "reports.jsonl").read_bytes() == (run / "reports.jsonl").read_bytes()
+        assert read_manifest(full)["files"] == read_manifest(bare)["files"]
+        shutil.rmtree(full)
+    others = {
+        "is missing": [study for study in studies if study["id"] not in (kept[3].id, kept[7].id, "s4")],
+        "has another text": [s | {"report": "Other."} if s["id"] in (kept[3].id, kept[7].id) else s for s in studies],
+    }
+    for wrong, whole in others.items():
+        write_json(tmp_path / "other.json", {"train": whole})
+        assert main(["export", str(bare), x, "--reports", str(tmp_path / "other.json")]) == 2
+        assert f"study '{kept[3].id}' {wrong}" in capsys.readouterr().err
 
 
 def test_nothing_is_written_over(exported, tmp_path, capsys):
