@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 
 from revtaf.commands.model_card import CARD, model_card
+from revtaf.config import places
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.engine.checkpoint import META, SETTINGS
@@ -42,7 +43,9 @@ _FIX = (
     "`revtaf index` and `revtaf search`"
 )
 # A path from the root within a sentence: at least two names, not behind a word (and/or), a host or a home.
-_PLACE = re.compile(r"(?<![\w.:/~])(?:/[^\s/,;:()'\"]+)+/([^\s/,;:()'\"]+)")
+_PLACE = re.compile(r"(?<![\w.:/~])(?:/[^\s/,;:()<>'\"]+)+/([^\s/,;:()<>'\"]+)")
+# A setting of any kind that is one as a whole; blanks are allowed, as nothing stands around it.
+_WHOLE = re.compile(r"(?:/[^/<>{}\n]+){2,}/?")
 
 
 @dataclass
@@ -164,21 +167,31 @@ def _results(place: Path) -> dict[str, str]:
 
 def _without_places(path: Path) -> None:
     """Rewrite settings or notes without the folders of this machine."""
-    if path.suffix == ".yaml":
-        content = read_yaml(path, "model")
-        path.write_text(yaml.safe_dump(_moved(content), sort_keys=False), encoding="utf-8")
-    else:
-        write_json(path, _moved(read_json(path)))
+    if path.name == SETTINGS:
+        paths = set(places(type(load_settings(path, bases=False))))
+        content = _changed(read_yaml(path, "model"), lambda text, key: _moved_setting(text, key in paths))
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    elif path.name == META:
+        write_json(path, _changed(read_json(path), lambda text, _: _moved_note(text)))
+    else:  # a language model's settings
+        write_json(path, _changed(read_json(path), lambda text, _: _moved_setting(text)))
 
 
-def _moved(content: Any) -> Any:
-    """The same with the last name alone of every absolute path."""
+def _changed(content: Any, change: Callable[[str, str], str], key: str = "") -> Any:
+    """The same with change(text, key) in the place of every text; key: as in "data.images"."""
     if isinstance(content, dict):
-        return {key: _moved(value) for key, value in content.items()}
+        return {name: _changed(value, change, f"{key}.{name}".strip(".")) for name, value in content.items()}
     if isinstance(content, list):
-        return [_moved(value) for value in content]
-    if not isinstance(content, str):
-        return content
-    if Path(content).is_absolute():
-        return Path(content).name
-    return _PLACE.sub(r"\1", content)
+        return [_changed(value, change, key) for value in content]
+    return change(content, key) if isinstance(content, str) else content
+
+
+def _moved_setting(text: str, is_path: bool = False) -> str:
+    """The last name of an absolute path; a text of another kind (a template, a prefix) has to be one as a whole."""
+    absolute = Path(text).is_absolute() if is_path else _WHOLE.fullmatch(text)
+    return Path(text).name if absolute else text
+
+
+def _moved_note(text: str) -> str:
+    """The same with the last name alone of every absolute path in the sentence."""
+    return Path(text).name if _WHOLE.fullmatch(text) else _PLACE.sub(r"\1", text)

@@ -13,7 +13,7 @@ import yaml
 from tiny import ROOT
 
 from revtaf.cli import main
-from revtaf.commands.export import _moved
+from revtaf.commands.export import _moved_note
 from revtaf.comparators.medfuse.data import split_by_patient
 from revtaf.config_file import parse_settings, save_settings
 from revtaf.data.annotations import load_annotations
@@ -66,11 +66,45 @@ def test_no_place_of_this_machine_is_left(exported, world):
 
 
 def test_places_are_found_in_notes_and_nothing_else_is_touched():
-    """Of a path its last name stays; fractions, addresses, units and single strokes are no paths."""
-    assert _moved("weights from /home/me/checkpoints/clip.pt (CLIP)") == "weights from clip.pt (CLIP)"
-    assert _moved({"a": ["/data/x/annotation.json", 3]}) == {"a": ["annotation.json", 3]}
-    for same in ("yes/no/maybe", "https://physionet.org/content/x", "checkpoints/a/b.pth", "2 / 3", "a /b", None):
-        assert _moved(same) == same
+    """Of a path its last name stays; fractions, addresses, units, marks and single strokes are no paths."""
+    assert _moved_note("weights from /home/me/checkpoints/clip.pt (CLIP)") == "weights from clip.pt (CLIP)"
+    assert _moved_note("/data of mine/annotation.json") == "annotation.json"
+    for same in (
+        "yes/no/maybe",
+        "https://physionet.org/content/x",
+        "checkpoints/a/b.pth",
+        "2 / 3",
+        "a /b",
+        "<Img></Img></s>",
+    ):
+        assert _moved_note(same) == same
+
+
+def test_settings_that_are_no_paths_are_exported_as_they_are(tmp_path):
+    """Templates and prefixes, word for word. Of paths, and of texts that are one as a whole, the last name stays."""
+    template = "</a></b> see /yes/no\nHuman: <Img><image></Img></s> x"
+    settings = {
+        "system": "trrg",
+        "stage1": "/stage1",
+        "data": {"images": "/data of mine/images", "features": "made/here"},
+        "prompt": {"template": template, "predictions": ["/a/val.jsonl", "/b/test.jsonl"]},
+        "clue": {"prefix": "/Clue: "},
+        "eval": {"java": "/opt/my java/bin/java"},
+    }
+    run, out = made_model(tmp_path / "run", settings, []), tmp_path / "out"
+    write_json(run / "meta.json", {"epoch": 1, "sources": {"encoders": f"of {tmp_path}/stage1 </s>"}})
+    content = {"_name_or_path": str(tmp_path / "mistral"), "bos_token": "<Img></Img></s>"}
+    (run / "language").mkdir()
+    write_json(run / "language/config.json", content)
+    manifest = json.loads((run / "model.json").read_text())
+    write_json(run / "model.json", manifest | {"files": {name: sha256(run / name) for name in model_files(run)}})
+    assert main(["export", str(run), str(out)]) == 0
+    found = yaml.safe_load((out / "config.yaml").read_text())
+    assert found["prompt"] == {"template": template, "statuses": "none", "predictions": ["val.jsonl", "test.jsonl"]}
+    assert found["clue"]["prefix"] == "/Clue: " and found["stage1"] == "stage1" and found["eval"]["java"] == "java"
+    assert found["data"]["images"] == "images" and found["data"]["features"] == "made/here"
+    assert json.loads((out / "language/config.json").read_text()) == content | {"_name_or_path": "mistral"}
+    assert json.loads((out / "meta.json").read_text())["sources"] == {"encoders": "of stage1 </s>"}
 
 
 def test_the_card_is_one_that_a_hub_reads(exported, world):
