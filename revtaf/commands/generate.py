@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,11 +81,13 @@ def _write(
     request: GenerateRequest, system: System, wanted: Sequence[Wanted], asked: dict, journal: Journal | None
 ) -> tuple[list[ImageReport], list[Unreadable]]:
     """What is not done yet; everything in the order that was asked for. Printed as it comes, where no scores are to
-    come with it."""
+    come with it. Of the page's images what was done without a picture is done again."""
     at_once = not any(one.reference for one in wanted)
-    found = {} if journal is None else {o.image: journal.done[o.image] for o in wanted if o.image in journal.done}
-    unreadable: list[Unreadable] = []
     paged = {one.image for one in wanted[:ON_PAGE]}
+    done = {} if journal is None else journal.done
+    earlier = [done[one.image] for one in wanted if one.image in done]
+    found = {o.image: _for_page(o, paged) for o in earlier if o.image not in paged or o.picture is not None}
+    unreadable: list[Unreadable] = []
     for report in found.values() if at_once else ():
         _show(request, report)
     images = [one.image for one in wanted if one.image not in found]
@@ -94,13 +96,18 @@ def _write(
             if isinstance(written, Unreadable):
                 unreadable.append(written)
             else:
-                found[written.image] = written = written if written.image in paged else written.without_pictures()
+                found[written.image] = written = _for_page(written, paged)
                 if journal is not None:
                     journal.add(written)
                 if at_once:
                     _show(request, written)
             bar.update()
     return [replace(found[o.image], reference=o.reference) for o in wanted if o.image in found], unreadable
+
+
+def _for_page(report: ImageReport, paged: Collection[Path]) -> ImageReport:
+    """Pictures are for the page alone: those of a whole data set would fill memory and disk."""
+    return report if report.image in paged else report.without_pictures()
 
 
 def _batch_size(request: GenerateRequest, system: System) -> int:

@@ -53,7 +53,7 @@ class ImageReport:
     """The report of one image, and the reasons beside it."""
 
     image: Path
-    picture: Image.Image  # 8-bit grey, what the model saw after resize and crop
+    picture: Image.Image | None  # 8-bit grey, what the model saw after resize and crop; None: `without_pictures`
     report: str
     statuses: tuple[StatusAnswer, ...] = ()
     retrieved: tuple[RetrievedReport, ...] = ()
@@ -90,7 +90,7 @@ class ImageReport:
 
     def without_pictures(self) -> ImageReport:
         """The same without picture and maps, which take most of its memory."""
-        return replace(self, picture=Image.new("L", (1, 1)), attention=())
+        return replace(self, picture=None, attention=())
 
     def _repr_html_(self) -> str:
         """Picture and text, for notebooks."""

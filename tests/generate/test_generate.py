@@ -5,6 +5,7 @@ import doctest
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch
 from PIL import Image
 
 import revtaf
+from revtaf.commands import generate as command
+from revtaf.commands.generate import GenerateRequest, generate
 from revtaf.data.annotations import load_annotations
 from revtaf.data.images import read_image
 from revtaf.decoder import Decoder
@@ -20,7 +23,7 @@ from revtaf.errors import UserError
 from revtaf.eval import nlg
 from revtaf.generate.batches import Unreadable, write_batches
 from revtaf.generate.journal import JOURNAL
-from revtaf.generate.result import ImageReport
+from revtaf.generate.result import ImageReport, RetrievedReport, StatusAnswer, TextAttention
 from revtaf.labels import CATEGORIES, POSITIVE
 from revtaf.system.session import Session
 
@@ -184,6 +187,68 @@ def test_an_interrupted_command_goes_on(call, pages, world, images, tmp_path, mo
         assert [x.text for x in a.attention] == [x.text for x in b.attention]
         assert all((x.map == y.map).all() for x, y in zip(a.attention, b.attention, strict=True))
         assert (np.asarray(a.picture) == np.asarray(b.picture)).all()
+
+
+class Stoppable:
+    """A system that answers every image by its name, and is interrupted at its `stop`th batch."""
+
+    settings = SimpleNamespace(system="revtaf", name="tiny", training_data=SimpleNamespace(name="phantom"))
+    notes = ()
+
+    def __init__(self):
+        self.asked, self.stop = [], None
+
+    def write(self, images, **_):
+        self.asked.append([image.name for image in images])
+        if len(self.asked) == self.stop:
+            raise KeyboardInterrupt
+        return [self.report(image) for image in images]
+
+    def report(self, image):
+        draw = np.random.default_rng(int(image.stem))
+        return ImageReport(
+            image,
+            Image.fromarray(draw.integers(0, 256, (32, 32), dtype=np.uint8)),
+            f"The heart is {image.stem}.",
+            (StatusAnswer("edema", "positive", {"positive": 1 / 3, "negative": 2 / 3}),),
+            (RetrievedReport("s1", draw.random(), "The heart is large."),),
+            (TextAttention("the heart", "sentence", draw.random((7, 7), dtype=np.float32)),),
+            (("edema", draw.random()),),
+            ("looks like no radiograph",),
+        )
+
+
+@pytest.fixture
+def stoppable(monkeypatch):
+    """A `Stoppable` in the place of every model, with two images on a page."""
+    system = Stoppable()
+    monkeypatch.setattr(revtaf, "load", lambda *_, **__: system)
+    monkeypatch.setattr(command, "find_model", lambda place: place)
+    monkeypatch.setattr(command, "model_identity", lambda place: {"digest": "1"})
+    monkeypatch.setattr(command, "ON_PAGE", 2)
+    return system
+
+
+def test_a_resumed_command_makes_the_same_files(stoppable, tmp_path):
+    """Byte for byte, numbers included. An image that was done for no page, and is on the page now, is done again; the
+    others are not, and no picture is kept of those."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(6):
+        Image.new("L", (64, 64)).save(images / f"{i}.png")
+    wanted = {"checkpoint": tmp_path, "images": [images], "batch_size": 2}
+    stoppable.stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        generate(GenerateRequest(**wanted, out=tmp_path / "out"))
+    kept = [line["picture"] is not None for line in read_jsonl(tmp_path / "out" / JOURNAL)[1:]]
+    assert kept == [True, True, False, False]
+    (images / "0.png").unlink()
+    generate(GenerateRequest(**wanted, out=tmp_path / "out"))
+    assert stoppable.asked[3:] == [["2.png", "4.png"], ["5.png"]]
+    generate(GenerateRequest(**wanted, out=tmp_path / "whole"))
+    for name in ("reports.jsonl", "report.html"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (tmp_path / "out" / JOURNAL).exists()
 
 
 def test_the_terminal_says_what_was_asked_for(call, world, images):
