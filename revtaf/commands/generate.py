@@ -133,7 +133,8 @@ def _keep(
     unreadable: list[Unreadable],
     asked: dict,
 ) -> None:
-    """The files of the folder. The page is of the first ON_PAGE images that were asked for."""
+    """The files of the folder. The page is of the first ON_PAGE images that were asked for; no page where none of these
+    can be read, nor an earlier one."""
     from revtaf.generate.page import write_page
 
     folder, told = request.out, sys.stderr if request.json else sys.stdout
@@ -148,6 +149,8 @@ def _keep(
         facts = _facts(system, len(reports), len(shown), len(unreadable), asked)
         write_page(shown, folder / PAGE, system.settings.name, facts)
         print(f"page: {folder / PAGE}", file=told)
+    else:
+        (folder / PAGE).unlink(missing_ok=True)
 
 
 def _facts(system: System, written: int, shown: int, unreadable: int, asked: dict) -> dict[str, str]:

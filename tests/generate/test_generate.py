@@ -251,6 +251,17 @@ def test_a_resumed_command_makes_the_same_files(stoppable, tmp_path):
     assert not (tmp_path / "out" / JOURNAL).exists()
 
 
+def test_no_page_of_an_earlier_command_stays(stoppable, tmp_path, monkeypatch):
+    """Where no image can be read any more, the folder says that, and nothing else."""
+    Image.new("L", (64, 64)).save(tmp_path / "0.png")
+    request = GenerateRequest(tmp_path, [tmp_path / "0.png"], tmp_path / "out")
+    assert not generate(request) and (tmp_path / "out/report.html").is_file()
+    (tmp_path / "0.png").write_bytes(b"%PDF")
+    monkeypatch.setattr(Stoppable, "report", lambda self, image: read_image(image))
+    assert len(generate(request)) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["reports.jsonl", "unreadable.jsonl"]
+
+
 def test_the_terminal_says_what_was_asked_for(call, world, images):
     """Report, statuses, retrieved report; a given status is marked."""
     text = call("generate", "--checkpoint", world[1], images[0], "--status", "fracture=unc", *DEVICE)
