@@ -8,9 +8,9 @@
 
 Hashes are made anew: settings and notes no longer name files of this machine. The hash of reports that were left out
 stays, so that only the same reports can be attached. Which studies a system trains on is its own choice (a split made
-anew, images that can be read), so training.jsonl names them: {"id", "so_far"}, the latter the first digits of the
-SHA-256 of reports.jsonl up to this line. It tells where another annotation differs, and nothing of a report to whoever
-lacks those before it.
+anew, images that can be read), so training.jsonl tells them: {"study", "so_far"}, the first digits of the SHA-256 of
+the study's id, and of reports.jsonl up to this line. It tells where another annotation differs, and nothing of a study
+or a report to whoever lacks it.
 """
 
 from __future__ import annotations
@@ -114,18 +114,18 @@ def _of_annotation(path: Path, place: Path) -> bytes:
     if not trained_on:  # of an earlier version: the training split as it is
         data = load_settings(place / SETTINGS, bases=False).training_data
         return b"".join(_line(_record(study)) for study in annotations.get("train", [])[: data.max_samples])
-    studies = {study.id: study for split in annotations.values() for study in split}
+    studies = {_mark(study.id): study for split in annotations.values() for study in split}
     state, lines = hashlib.sha256(), []
-    for trained in trained_on:
-        study = studies.get(trained["id"])
+    for number, trained in enumerate(trained_on, 1):
+        study = studies.get(trained["study"])
         if study is not None:
             lines.append(_line(_record(study)))
             state.update(lines[-1])
         if study is None or state.hexdigest()[:DIGITS] != trained["so_far"]:
-            wrong = "is missing" if study is None else "has another text"
+            absent = f"number {number} of {len(trained_on)} is missing"
+            wrong = absent if study is None else f"study {study.id!r} has another text"
             raise UserError(
-                f"--reports: {path} does not hold the reports that this model was trained on: study {trained['id']!r} "
-                f"{wrong}; {_FIX}"
+                f"--reports: {path} does not hold the reports that this model was trained on: {wrong}; {_FIX}"
             )
     return b"".join(lines)
 
@@ -137,8 +137,13 @@ def _trained_on(folder: Path) -> list[dict[str, Any]]:
     state, found = hashlib.sha256(), []
     for record in read_jsonl(folder / REPORTS):
         state.update(_line(record))
-        found.append({"id": record.get("id"), "so_far": state.hexdigest()[:DIGITS]})
+        found.append({"study": _mark(str(record.get("id"))), "so_far": state.hexdigest()[:DIGITS]})
     return found
+
+
+def _mark(study: str) -> str:
+    """What stands for an id: a folder without reports names no study of a restricted set."""
+    return hashlib.sha256(study.encode()).hexdigest()[: 2 * DIGITS]
 
 
 def _record(study: Study) -> dict[str, str]:
