@@ -273,6 +273,15 @@ def _check_name(path: Path) -> None:
         raise UserError(f"cannot write {path}: Windows takes no such name ({why}); choose another")
 
 
+def state_of(path: Path) -> list[int]:
+    """Changes with the file: its size and time; nothing for one that is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
+
+
 def sha256(path: str | Path) -> str:
     """Of a file, in hexadecimal; read in pieces."""
     state = hashlib.sha256()

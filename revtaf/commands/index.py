@@ -17,7 +17,7 @@ from revtaf.data.image_names import find_file, why_absent
 from revtaf.engine.folder import find_model, model_identity
 from revtaf.engine.system import System
 from revtaf.errors import UserError
-from revtaf.files import digest
+from revtaf.files import digest, state_of
 from revtaf.locks import alone
 from revtaf.search.build import Entries, IndexOptions, Material, create, extend
 from revtaf.search.index import HELD, IMAGES, REPORTS, SearchIndex
@@ -132,7 +132,9 @@ class _Embedder:
 
     def images(self, paths: Sequence[Path]) -> np.ndarray:
         """(N, D) float32."""
-        return self._vectors(self.system.embed_images, paths, IMAGES, [_state(path) for path in paths])
+        return self._vectors(
+            self.system.embed_images, paths, IMAGES, [[str(path), *state_of(find_file(path) or path)] for path in paths]
+        )
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """(N, D) float32; equal texts are embedded once."""
@@ -172,12 +174,6 @@ def _held(
             rows = np.sort(np.random.default_rng(0).permutation(len(studies))[:HELD])
             return name, [studies[row] for row in rows]
     return "", []
-
-
-def _state(path: Path) -> list:
-    """Changes with the image: its path, size and time."""
-    found = (find_file(path) or path).stat()
-    return [str(path), found.st_size, found.st_mtime_ns]
 
 
 def _of_train(entries: Entries) -> np.ndarray:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from revtaf.engine.runtime import append_jsonl, read_jsonl
 from revtaf.errors import UserError
+from revtaf.files import state_of
 from revtaf.generate.result import ImageReport, RetrievedReport, StatusAnswer, TextAttention
 
 JOURNAL = ".reports.partial.jsonl"
@@ -45,7 +46,7 @@ class Journal:
             )
         for line in lines[1:]:
             path = Path(line["image"])
-            if line["file"] == _state(path):
+            if line["file"] == state_of(path):
                 self.done[path] = _report_of(path, line)
         self._end_whole_line()
 
@@ -67,19 +68,10 @@ class Journal:
                 file.truncate(whole)
 
 
-def _state(path: Path) -> list[int]:
-    """Changes with the file: its size and time; nothing for one that is gone."""
-    try:
-        found = path.stat()
-    except OSError:
-        return []
-    return [found.st_size, found.st_mtime_ns]
-
-
 def _line_of(report: ImageReport) -> dict[str, Any]:
     return {
         "image": str(report.image),
-        "file": _state(report.image),
+        "file": state_of(report.image),
         "picture": None if report.picture is None else _png(report.picture),
         "report": report.report,
         "statuses": [vars(status) for status in report.statuses],
