@@ -50,7 +50,7 @@ class Claim:
     within: float | None = None
 
 
-EVEN = "LRP, even masses"  # the path of the entities in rows with the paper's even masses
+EVEN = "LRP (even masses)"  # the path of the entities in rows with the paper's even masses
 MAPS = ("local pointing", "local mass", "global mass")
 CLAIMS = (
     Claim("LRE helps", "F1 +.009, Avg +.015", ("GRP", "LRE"), "table3", "lre", "baseline"),
@@ -114,13 +114,13 @@ CLAIMS = (
         *("alignment", "full", "uniform map", MAPS, "alignment"),
     ),
     Claim(
-        "so do MPSA's maps with even masses",
+        "MPSA's maps with even masses find them better than a uniform map",
         "-",
         ("FCC", EVEN),
         *("alignment", "mpsa", "uniform map", MAPS, "alignment"),
     ),
     Claim(
-        "so do MPSA's maps with even masses, without FCC",
+        "so do they without FCC",
         "-",
         ("FCC", EVEN),
         *("alignment", "mpsa_plain", "uniform map", MAPS, "alignment"),

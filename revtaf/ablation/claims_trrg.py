@@ -6,7 +6,7 @@ from revtaf.ablation.claims import Claim
 
 PRINTED = ("BLEU_4", "CIDEr", "example_f1")  # of its Table 2
 CLUES = ("Clues",)
-WITH_DAL = ("Clues, DAL",)
+WITH_DAL = ("Clues (DAL)",)
 TRRG_CLAIMS = (
     Claim(
         "injecting disease clues (DCI) helps",

@@ -100,7 +100,7 @@ def _bars(labels, rows: Mapping, ylabel: str, title: str, path: Path, split: int
         axes.axvline(split - 0.5, color="#999999", lw=0.8, ls="--")
         for at, name in ((split / 2 - 0.5, sides[0]), ((len(labels) + split) / 2 - 0.5, sides[1])):
             axes.text(at, 0.99, name, ha="center", va="top", transform=axes.get_xaxis_transform(), color="#555555")
-    axes.set_xticks(x, [label.replace(" ", "\n", 1) for label in labels], fontsize=7)
+    axes.set_xticks(x, [label.replace(" ", "\n") for label in labels], fontsize=7)
     axes.set(ylabel=ylabel, ylim=(0, 1.08), title=title)
     axes.legend(fontsize=8, frameon=False, ncols=min(len(rows), 4), loc="upper center", bbox_to_anchor=(0.5, -0.2))
     _save(figure, path)
