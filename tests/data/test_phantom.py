@@ -102,6 +102,20 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["hospital"]
 
 
+@pytest.mark.parametrize("other", ["my_notes.txt", "results/run/config.yaml", "features/ab12/x.npy", "images/mine.png"])
+def test_what_lies_beside_an_earlier_set_is_named_and_stays(tmp_path, other):
+    """A set of another size would take the place of the whole folder: it is not drawn while anything else is there."""
+    out = tmp_path / "set"
+    prepare_phantom(out, images=2, seed=0, size=32, progress=False)
+    (out / other).parent.mkdir(parents=True, exist_ok=True)
+    (out / other).write_text("irreplaceable")
+    before = files_of(tmp_path)
+    with pytest.raises(UserError, match=rf"beside it {other if 'images' in other else other.split('/')[0]}.*--out"):
+        prepare_phantom(out, images=3, seed=0, size=32, progress=False)
+    assert files_of(tmp_path) == before
+    assert prepare_phantom(out, images=2, seed=0, size=32, progress=False) == out / ANNOTATION  # the same is kept
+
+
 def test_the_annotation_file_names_images_of_the_asked_size(folder):
     """Every study of the file has its 8 bit gray image of SIZE x SIZE pixels."""
     annotations = load_annotations(folder / ANNOTATION)

@@ -8,6 +8,7 @@ nothing about how a model performs on patients. Same (seed, images, size), same 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -29,13 +30,15 @@ CARD, ANNOTATION, IMAGES = "phantom.json", "annotation.json", "images"
 SMALLEST_SIZE = 32  # pixels; the lines are lost below
 HELD_OUT = 0.1  # share of the patients in val, and again in test
 CHUNK = 16  # studies per task of a worker
+_DRAWN = re.compile(r"p\d+(x\d+)?_s\d+\.png")  # `Case.id`
 
 
 def prepare_phantom(out: Path, images: int = 1500, seed: int = 0, size: int = 256, progress: bool = True) -> Path:
     """Write the data set in the folder `out` and return the path of its annotation file.
 
     The folder holds `annotation.json`, `images/<id>.png` (size x size, 8 bit gray) and `phantom.json`. An
-    identical set that is already there is kept; any other phantom set is replaced; anything else is an error.
+    identical set that is already there is kept. Any other phantom set is replaced, where it lies alone: UserError names
+    what else is in the folder, features among it. A folder without a phantom set is an error, unless it is empty.
     """
     out = Path(out)
     if images < 1 or size < SMALLEST_SIZE or seed < 0:
@@ -56,6 +59,7 @@ def prepare_phantom(out: Path, images: int = 1500, seed: int = 0, size: int = 25
         ]
         save_annotations(folder / ANNOTATION, split_by_patient(studies, seed))
         write_json(folder / CARD, card)
+        _check_alone(out)  # again: drawing took minutes
     return out / ANNOTATION
 
 
@@ -96,7 +100,22 @@ def _is_there(out: Path, card: dict) -> bool:
         if any(out.iterdir()):
             raise UserError(f"{out} holds something else than a phantom data set (no {CARD}); name another folder")
         return False
-    return read_json(out / CARD) == card and (out / ANNOTATION).exists()
+    if read_json(out / CARD) == card and (out / ANNOTATION).exists():
+        return True
+    _check_alone(out)
+    return False
+
+
+def _check_alone(out: Path) -> None:
+    """UserError where the folder holds anything beside a phantom set, as the whole folder is about to be replaced."""
+    others = [path for path in out.glob("*") if path.name not in (CARD, ANNOTATION, IMAGES)]
+    others += [path for path in (out / IMAGES).glob("*") if not _DRAWN.fullmatch(path.name)]
+    if others:
+        named = ", ".join(sorted(path.relative_to(out).as_posix() + "/" * path.is_dir() for path in others))
+        raise UserError(
+            f"{out} holds another phantom set, and beside it {named}, which would go with it; move that away (features "
+            "are made again), or name another --out"
+        )
 
 
 def _draw_all(cases: list[Case], folder: Path, seed: int, size: int) -> Iterator[tuple[Box, ...]]:
