@@ -315,6 +315,11 @@ def test_only_an_earlier_import_is_replaced_and_no_input_lies_where_the_result_g
         family.convert()
     assert (family.root / "out/imported/mine").exists()
     (family.root / "out/imported/mine").unlink()
+    (family.root / "out/annotation.json").write_text("made by hand")
+    with pytest.raises(UserError, match="out/annotation.json was not written by revtaf prepare"):
+        family.convert()
+    assert (family.root / "out/annotation.json").read_text() == "made by hand"
+    (family.root / "out/annotation.json").unlink()
     (family.root / "local").rename(family.root / "out/images")
     with pytest.raises(UserError, match="out/images is the image folder already: import without --images"):
         family.convert("out", local=family.root / "out/images", images=family.root / "out/images")

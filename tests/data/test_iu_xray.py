@@ -105,8 +105,8 @@ def test_a_folder_that_was_not_made_here_is_never_replaced(source, tmp_path, cop
     (out / "images").mkdir(parents=True)
     (out / "images/mine.png").write_bytes(b"the only one")
     (out / "annotation.json").write_text("{}")
-    for content in ("{}", json.dumps({"images": "copy"})):  # a record of an older run is no proof
-        (out / "source.json").write_text(content)
+    for copied in ({}, {"images": "copy"}):  # a record of an older run is no proof
+        (out / "source.json").write_text(json.dumps({"source": "IU X-Ray (Open-i)", "studies": {}} | copied))
         with pytest.raises(UserError, match="out/images is a folder already, and no copy made here; move it away"):
             prepare_iu_xray(source, out, copy=copy)
         assert [p.name for p in (out / "images").iterdir()] == ["mine.png"]

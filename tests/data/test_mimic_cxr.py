@@ -523,8 +523,9 @@ def test_the_source_is_never_overwritten(files, tmp_path):
         with pytest.raises(UserError, match="name another folder"):
             prepare_mimic_cxr(files.jpg, files.reports_tree, out)
     path = prepare(files, tmp_path / "out")
-    with pytest.raises(UserError, match="would be overwritten"):
-        prepare(files, tmp_path / "out", like=path)
+    for name in (path.name, "source.json"):
+        with pytest.raises(UserError, match=f"{name} would be overwritten"):
+            prepare(files, tmp_path / "out", like=path.with_name(name))
     with pytest.raises(UserError, match="has no folder files/"):
         prepare_mimic_cxr(files.jpg / "files", files.reports_zip, tmp_path / "out")
 

@@ -303,11 +303,12 @@ def test_bad_split_files_are_named(source, tmp_path, entries, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_split_file_is_never_overwritten(source, tmp_path):
+@pytest.mark.parametrize("name", ["annotation.json", "source.json"])
+def test_the_split_file_is_never_overwritten(source, tmp_path, name):
     (tmp_path / "out").mkdir()
-    path = tmp_path / "out/annotation.json"
+    path = tmp_path / "out" / name
     path.write_text(json.dumps({"train": [{"id": "CXR1_IM-0001"}]}))
-    with pytest.raises(UserError, match="name another folder"):
+    with pytest.raises(UserError, match=f"{name} would be overwritten; name another folder"):
         prepared(source, tmp_path / "out", split=str(path))
 
 

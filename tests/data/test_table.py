@@ -73,6 +73,31 @@ def test_a_researchers_own_set_is_one_command(images, tmp_path, capsys):
     assert before == ((out / "annotation.json").read_bytes(), (out / "manifest.csv.gz").read_bytes())
 
 
+@pytest.mark.parametrize("name", ["source.json", "manifest.csv.gz", "annotation.json", "images/table.csv"])
+@pytest.mark.parametrize("role", ["csv", "join"])
+def test_no_input_is_written_over(images, tmp_path, name, role):
+    """A table that is called as a result is: it stays, and nothing is written."""
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_bytes(b"the user's only copy")
+    table = write_csv(tmp_path / "mine.csv", own_rows())
+    given = {"table": out / name} if role == "csv" else {"table": table, "join": out / name, "on": "file"}
+    with pytest.raises(UserError, match=f"{name} would be overwritten; name another folder"):
+        prepare(**given, images=images, out=out)
+    assert (out / name).read_bytes() == b"the user's only copy"
+
+
+@pytest.mark.parametrize("name", ["annotation.json", "source.json"])
+def test_what_no_prepare_wrote_is_never_replaced(images, tmp_path, name):
+    """An annotation made by hand has no record beside it."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"train": []}')
+    with pytest.raises(UserError, match=f"out/{name} was not written by revtaf prepare.*move it away"):
+        prepare(write_csv(tmp_path / "mine.csv", own_rows()), images, out)
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, '{"train": []}')]
+
+
 def test_a_seed_that_leaves_a_split_empty_is_refused_with_one_that_does_not(images, tmp_path):
     table = write_csv(tmp_path / "mine.csv", own_rows())
     for seed in range(40):

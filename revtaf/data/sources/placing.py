@@ -1,6 +1,7 @@
 """What a source writes beside its annotation: where that may be, and its images as a link or as a copy of those in use.
 
-A copy holds the file `MARK`. A folder without it was not made here, and is never replaced or deleted.
+A copy holds the file `MARK`. A folder without it was not made here, and is never replaced or deleted. An annotation
+made here has a `source.json` beside it, or an import.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from tqdm import tqdm
 from revtaf.data.image_names import find_file
 from revtaf.data.sources.access import unreadable
 from revtaf.errors import UserError
-from revtaf.files import atomic_folder, atomic_write, real_path
+from revtaf.files import atomic_folder, atomic_write, read_json, real_path
 
 MARK = ".revtaf-copy"
+IMPORTED_MARK = "imported/texts/manifest.json"  # of `prepare import`
 _WRITTEN = ("annotation.json", "manifest.csv.gz", "source.json")
 # Other errors of a link mean that the file system or the account knows no links; there a copy helps.
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -38,10 +40,35 @@ def check_out(out: Path, inputs: Iterable[Path]) -> None:
 
 
 def check_kept(out: Path, *inputs: Path | None) -> None:
-    """UserError where the annotation would be written over an input."""
-    result = real_path(out / "annotation.json")
-    if given := next((path for path in inputs if path and real_path(path) == result), None):
-        raise UserError(f"--out {out}: {given} would be overwritten; name another folder")
+    """UserError where an input, or what was not made here, would be written over."""
+    results = {real_path(out / name) for name in _WRITTEN}
+    images = out / "images"
+    copied = () if images.is_symlink() else (real_path(images),)  # a folder, which is replaced whole
+    for given in (path for path in inputs if path):
+        place = real_path(given)
+        if place in results or any(_holds(folder, place) for folder in copied):
+            raise UserError(f"--out {out}: {given} would be overwritten; name another folder")
+    if (out / "source.json").exists() and not _made_here(out):
+        raise UserError(f"{out / 'source.json'} was not written by revtaf prepare; move it away, or name another --out")
+    check_annotation(out)
+
+
+def check_annotation(out: Path) -> None:
+    """UserError where the annotation that would be replaced was not made here."""
+    if (out / "annotation.json").exists() and not (_made_here(out) or (out / IMPORTED_MARK).is_file()):
+        raise UserError(
+            f"{out / 'annotation.json'} was not written by revtaf prepare (no {out / 'source.json'} of it); move it "
+            "away, or name another --out"
+        )
+
+
+def _made_here(out: Path) -> bool:
+    """Whether `source.json` is a record of a source."""
+    try:
+        record = read_json(out / "source.json")
+    except UserError:  # not there, or no JSON
+        return False
+    return isinstance(record, dict) and {"source", "studies"} <= record.keys()
 
 
 def check_place(images: Path, place: Path, copy: bool) -> None:

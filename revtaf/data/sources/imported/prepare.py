@@ -33,7 +33,7 @@ from revtaf.data.sources.imported.artefacts import (
     read_scores,
 )
 from revtaf.data.sources.imported.texts import stored_local_texts, stored_reports, stored_vectors
-from revtaf.data.sources.placing import check_out, check_place, place_images
+from revtaf.data.sources.placing import IMPORTED_MARK, check_annotation, check_out, check_place, place_images
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features, TextTables, save_arrays
 from revtaf.files import atomic_folder, real_path
@@ -191,8 +191,9 @@ def _check_places(
     if real_path(out / "annotation.json") == real_path(annotation):
         raise UserError(f"--out {out}: {annotation} would be overwritten; name another folder")
     check_out(out, (*trees, *([images] if images else [])))
+    check_annotation(out)
     place = out / "imported"
-    if place.is_dir() and any(place.iterdir()) and not (place / "texts" / "manifest.json").is_file():
+    if place.is_dir() and any(place.iterdir()) and not (out / IMPORTED_MARK).is_file():
         raise UserError(f"{place} is a folder already, and no import; move it away, or name another --out")
     if outside := [name for name in names if not inside(name)]:
         raise UserError(f"{annotation}: image_path {outside[0]!r} leaves the image folder")

@@ -69,8 +69,8 @@ def prepare_iu_xray(
     else:
         if annotation:
             raise UserError(f"--annotation {annotation} and --split {split} exclude each other; give one of them")
-        check_kept(out, Path(split), test)
         projections = Path(projections) if projections else None
+        check_kept(out, Path(split), test, projections)
         studies, images, record = read_raw(source, str(split), test, seed, blanks, sections, missing, projections)
         annotations = raw_annotations(studies)
 

@@ -22,10 +22,10 @@ from revtaf.data.sources.mimic_cxr.output import Outcome, write_annotation, writ
 from revtaf.data.sources.mimic_cxr.reports import Reports, origin, report_name
 from revtaf.data.sources.mimic_cxr.selection import OFFICIAL_STUDIES, PROTOCOLS, VIEWS, Samples, select, select_like
 from revtaf.data.sources.mimic_cxr.tables import Image, ImagesByStudy, find_table, read_images, read_labels, shown
-from revtaf.data.sources.placing import check_out, check_place, place_images
+from revtaf.data.sources.placing import check_kept, check_out, check_place, place_images
 from revtaf.data.text import SECTIONS
 from revtaf.errors import UserError
-from revtaf.files import atomic_write, real_path, sha256, write_json
+from revtaf.files import atomic_write, sha256, write_json
 
 LABELS = ("none", "chexpert", "negbio")
 OFFICIAL_IMAGES = {"train": 368_960, "val": 2_991, "test": 5_159}  # MIMIC-CXR-JPG 2.0.0: 377,110
@@ -66,8 +66,9 @@ def prepare_mimic_cxr(
     sections = named.sections if sections is None else sections
     views = named.views if views is None else views
     one_image_per_study = named.one_image_per_study if one_image_per_study is None else one_image_per_study
-    _check_options(jpg, out, sections, views, one_image_per_study, labels, like, missing)
+    _check_options(jpg, sections, views, one_image_per_study, labels, like, missing)
     check_out(out, (jpg, jpg / "files", reports, reports / "files"))
+    check_kept(out, like, reports)
     check_place(jpg / "files", out / "images", copy)  # refused now, if at all, not after the reports were read
     tables = {"split": find_table(jpg, "split"), "metadata": find_table(jpg, "metadata")}
     if labels != "none":
@@ -116,7 +117,6 @@ def prepare_mimic_cxr(
 
 def _check_options(
     jpg: Path,
-    out: Path,
     sections: str,
     views: str,
     one_image_per_study: bool,
@@ -135,8 +135,6 @@ def _check_options(
         )
     if not (jpg / "files").is_dir():
         raise UserError(f"MIMIC-CXR-JPG not found: {jpg} has no folder files/; docs/data.md says how to get it")
-    if like and real_path(like) == real_path(out / "annotation.json"):
-        raise UserError(f"--like {like} would be overwritten; name another --out")
 
 
 def _statuses(table: Path, samples: Samples) -> dict[str, tuple[int, ...]]:
