@@ -22,6 +22,8 @@ PROJECTIONS = ("CR", "DX", "RG", "DR", "OT")  # modalities of radiographs; OT: o
 FRONTAL = ("AP", "PA")
 CHEST = ("CHEST", "THORAX", "LUNG", "RIB")
 _PREAMBLE = 128  # bytes of any content, before the four letters
+# Written as text. Some devices write them without a value, which PS3.5 7.4 means as unknown: as if they were not there.
+_MAY_BE_EMPTY = ("WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleSlope", "RescaleIntercept")
 _FAR = 1e9  # darker and brighter than any grey level: what a window makes of them are its black and its white
 
 
@@ -78,7 +80,12 @@ def _dataset(file: BinaryIO, path: str | Path, stop_before_pixels: bool = False)
             f"{path} is a DICOM file, and pydicom is not installed: convert it to PNG, or pip install 'revtaf[dicom]'"
         ) from None
     file.seek(0)
-    return dcmread(file, stop_before_pixels=stop_before_pixels)
+    data = dcmread(file, stop_before_pixels=stop_before_pixels)
+    for name in _MAY_BE_EMPTY:
+        element = data.get_item(name)  # as it is in the file: bytes
+        if element is not None and not (element.value or b"").strip():
+            del data[name]
+    return data
 
 
 def _decoded(data: Dataset, path: str | Path) -> np.ndarray:
@@ -127,7 +134,8 @@ def _padding(values: np.ndarray, data: Dataset) -> np.ndarray:
     value = data.get("PixelPaddingValue")
     if value is None:
         return np.zeros(values.shape, bool)
-    ends = sorted((int(value), int(data.get("PixelPaddingRangeLimit", value))))
+    limit = data.get("PixelPaddingRangeLimit")
+    ends = sorted((int(value), int(value if limit is None else limit)))
     return (values >= ends[0]) & (values <= ends[1])
 
 

@@ -252,3 +252,29 @@ def test_a_window_that_is_none_is_noted(tmp_path):
     plain = saved(film(), tmp_path / "plain.dcm")
     assert np.array_equal(saved(film(WindowCenter=0, WindowWidth=0), tmp_path / "film.dcm"), plain)
     assert read_noted(tmp_path / "film.dcm")[1][0].startswith("damaged DICOM window")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"WindowCenter": None, "WindowWidth": None},
+        {"WindowCenter": None, "WindowWidth": 400},
+        {"WindowCenter": " ", "WindowWidth": 400},
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"RescaleSlope": 1, "RescaleIntercept": None},
+        {"PixelPaddingValue": 65535, "PixelPaddingRangeLimit": None},
+    ],
+    ids=str,
+)
+def test_elements_without_a_value_are_as_absent(tmp_path, header):
+    """No grey picture, no refusal, and nothing to note."""
+    plain = saved(film(), tmp_path / "plain.dcm")
+    assert np.array_equal(saved(film(**header), tmp_path / "film.dcm"), plain)
+    assert read_noted(tmp_path / "film.dcm")[1] == []
+
+
+def test_a_window_with_an_empty_function_is_linear(tmp_path):
+    window = {"WindowCenter": 1000, "WindowWidth": 3000}
+    plain = saved(film(**window), tmp_path / "plain.dcm")
+    assert np.array_equal(saved(film(**window, VOILUTFunction=None), tmp_path / "film.dcm"), plain)
+    assert read_noted(tmp_path / "film.dcm")[1] == []
