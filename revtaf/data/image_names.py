@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 
 _ALIKE = 0.6  # of 1: names that are less alike are not called near
 ENDINGS = (".png", ".jpg", ".jpeg")  # one for another; the first that exists is taken
+# Of images, as people name them. What is behind another dot is part of the name: study1.1, UIDs.
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm", ".dicom"})
 
 
 def find_file(path: str | Path) -> Path | None:
@@ -66,8 +68,9 @@ class ImageNames:
                 return None
             found = f"{found}{here}/"
         exact, alike = self._listed(found)
-        stem = PurePosixPath(_key(last)).stem
-        spelled = (last if last in exact else None, *(alike.get(key) for key in (_key(last), *_endings(stem))))
+        key = _key(last)
+        keys = (key, *_endings(key), *_endings(without_suffix(key)))
+        spelled = (last if last in exact else None, *(alike.get(key) for key in keys))
         return next((found + here for here in spelled if here and (self._root / found / here).is_file()), None)
 
     def nearest(self, parts: list[str]) -> str | None:
@@ -121,6 +124,12 @@ def difference(name: str, found: str) -> str:
     elif a.casefold() != b.casefold():
         reasons.append("another ending")
     return " and ".join(reasons) or "the same name"
+
+
+def without_suffix(name: str) -> str:
+    """a/study1.1.png -> a/study1.1, and a/study1.1 as it is."""
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _endings(stem: str) -> list[str]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from revtaf.data.image_names import find_file, why_absent
+from revtaf.data.image_names import IMAGE_SUFFIXES, find_file, why_absent
 from revtaf.errors import UserError, nearest
 from revtaf.eval.record_files import read_table
 
 LIST = ".csv"
 # What is taken of a folder. A file without a suffix may be a DICOM file; everything else is no image by its name.
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm", ".dicom", ""})
+SUFFIXES = IMAGE_SUFFIXES | {""}
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,25 @@ def test_what_is_not_there_is_told_by_what_is(folder, asked, says):
         read_image(folder / asked)
 
 
+@pytest.mark.parametrize(
+    ("there", "asked", "found"),
+    [
+        (["study1.png", "study1.1.png", "study1.2.png"], "study1.1", "study1.1.png"),
+        (["study1.png", "study1.2.png"], "study1.1", None),
+        (["1.2.6.jpg", "1.2.7.jpg", "1.2.jpg"], "1.2.7", "1.2.7.jpg"),
+        (["1.2.jpg"], "1.2.7", None),
+        (["a.png", "a.dcm.png"], "a.dcm", "a.dcm.png"),
+        (["a.png"], "a.dcm", "a.png"),
+        (["1.2.7.png"], "1.2.7.JPG", "1.2.7.png"),
+    ],
+)
+def test_a_dot_in_a_name_is_no_ending(tmp_path, there, asked, found):
+    """Study 1.1 is not study 1, and a UID is not the one above it."""
+    for name in there:
+        (tmp_path / name).touch()
+    assert ImageNames(tmp_path).find(asked) == found
+
+
 def test_a_name_that_climbs_finds_nothing(folder):
     """Backslashes lead nowhere that slashes would not be refused for."""
     assert ImageNames(folder / "p1").find("..\\both.png") is None

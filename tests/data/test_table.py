@@ -98,6 +98,19 @@ def test_what_no_prepare_wrote_is_never_replaced(images, tmp_path, name):
     assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, '{"train": []}')]
 
 
+def test_ids_are_whole_names_without_the_ending(tmp_path):
+    """Two images that differ behind a dot are two samples, each with its own file."""
+    names = ["study1.1", "study1.2", "1.2.7.png"]
+    pictures = make_images(tmp_path / "pictures", ["study1.1.png", "study1.2.png", "study1.png", "1.2.7.png"])
+    table = write_csv(tmp_path / "mine.csv", [{"file": name, "text": CLEAR} for name in names])
+    found = by_id(prepare(table, pictures, tmp_path / "out", split="whole"))
+    assert {name: study.image_path for name, (_, study) in found.items()} == {
+        "study1.1": ("study1.1.png",),
+        "study1.2": ("study1.2.png",),
+        "1.2.7": ("1.2.7.png",),
+    }
+
+
 def test_a_seed_that_leaves_a_split_empty_is_refused_with_one_that_does_not(images, tmp_path):
     table = write_csv(tmp_path / "mine.csv", own_rows())
     for seed in range(40):

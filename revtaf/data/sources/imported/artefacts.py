@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from revtaf.data.annotations import Study
 from revtaf.data.array_file import read_array
+from revtaf.data.image_names import without_suffix
 from revtaf.data.sources.access import is_file
 from revtaf.errors import UserError
 from revtaf.files import read_json, regular_file, sha256
@@ -210,7 +211,7 @@ def files_of(root: Path, names: list[str], what: str) -> list[Path]:
     if not root.is_dir():
         raise UserError(f"{what}: folder not found: {root}")
     best: tuple[list[Path], list[Path]] | None = None
-    for name_of in (lambda name: f"{name}.npy", lambda name: str(PurePosixPath(name).with_suffix(".npy"))):
+    for name_of in (lambda name: f"{name}.npy", lambda name: f"{without_suffix(name)}.npy"):
         files = [root / name_of(name) for name in names]
         missing = [file for file in files if not is_file(file)]
         if not missing:

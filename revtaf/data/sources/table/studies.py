@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from revtaf.data.annotations import SPLITS, Study
+from revtaf.data.image_names import without_suffix
 from revtaf.data.sources.splits import random_split
 from revtaf.data.sources.table.presets import Columns
 from revtaf.data.sources.table.rows import Row, Rows, list_of, split_of, table_of, text_of
@@ -153,5 +154,5 @@ def _image_id(item: TableStudy) -> str:
     if not item.images:
         return item.where
     _, folder, name = item.images[0]
-    path = PurePath(f"{folder}/{name}" if folder else name)
-    return str(path.with_suffix("")) if path.name else name
+    path = f"{folder}/{name}" if folder else name
+    return without_suffix(str(PurePath(path))) if PurePath(path).name else name
