@@ -257,6 +257,19 @@ def test_statuses_in_the_table_are_the_annotations(images, tmp_path):
     assert found["0"][1].labels == (1,) * 18
 
 
+def test_statuses_of_a_studys_rows_are_put_together(images, tmp_path):
+    """A blank gives way to what another row says, whichever comes first; two rows that differ are named."""
+    blank = dict.fromkeys(CHEXPERT_CATEGORIES, "")
+    told = [{}, {"edema": "1"}, {"edema": "1", "cardiomegaly": "0"}]
+    rows = [{"file": f"{n}.png", "text": CLEAR, "study": "s1", **blank, **statuses} for n, statuses in enumerate(told)]
+    options = {"images": images, "study": ["study"], "labels": "chexpert", "split": "whole"}
+    found = by_id(prepare(write_csv(tmp_path / "m.csv", rows), out=tmp_path / "out", **options))
+    assert found["s1"][1].labels == (0, 2, 0, 0, 1, *[0] * 9)
+    rows.append({**rows[0], "file": "3.png", "edema": "-1"})
+    with pytest.raises(UserError, match=r"line 5.*'s1' has edema uncertain here, and positive in .*line 3; keep one"):
+        prepare(write_csv(tmp_path / "m.csv", rows), out=tmp_path / "other", **options)
+
+
 def test_a_rows_split_is_kept_and_other_rows_of_the_patient_follow(images, tmp_path):
     rows = [{**row, "part": "Validation" if n == 0 else ""} for n, row in enumerate(own_rows())]
     found = by_id(prepare(write_csv(tmp_path / "m.csv", rows), images, tmp_path / "o", split="part", patient="person"))

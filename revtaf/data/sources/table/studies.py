@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import PurePath
 
 from revtaf.data.annotations import SPLITS, Study
@@ -14,6 +15,7 @@ from revtaf.data.sources.views import UNKNOWN, view_of
 from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
 from revtaf.eval.labels_file import statuses_of
+from revtaf.labels import BLANK, CATEGORIES, STATUSES
 
 WHOLE, RANDOM = "whole", "random"  # in place of a column of splits: all is test, or dealt by patient
 SEEDS_TRIED = 10_000
@@ -24,19 +26,22 @@ class TableStudy:
     """A study as its rows tell it. images: (view, folder, name) of each image, as the table names them.
 
     split: "" where no row says one. study.image_path is filled when the files have been found.
+    told_in: for each status, the row that it is from.
     """
 
     where: str  # of its first row
     study: Study
     split: str
     images: list[tuple[int, str, str]] = field(default_factory=list)
+    told_in: tuple[str, ...] = ()
 
 
 def gather(rows: Rows, columns: Columns, table_splits: dict[str, str], codes: str | None) -> list[TableStudy]:
     """One `TableStudy` for every study, in the order of their first rows; without a study column, one for every row.
 
     table_splits: the split of each table where there are several. codes: of the statuses in the table; None: not read.
-    Rows of a study must agree in patient, report and split; empty cells agree with all. Raises UserError.
+    Rows of a study must agree in patient, report, split and every status; empty cells and blank agree with all. Raises
+    UserError.
     """
     found: dict[str, TableStudy] = {}
     for where, row in rows:
@@ -110,6 +115,7 @@ def _read(where: str, row: Row, columns: Columns, table_splits: dict[str, str], 
         ),
         table_splits.get(table_of(row)) or split_of(where, columns.split, cell(columns.split)),
         list(_images(where, row, columns)),
+        (where,) * len(statuses),
     )
 
 
@@ -143,10 +149,27 @@ def _merged(first: TableStudy, other: TableStudy) -> TableStudy:
         raise UserError(f"{other.where}: {named} is in split {first.split!r}, here in {other.split!r}; keep one")
     filled = {
         name: getattr(first.study, name) or getattr(other.study, name)
-        for name in ("report", "labels", "subject_id", "indication", "impression")
+        for name in ("report", "subject_id", "indication", "impression")
     }
-    study = replace(first.study, **filled)
-    return TableStudy(first.where, study, first.split or other.split, first.images + other.images)
+    labels, told_in = _merged_statuses(first, other)
+    study = replace(first.study, labels=labels, **filled)
+    return TableStudy(first.where, study, first.split or other.split, first.images + other.images, told_in)
+
+
+def _merged_statuses(first: TableStudy, other: TableStudy) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The statuses of both, a blank giving way to what the other row says, and the row that each is from."""
+    labels, told_in = [], []
+    pairs = zip_longest(first.study.labels, other.study.labels, fillvalue=BLANK)  # 14 and 18
+    rows = zip_longest(first.told_in, other.told_in, fillvalue=other.where)
+    for category, (a, b), (row_of_a, row_of_b) in zip(CATEGORIES, pairs, rows, strict=False):
+        if a and b and a != b:
+            raise UserError(
+                f"{row_of_b}: the study {first.study.study_id!r} has {category} {STATUSES[b]} here, and {STATUSES[a]} "
+                f"in {row_of_a}; keep one, or name what tells the studies apart: --study COLUMN"
+            )
+        labels.append(a or b)
+        told_in.append(row_of_a if a else row_of_b)
+    return tuple(labels), tuple(told_in)
 
 
 def _image_id(item: TableStudy) -> str:
