@@ -55,9 +55,12 @@ def check_share(bad: int, count: int, data: DataSettings, reason: str) -> None:
 
 def list_unreadable(studies: Sequence[Study], data: DataSettings, first: BadImage) -> bool:
     """Read the image of every study, and list those that fail, with `first`; whether any was not listed before.
-    UserError, and nothing is written, where these are too many."""
+    False at once where `first` is none of these images. UserError, and nothing is written, where these are too many."""
     known, root = listed(data), Path(data.images)
     names = list(dict.fromkeys(study.image_path[0] for study in studies))
+    named = next((name for name in names if root / name == first.path), None)
+    if named is None:
+        return False
     log.warning("%s; reading all %s training images once, to find others", first, f"{len(names):,}")
     with ThreadPoolExecutor(READERS) as pool:
         tried = pool.map(lambda name: _fault(root / name), names)
@@ -67,8 +70,7 @@ def list_unreadable(studies: Sequence[Study], data: DataSettings, first: BadImag
         found = {name: fault for name, fault in zip(names, bar, strict=True) if fault}
     if found:
         check_share(len(found), len(names), data, next(iter(found.values())))
-    if first.path.is_relative_to(root):
-        found.setdefault(first.path.relative_to(root).as_posix(), str(first))
+    found.setdefault(named, str(first))
     if found.keys() <= known.keys():
         return False
     write_json(Path(data.features) / FILE, known | found)

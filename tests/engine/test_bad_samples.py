@@ -11,6 +11,8 @@ from revtaf.commands.test import run_record
 from revtaf.commands.train import train
 from revtaf.config import RunSettings
 from revtaf.config_file import load_settings
+from revtaf.data import unreadable
+from revtaf.data.annotations import Study
 from revtaf.data.images import read_image
 from revtaf.data.unreadable import FILE as LIST
 from revtaf.data.unreadable import readable
@@ -107,6 +109,23 @@ def test_a_resumed_epoch_sees_the_same_samples(tmp_path):
     batches = EpochBatches(len(images), 4, seed=1)
     batches.move_to(0, 1)
     assert [batch.tolist() for batch in train_loader(images, batches, chosen)] == whole[1:]
+
+
+def test_an_image_of_another_split_is_no_training_image(tmp_path, monkeypatch):
+    """Where a validation image fails, no training image is read to find others, and no list is written."""
+    images = Images(tmp_path)
+    for path in images.paths[4:6]:
+        path.write_bytes(b"no image")
+    read = []
+    monkeypatch.setattr(unreadable, "read_image", lambda path: (read.append(path), read_image(path)))
+    studies = [Study(path.stem, (path.name,), "clear") for path in images.paths[:5]]
+    data = settings(tmp_path, images=tmp_path, features=tmp_path / "features", max_bad_share=0.5).data
+    for row, listed in ((5, False), (4, True)):
+        with pytest.raises(BadImage) as failed:
+            read_image(images.paths[row])
+        assert unreadable.list_unreadable(studies, data, failed.value) == listed
+        assert len(read) == 5 * listed and (tmp_path / "features" / LIST).exists() == listed
+    assert list(json.loads((tmp_path / "features" / LIST).read_text())) == ["4.png"]
 
 
 @pytest.fixture(scope="module")
