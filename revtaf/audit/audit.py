@@ -28,16 +28,19 @@ from revtaf.audit.checks import (
     silent_reports,
 )
 from revtaf.audit.labels import memory_by_labels, prompts_from_report, sample_rows, scores_in_sample
-from revtaf.data.annotations import Study, load_annotations
+from revtaf.config import DataSettings
+from revtaf.data.annotations import Annotations, Study, load_annotations
 from revtaf.data.text import clean_report
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
 from revtaf.features import build
 from revtaf.features.arrays import Features
+from revtaf.files import read_yaml, real_path
 from revtaf.knowledge.mentions import entity_mentions
 from revtaf.settings import Settings
 
 WIDTH = 120
+CONFIG = "config.yaml"  # that a test leaves beside its predictions
 _SHORTEST_DETAIL = 40
 
 
@@ -56,8 +59,8 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
     ):
         try:
             studies = build.select(annotations[source.annotation], split, source)
-            same = source.annotation == training.annotation or source.name == training.name
-            parts[name] = Part(training.name if same else source.name, Path(source.images), studies)
+            set_name = training.name if _same_set(source, training) else source.name
+            parts[name] = Part(set_name, Path(source.images), studies)
         except UserError as error:
             lines.append(Line("samples", name, 0, 0, NOT_CHECKED, str(error)))
     if _reports_validation(settings):  # said in every table, and no secret; the other way round is a leak
@@ -74,9 +77,12 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
     lines += [silent_reports(name, part.studies) for name, part in parts.items()]
     lines += [repeated_reports(name, parts[name].studies, train) for name in held_out if train]
     lines += _features(settings, held_out)
-    everything = [annotations[path] for path in (training.annotation, data.annotation)]
-    lines += _predictions(settings, [s for splits in everything for studies in splits.values() for s in studies], train)
+    lines += _predictions(settings, annotations, train)
     return lines
+
+
+def _same_set(source: DataSettings, training: DataSettings) -> bool:
+    return source.annotation == training.annotation or source.name == training.name
 
 
 def _reports_validation(settings: Settings) -> bool:
@@ -135,7 +141,8 @@ def _features(settings: Settings, held_out: list[str]) -> Iterator[Line]:
         else:
             found[name] = made
     for name, (features, studies) in found.items():
-        yield references("classifier memory", name, features.memory, studies, knowledge.studies)
+        same_set = name != "test" or _same_set(data, training)
+        yield references("classifier memory", name, features.memory, studies, knowledge.studies, same_set)
     if not settings.knowledge.reads_reports:
         told = f"knowledge.labeler={settings.knowledge.labeler}: nobody reads what the reports mention"
         yield Line("labels and mentions", "all", 0, 0, NOT_CHECKED, told)
@@ -165,10 +172,32 @@ def _presence(name: str, studies: list[Study], rows: np.ndarray) -> np.ndarray:
     return np.concatenate([entity_mentions([clean_report(studies[i].report)]).presence for i in chosen])
 
 
-def _predictions(settings: Settings, studies: list[Study], train: list[Study]) -> Iterator[Line]:
+def _predictions(settings: Settings, annotations: dict[Path, Annotations], train: list[Study]) -> Iterator[Line]:
     """The reports that each test of the run retrieved."""
     files = sorted(Path(settings.run).glob("*/predictions.jsonl"))
     for path in files:
-        yield retrieved(path.parent.name, read_jsonl(path), studies, train)
+        name, source = path.parent.name, _made_on(path, settings)
+        if source is None:
+            told = f"made on a set that this configuration does not name ({path.with_name(CONFIG)})"
+            yield Line("retrieved report", name, 0, 0, NOT_CHECKED, told)
+            continue
+        queries = [study for studies in annotations[source.annotation].values() for study in studies]
+        yield retrieved(name, read_jsonl(path), queries, train, _same_set(source, settings.training_data))
     if not files:
         yield Line("retrieved report", "all", 0, 0, NOT_CHECKED, f"{settings.run} holds no predictions yet")
+
+
+def _made_on(predictions: Path, settings: Settings) -> DataSettings | None:
+    """Of the sets of the configuration, the one that predictions are about, by the settings that the test left beside
+    them: the same annotation, else the same name. Without such settings, the only one. None where it is neither."""
+    sources, path = (settings.data, settings.training_data), predictions.with_name(CONFIG)
+    if not path.is_file():
+        return sources[0] if sources[0].annotation == sources[1].annotation else None
+    content = read_yaml(path)
+    told = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(told, dict):
+        return None
+    place = real_path(str(told.get("annotation")))
+    by_place = [source for source in sources if real_path(source.annotation) == place]
+    by_name = [source for source in sources if source.name == told.get("name")]
+    return next(iter(by_place + by_name), None)

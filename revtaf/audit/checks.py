@@ -23,6 +23,7 @@ from revtaf.data.text import clean_report
 from revtaf.files import sha256
 
 OK, NOTE, LEAK, NOT_CHECKED = "ok", "note", "LEAK", "not checked"
+_ALIKE = "two sets may number alike: are these the same?"
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,14 @@ def silent_reports(split: str, studies: Sequence[Study]) -> Line:
     return Line("report says nothing", split, len(found), len(studies), NOTE if found else OK, detail)
 
 
-def references(check: str, split: str, rows: np.ndarray, queries: Sequence[Study], train: Sequence[Study]) -> Line:
+def references(
+    check: str, split: str, rows: np.ndarray, queries: Sequence[Study], train: Sequence[Study], same_set: bool = True
+) -> Line:
     """Do the references (Q, k), rows of the training split, keep clear of each query's sample, study and patient?
 
     A row outside of the training split is a leak as well: what stands there is no training sample. count and of are
-    (query, reference) pairs. A sample without subject_id is its study, then itself (`Study.patient`).
+    (query, reference) pairs. A sample without subject_id is its study, then itself (`Study.patient`). same_set: whether
+    the queries are of the set that `train` is of; of another, an equal name is a note, as in `overlaps`.
     """
     if not rows.size:
         return Line(check, split, 0, 0, NOT_CHECKED, "there are no references")
@@ -117,13 +121,20 @@ def references(check: str, split: str, rows: np.ndarray, queries: Sequence[Study
         q, column = (int(i) for i in np.argwhere(bad)[0])
         counts = ", ".join(f"{what} {int(hits.sum()):,}" for what, hits in found.items())
         detail = f"{counts}, outside of train {int(outside.sum()):,}; first: {queries[q].id} -> row {rows[q, column]}"
-    return Line(check, split, int(bad.sum()), rows.size, LEAK if bad.any() else OK, detail)
+        if not same_set and (bad & ~outside).any():
+            detail += f"; {_ALIKE}"
+    leak = bad.any() if same_set else outside.any()
+    verdict = LEAK if leak else NOTE if bad.any() else OK
+    return Line(check, split, int(bad.sum()), rows.size, verdict, detail)
 
 
-def retrieved(name: str, records: Sequence[dict], queries: Sequence[Study], train: Sequence[Study]) -> Line:
+def retrieved(
+    name: str, records: Sequence[dict], queries: Sequence[Study], train: Sequence[Study], same_set: bool = True
+) -> Line:
     """Retrieved reports of a predictions.jsonl (`id`, `retrieved_id`): never the query's own, always from train.
 
-    queries: every study that the predictions may be about. Records of other studies are left out, and counted.
+    queries: every study of the set that the predictions were made on. Records of other studies are left out, and
+    counted. same_set: see `references`.
     """
     check = "retrieved report"
     by_id = {s.id: s for s in queries}
@@ -134,7 +145,7 @@ def retrieved(name: str, records: Sequence[dict], queries: Sequence[Study], trai
         reason = "predictions of other studies than this data set's" if used else "the run retrieves no report"
         return Line(check, name, 0, len(records), NOT_CHECKED, reason)
     rows = np.array([[row.get(r["retrieved_id"], -1)] for r in known])
-    line = references(check, name, rows, [by_id[r["id"]] for r in known], train)
+    line = references(check, name, rows, [by_id[r["id"]] for r in known], train, same_set)
     left_out = len(used) - len(known)
     more = f"; {left_out} predictions of unknown studies left out" if left_out else ""
     return Line(check, name, line.count, line.of, line.verdict, line.detail + more)
@@ -158,7 +169,7 @@ def _overlap(
     if hits:
         parts.append(f"first: {studies[hits[0]].id}")
         if not same_set:
-            parts.append("two sets may number alike: are these the same?")
+            parts.append(_ALIKE)
     for name, missing in nameless.items():
         if missing:
             parts.append(f"{missing:,} of {name} without {field}, not compared")

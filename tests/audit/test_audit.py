@@ -16,6 +16,7 @@ from revtaf.audit.audit import audit, conclusion, table
 from revtaf.audit.checks import LEAK, NOT_CHECKED, NOTE, OK, Line, references
 from revtaf.audit.labels import _auc, memory_by_labels, prompts_from_report, scores_in_sample
 from revtaf.config import DataSettings
+from revtaf.config_file import save_settings
 from revtaf.data.annotations import Study, save_annotations
 from revtaf.features.arrays import Features
 from revtaf.knowledge.mentions import PRESENT, entity_mentions
@@ -417,6 +418,31 @@ def test_references_name_what_was_seen():
     line = references("memory", "train", np.array([[4, 0], [0, 9]]), train[:2], train)
     assert (line.count, line.of, line.verdict) == (3, 4, LEAK)
     assert line.detail == "itself 1, its study 2, its patient 2, outside of train 1; first: t0 -> row 0"
+
+
+def test_equal_names_of_another_set_are_a_note():
+    """Two sets number their patients from 1: nobody sees themselves. A row outside of train is a leak all the same."""
+    train = [Study(str(i), ("a",), "A.", subject_id=str(i), study_id=str(i)) for i in range(4)]
+    line = references("memory", "test", np.array([[0], [2]]), train[:2], train, same_set=False)
+    assert (line.count, line.verdict) == (1, NOTE) and "two sets may number alike" in line.detail
+    assert references("memory", "test", np.array([[1], [9]]), train[:2], train, same_set=False).verdict == LEAK
+
+
+@pytest.mark.parametrize("beside", ["other", "invented", "elsewhere", None])
+def test_predictions_are_of_the_set_that_they_were_made_on(world, beside):
+    """Training and tested set both have a "train0", of different people: which one was written for is in the settings
+    beside the predictions, and where there are none, nobody knows."""
+    settings, other = world.settings(), world.folder / "other.json"
+    save_annotations(other, {"test": [Study("train0", ("z.png",), "Else.", subject_id="z", study_id="z0")]})
+    data = DataSettings(name="other", annotation=other, images=settings.data.images)
+    world.predictions([{"id": "train0", "retrieved_id": "train1"}], "some-test")
+    made_on = {"other": data, "invented": settings.data, "elsewhere": DataSettings(name="x", annotation="x.json")}
+    if beside:
+        save_settings(world.folder / "run" / "some-test" / "config.yaml", Settings(data=made_on[beside]))
+    world.found = False
+    lines = audit(Settings(run=world.folder / "run", trained_on=settings.data, data=data))
+    expected = {"other": OK, "invented": LEAK}.get(beside, NOT_CHECKED)
+    assert verdict(lines, "retrieved report", "some-test") == expected
 
 
 def test_table_fits_and_concludes():
