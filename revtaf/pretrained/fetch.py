@@ -84,15 +84,15 @@ def fetch_bert(
     """A BERT of the hub into `folder` -> [(FETCHED, FOUND or OWN, file)].
 
     server: the hub's address; None for HF_ENDPOINT or huggingface.co. beside, weights: which of the files are needed.
-    A folder that a person filled is left as it is, unchecked. Raises UserError where a file in the folder is not the
-    pinned one: nothing is ever replaced. See also `download`.
+    A folder that a person filled is left as it is, unchecked. Raises UserError where a file in the folder is not that
+    of the commit: nothing is ever replaced, and nothing new is put beside it. See also `download`.
     """
     own = find_weights(folder)
     if not (folder / REVISION).is_file() and not absent_files(folder, beside, weights):
         return [(OWN, folder / name) for name in (*beside, *([own.name] if weights else []))]
-    revision = _pinned(repository, folder, server, _KEPT)
+    revision = _revision(repository, folder, server, _KEPT)
     names = [*beside, *([own.name if own else revision.weights] if weights else [])]
-    return [_fetch_pinned(revision, name, " or ".join(BERT_FILES), folder, server) for name in names]
+    return _fetch_pinned(revision, names, " or ".join(BERT_FILES), folder, server)
 
 
 def fetch_weights(repository: str, path: Path, server: str | None = None) -> tuple[str, Path]:
@@ -100,31 +100,35 @@ def fetch_weights(repository: str, path: Path, server: str | None = None) -> tup
     it, in the way of `fetch_bert`."""
     if path.is_file() and not (path.parent / REVISION).is_file():
         return OWN, path
-    revision = _pinned(repository, path.parent, server, (path.name,))
-    return _fetch_pinned(revision, path.name, path.name, path.parent, server)
+    revision = _revision(repository, path.parent, server, (path.name,))
+    return _fetch_pinned(revision, [path.name], path.name, path.parent, server)[0]
 
 
-def _pinned(repository: str, folder: Path, server: str | None, kept: Sequence[str]) -> Revision:
-    """The commit that a folder keeps to: as an earlier fetch wrote it down, else the newest, which is written down."""
-    revision = _read_revision(folder / REVISION, repository)
-    if revision is None:
-        revision = _ask(repository, hub_address(server), kept)
-        write_json(folder / REVISION, _as_json(revision))
-    return revision
+def _revision(repository: str, folder: Path, server: str | None, kept: Sequence[str]) -> Revision:
+    """The commit that a folder keeps to: as an earlier fetch wrote it down, else the newest."""
+    return _read_revision(folder / REVISION, repository) or _ask(repository, hub_address(server), kept)
 
 
 def _fetch_pinned(
-    revision: Revision, name: str | None, wanted: str, folder: Path, server: str | None
-) -> tuple[str, Path]:
-    """(FETCHED or FOUND, file). wanted: what to call a file that the commit has not."""
-    if name not in revision.files:
-        raise UserError(f"{revision.repository}, commit {revision.commit}, has no {name or wanted}")
-    file, found = folder / name, revision.files[name]
-    if file.is_file():
-        _require(found.checksum, file, found.size, folder / REVISION)
-        return FOUND, file
-    download(_url(hub_address(server), revision, name), file, found.checksum, found.size)
-    return FETCHED, file
+    revision: Revision, names: Sequence[str | None], wanted: str, folder: Path, server: str | None
+) -> list[tuple[str, Path]]:
+    """[(FETCHED or FOUND, file)]. Files that are there are compared before anything is written, the commit is written
+    down before anything is fetched. wanted: what to call a file that the commit has not."""
+    pinned, commit = folder / REVISION, f"{revision.repository}, commit {revision.commit},"
+    there = [name for name in names if name and (folder / name).is_file()]
+    for name in names:
+        if name not in revision.files:
+            raise UserError(f"{commit} has no {name or wanted}")
+    for name in there:
+        expected = revision.files[name]
+        _require(expected.checksum, folder / name, expected.size, pinned if pinned.is_file() else commit)
+    if not pinned.is_file():
+        write_json(pinned, _as_json(revision))
+    for name in names:
+        if name not in there:
+            expected = revision.files[name]
+            download(_url(hub_address(server), revision, name), folder / name, expected.checksum, expected.size)
+    return [(FOUND if name in there else FETCHED, folder / name) for name in names]
 
 
 def hub_address(server: str | None) -> str:

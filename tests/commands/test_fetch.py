@@ -21,8 +21,10 @@ from file_server import serve
 from medklip_files import write_medklip
 
 from revtaf.cli import main
+from revtaf.errors import UserError
 from revtaf.knowledge.components import EXPLANATIONS
 from revtaf.locks import alone
+from revtaf.pretrained.fetch import OWN, fetch_bert
 
 ROOT = Path(__file__).parents[2]
 BERT, CLINICAL = "google-bert/bert-base-uncased", "emilyalsentzer/Bio_ClinicalBERT"
@@ -306,6 +308,24 @@ def test_a_changed_file_is_named_and_not_replaced(place, server, models, online,
     (file.parent / "revision.json").write_text('{"commit": 3}')
     code, said = called(capsys, *overrides)
     assert code == 2 and "revision.json is not what a fetch writes" in said
+
+
+@pytest.mark.parametrize("missing", ["config.json", "vocab.txt"])
+def test_a_folder_with_other_weights_is_left_as_it_was(place, server, models, online, tmp_path, missing):
+    """Somebody's own weights, and a file is missing beside them: not the model of the hub, so nothing of it is put
+    there, and once the missing file has been brought the folder is still a person's."""
+    folder = write_bert_folder(tmp_path / "own")
+    (folder / "model.safetensors").write_bytes(b"fine-tuned by a person")
+    content = (folder / missing).read_bytes()
+    (folder / missing).unlink()
+    for name in {"config.json", "vocab.txt"} - {missing}:
+        (folder / name).write_bytes(models[BERT][name])
+    before = contents(folder)
+    with pytest.raises(UserError, match=f"model.safetensors has .* {BERT}, commit {FIRST}, says .*; delete or move it"):
+        fetch_bert(BERT, folder, server.address)
+    assert contents(folder) == before
+    (folder / missing).write_bytes(content)
+    assert {done for done, _ in fetch_bert(BERT, folder, server.address)} == {OWN}
 
 
 def test_damaged_weights_in_torchvisions_cache_are_named(place, resnet, only_weights, capsys):
