@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from revtaf import systems
@@ -28,10 +29,7 @@ def fetch(settings: RunSettings) -> None:
             print(f"install        {item.what} ({item.purpose})\n{' ' * 15}{item.source}")
     if servers := _servers(items, settings):
         reach(servers, settings.fetch.patience)
-        with alone(_FOLDER, "fetching", wait=False):  # two would write the same hidden files
-            _fetch_all(items, settings)
-    else:
-        _fetch_all(items, settings)  # there, and checked
+    _fetch_all(items, settings)
     _try(list(systems.find(settings.system).needed(settings)))
     if not items:
         print("this configuration needs no pretrained file")
@@ -56,13 +54,28 @@ def _fetch_all(items: list[Needed], settings: RunSettings) -> None:
 def _fetch(item: Needed, settings: RunSettings) -> list[tuple[str, Path]]:
     """[(what was done, file)] of a public file."""
     source = item.source
-    if isinstance(source, Imagenet):
-        return [fetch_imagenet(source.backbone, settings.fetch.torchvision)]
-    if isinstance(source, HubBert):
-        return fetch_bert(source.repository, source.folder, settings.fetch.hub, source.beside, source.weights)
-    if isinstance(source, HubWeights):
-        return [fetch_weights(source.repository, source.path, settings.fetch.hub)]
+    with _alone(item):
+        if isinstance(source, Imagenet):
+            return [fetch_imagenet(source.backbone, settings.fetch.torchvision, _FOLDER)]
+        if isinstance(source, HubBert):
+            return fetch_bert(source.repository, source.folder, settings.fetch.hub, source.beside, source.weights)
+        if isinstance(source, HubWeights):
+            return [fetch_weights(source.repository, source.path, settings.fetch.hub)]
     return []
+
+
+def _alone(item: Needed) -> AbstractContextManager[None]:
+    """Alone in the folder that the file goes into, as two would write the same hidden files. What is there already is
+    only looked at."""
+    source = item.source
+    folder = None
+    if isinstance(source, Imagenet):
+        folder = _FOLDER
+    elif isinstance(source, HubBert):
+        folder = source.folder
+    elif isinstance(source, HubWeights):
+        folder = source.path.parent
+    return alone(folder, "fetching", wait=False) if folder and item.absent else nullcontext()
 
 
 def _try(items: list[Needed]) -> None:

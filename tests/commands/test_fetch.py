@@ -399,6 +399,19 @@ def test_a_second_fetch_at_the_same_time_is_refused(place, server, only_weights,
     assert called(capsys, *overrides)[0] == 0
 
 
+def test_the_folder_that_a_file_goes_into_is_locked(place, server, models, only_weights, online, capsys):
+    """A BERT's folder may lie anywhere, and serve two configurations in two places."""
+    overrides = ["knowledge.text=tfidf", "encoder.weights=null"]
+    folder = place / "checkpoints" / "bert-base-uncased"
+    with alone(folder), ThreadPoolExecutor() as pool:
+        assert pool.submit(main, ["fetch", "--config", "config.yaml", *overrides]).result() == 2
+        assert files_below(folder) == {".lock"} and server.times("cdn") == 0
+    assert "another process is fetching in checkpoints/bert-base-uncased" in capsys.readouterr().err
+    with alone(place / "checkpoints"), ThreadPoolExecutor() as pool:  # of another model, beside it
+        assert pool.submit(main, ["fetch", "--config", "config.yaml", *overrides]).result() == 0
+    assert files_below(folder) == {*models[BERT], "revision.json"}
+
+
 def test_a_configuration_of_stand_ins_needs_nothing(place, server, capsys):
     """No weights named: nobody is asked."""
     code, said = called(capsys, "knowledge.text=tfidf", "decoder.weights=null", "encoder.weights=null")
