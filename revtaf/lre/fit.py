@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from tqdm import tqdm
 
@@ -56,10 +56,10 @@ def fit(
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=lr)
 
+    distances = _Distances(first)
+
     def loss_of(parameters: dict[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
-        points = functional_call(first, parameters, (x,))
-        # A batch against itself, without its diagonal: the matrix product is near enough, and many times faster.
-        distance = pairwise(first.metric, points, points, first.c, direct=0)
+        distance = functional_call(distances, {f"net.{name}": p for name, p in parameters.items()}, (x,))
         return rank_loss(distance, s, ties=ties, temperature=temperature)
 
     def alone(parameters: dict[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
@@ -89,6 +89,21 @@ def fit(
             for name in names:
                 parameters[name].copy_(stacked[name][i])
     return losses.T
+
+
+class _Distances(nn.Module):
+    """A batch's pairwise distances: one module, so that points and distance have the same curvature while it is
+    learned."""
+
+    def __init__(self, net: HNN):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, F) -> (B, B)."""
+        points = self.net(x)
+        # A batch against itself, without its diagonal: the matrix product is near enough, and many times faster.
+        return pairwise(self.net.metric, points, points, self.net.c, direct=0)
 
 
 def _batches(rng: np.random.Generator, n: int, size: int) -> Iterator[np.ndarray]:

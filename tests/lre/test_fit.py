@@ -3,14 +3,16 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from revtaf.lre.ball import METRICS
-from revtaf.lre.fit import fit
+from revtaf.lre.ball import METRICS, pairwise
+from revtaf.lre.fit import _batches, fit
 from revtaf.lre.hnn import HNN, to_space
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.labels import status_distance
+from revtaf.lre.rank_loss import rank_loss
 
 
 def a_task(n: int = 160, seed: int = 0):
@@ -62,6 +64,31 @@ def test_it_learns_what_the_raw_scores_do_not_show(learnable):
     full = status_distance(truth, statuses).float()
     found, before = (full.gather(1, rows[:, None]).mean() for rows in (learned, raw))
     assert found < 0.7 * before
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_every_loss_is_that_of_the_network_with_its_own_curvature(learnable):
+    """An ordinary loop over the module itself, to the bit: a learned curvature is the map's and the distance's."""
+    (net,) = nets(1, learnable_curvature=learnable)
+    plain = copy.deepcopy(net)
+    scores, statuses = a_task()
+    losses = fit([net], scores, statuses, seeds=[3], **OPTIONS)[0]
+    trained = [p for p in plain.parameters() if p.requires_grad]
+    groups = [[p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]]
+    decays = (OPTIONS["weight_decay"], 0.0)
+    optimizer = torch.optim.AdamW([{"params": g, "weight_decay": d} for g, d in zip(groups, decays, strict=True)])
+    batches = _batches(np.random.default_rng((3, *b"lre")), len(scores), OPTIONS["batch_size"])
+    for step, expected in enumerate(losses):
+        for group in optimizer.param_groups:
+            group["lr"] = OPTIONS["lr"] * 0.5 * (1 + math.cos(math.pi * step / OPTIONS["steps"]))
+        rows = next(batches)
+        points = plain(scores[rows])
+        loss = rank_loss(pairwise("hyperbolic", points, points, plain.c, direct=0), statuses[rows])
+        assert torch.equal(loss, expected), step
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), plain.parameters(), strict=True))
 
 
 def test_it_draws_from_its_seed_alone():
