@@ -86,6 +86,20 @@ def test_the_chosen_clues_are_those_of_a_search_by_hand():
     assert mask.sum(1).tolist() == [int(bank.mask[rows].sum()) for rows in chosen.rows]
 
 
+def test_autocast_chooses_the_same_clues():
+    """Cosines that half precision would call equal, and nearly equal scores that are given: choice, order and weights
+    are those of full precision."""
+    near = F.normalize(unit(1, 6) + 1e-3 * unit(14, 6, seed=1), dim=-1)
+    words = torch.ones(14, 1, dtype=torch.bool)
+    bank, images = EncodedClues(near, near[:, None], words, range(14), 0.07), unit(40, 6, seed=5)
+    for given in (None, 0.5 + 1e-4 * torch.rand(40, 14, generator=torch.Generator().manual_seed(7))):
+        plain = bank.select(images, 3, given)
+        with torch.autocast("cpu", torch.bfloat16):
+            halves = bank.select(images, 3, given)
+        assert halves.weights.dtype == torch.float32
+        assert all(torch.equal(a, b) for a, b in zip(plain, halves, strict=True))
+
+
 def test_given_scores_choose_in_the_place_of_the_image():
     """What is never to be injected is masked, and a sample may have no clue at all."""
     bank, images = encoded(), unit(3, 6, seed=5)

@@ -127,7 +127,9 @@ class EncodedClues(nn.Module):
 
     def scores(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, d) of length 1 -> similarity (B, m) with the best wording of each clue, and its row (B, m)."""
-        similarity = image.float() @ self.cls.float().T
+        # Autocast would take the product in half precision whatever its inputs are, and clues as near as this tie.
+        with torch.autocast(image.device.type, enabled=False):
+            similarity = image.float() @ self.cls.float().T
         best = similarity.new_full((len(image), self.count), NEVER)
         rows = torch.zeros(best.shape, dtype=torch.long, device=image.device)
         for clue in range(self.count):
