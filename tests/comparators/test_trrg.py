@@ -316,6 +316,28 @@ def test_a_control_in_the_test_alone_has_a_folder_of_its_own(trained, trrg_confi
         run_test(load_settings(trrg_config, ["clue.k=3"]))
 
 
+SCORER = ("folds=2", "scorer_epochs=1", "scorer_image_size=64", "min_mentions=3", "scorer_precision=no")
+
+
+@pytest.fixture(scope="module")
+def by_scorer(trrg_config, tmp_path_factory):
+    """A model whose clues the entity scorer chose, which was fitted as MedKLIP's file is not there: its settings."""
+    place = tmp_path_factory.mktemp("scorer")
+    files = [f"run={place / 'run'}", f"knowledge.medklip={place / 'medklip.pth'}"]
+    settings = load_settings(
+        trrg_config, ["clue.source=scorer", "loss.dc=0", *files, *(f"knowledge.{option}" for option in SCORER)]
+    )
+    train(settings)
+    return settings
+
+
+def test_the_entity_scorer_is_fitted_before_any_split_asks_for_it(by_scorer):
+    """It chooses the clues of validation and test, and lies in the model's folder."""
+    assert (Path(by_scorer.run) / "checkpoints/best/scorer").is_dir()
+    records = read_jsonl(run_test(by_scorer) / "predictions.jsonl")
+    assert all(len(record["clues"]) == 2 for record in records)
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

@@ -140,6 +140,7 @@ class TRRGStage2(Declaration):
     def start(self, settings: TRRGSettings, accelerator: Accelerator) -> TRRG:
         """Encoders of stage 1, the language model (fitted now, where there is none), and what trains between them."""
         from revtaf.comparators.trrg.clues import read_bank
+        from revtaf.comparators.trrg.given import entity_scores
         from revtaf.engine.runtime import seed_everything
         from revtaf.errors import UserError
 
@@ -162,6 +163,8 @@ class TRRGStage2(Declaration):
         _note_memory(system)
         for what, note in system.notes.items():
             log.info("%s: %s", what, note)
+        if "scorer" in (settings.clue.source, settings.tested_source):  # it is fitted on what all other splits need
+            entity_scores(system, system.training, settings.training_data, train=True)
         _ = system.validation_set  # what it needs is made before the first epoch, not after it
         seed_everything(settings.seed, accelerator.process_index)
         return system
