@@ -76,6 +76,10 @@ def fit_trunk(session: Session) -> Trunk:
         "seed": settings.seed,
         "precision": "bf16" if _halves(session) else "no",
     }
+    if not data.packed:
+        # Packed images lack what lies outside of the central square, which training crops from where images are not
+        # square. The mark is on this side, as the trunks that are kept are those of grids, whose images are packed.
+        producer["packed"] = False
 
     def build(parts: Path, _: Shard) -> tuple[Arrays, Save]:
         parts.mkdir(parents=True, exist_ok=True)

@@ -64,9 +64,28 @@ def test_runs_that_differ_behind_the_trunk_share_it(tiny_config, staged, monkeyp
         "encoder.dropout=0.2",
     ):
         assert make_session(tiny_config, *STAGED, change).trunk.mark == staged.trunk.mark
-    for change in ("seed=1", "classifier.memory=false", "encoder.augment=strong", "trunk.lr=1e-3"):
+    others = ("seed=1", "classifier.memory=false", "encoder.augment=strong", "trunk.lr=1e-3", "data.packed=true")
+    for change in others:  # packed images are cropped otherwise where they are not square
         with pytest.raises(pytest.fail.Exception):
             make_session(tiny_config, *STAGED, change)
+
+
+def test_the_trunk_of_packed_images_is_known_as_it_was(tiny_config, staged, monkeypatch):
+    """By no mark of its own, so that trunks that were fitted before the other side had one are found."""
+    asked = []
+
+    def get(_, name, producer, *others):
+        asked.append((name, producer))
+        pytest.fail("asked")
+
+    monkeypatch.setattr(trunks.FeatureStore, "get", get)
+    for packed in (True, False):
+        staged.settings = load_settings(tiny_config, [*STAGED, f"data.packed={packed}"])
+        with pytest.raises(pytest.fail.Exception, match="asked"):
+            trunks.fit_trunk(staged)
+    staged.settings = load_settings(tiny_config, STAGED)
+    (_, of_packed), (_, of_files) = asked
+    assert of_files == of_packed | {"packed": False} and "packed" not in of_packed
 
 
 def test_what_is_cached_is_what_the_encoder_sees(staged):
