@@ -28,6 +28,7 @@ from revtaf.eval.metric import mean_metric
 from revtaf.eval.statistics import compare
 from revtaf.features.arrays import Features
 from revtaf.features.build import Knowledge, prepare_knowledge, split_features
+from revtaf.features.stages import array_hash
 from revtaf.files import atomic_write, digest, read_json, write_json
 from revtaf.labels import BLANK, STATUSES
 from revtaf.lre.fit import fit
@@ -102,6 +103,9 @@ class LREStudy:
         statuses = (torch.from_numpy(self.truth), torch.from_numpy(self.known))
         found = nearest_by_status(*statuses, retrieval.DEPTH, self.asked.patients, self.train.patients)
         self.best, self.best_rows = found[0][:, 0].numpy() // 2, found[1].numpy()
+        # As they are given: controls replace inputs, and an annotation may be corrected under the same ids.
+        sides = [(f.ids, f.patients, *map(array_hash, _arrays(f))) for f in (self.train, self.asked)]
+        self.data = digest(*sides, settings.controls.model_dump())
 
     def inputs(self, variant: Variant) -> tuple[Tensor, Tensor]:
         """What the network is given for the training samples (N, F) and the queries (Q, F)."""
@@ -176,7 +180,7 @@ class LREStudy:
         """Changes with whatever the numbers of a variant depend on."""
         lre, train = self.settings.lre, self.settings.train
         options = (lre.batch_size, lre.lr, lre.ties, lre.temperature, train.weight_decay)
-        return digest(VERSION, asdict(variant), self.seeds, options, self.knowledge.fingerprint, self.asked.ids)
+        return digest(VERSION, asdict(variant), self.seeds, options, self.knowledge.fingerprint, self.data)
 
     def _net(self, variant: Variant, width: int, seed: int) -> HNN:
         with torch.random.fork_rng(devices=[]):
@@ -193,7 +197,7 @@ def study(settings: Settings, out: Path, split: str | None = None, seeds: int = 
     """Run what is missing of the study, and write `table.md` and `summary.json` into `out`.
 
     Every variant is a file of `out`/rows as soon as it is done, and is found again where nothing that it depends on has
-    changed. UserError for fewer than two seeds, of which no interval can be made.
+    changed. UserError for fewer than two seeds, of which no interval can be made, and for rows of another study.
     """
     if seeds < 2:
         raise UserError(f"--seeds {seeds}: an interval over seeds needs two or more")
@@ -201,20 +205,44 @@ def study(settings: Settings, out: Path, split: str | None = None, seeds: int = 
     work = LREStudy(settings, split or settings.training_data.validation_split, seeds, steps)
     found: dict[str, dict[str, Any]] = {}
     chosen = variants(settings, steps)
+    for variant in chosen:
+        if kept := _kept(work, out, variant):
+            found[variant.name] = kept
     for variant in tqdm(chosen, desc="LRE study", unit="variant"):
-        path, identity = out / "rows" / f"{variant.name}.json", work.identity(variant)
-        kept = read_json(path, "row of a study") if path.is_file() else {}
-        if kept.get("identity") != identity:
-            kept = {"identity": identity, "variant": asdict(variant), **work.run(variant)}
-            write_json(path, kept, indent=None)
-        found[variant.name] = kept
+        if variant.name not in found:
+            made = {"identity": work.identity(variant), "variant": asdict(variant), **work.run(variant)}
+            write_json(_row(out, variant), made, indent=None)
+            found[variant.name] = made
         if variant.name == CONTROL:
-            log.info("%s", control_sentence(np.mean(kept["nearest"])))
-    content = summarise(work, {v.name: v for v in chosen}, found)
+            log.info("%s", control_sentence(np.mean(found[CONTROL]["nearest"])))
+    content = summarise(work, {v.name: v for v in chosen}, {v.name: found[v.name] for v in chosen})
     write_json(out / "summary.json", content)
     with atomic_write(out / "table.md") as partial:
         partial.write_text(markdown(content), encoding="utf-8")
     return out
+
+
+def _row(out: Path, variant: Variant) -> Path:
+    return out / "rows" / f"{variant.name}.json"
+
+
+def _kept(work: LREStudy, out: Path, variant: Variant) -> dict[str, Any]:
+    """The row of a variant that was made before; empty where there is none. UserError where it is another study's."""
+    path = _row(out, variant)
+    kept = read_json(path, "row of a study") if path.is_file() else {}
+    if kept and kept.get("identity") != work.identity(variant):
+        raise UserError(
+            f"{path} is a row of another study: other seeds, steps, settings or controls, another split, or statuses, "
+            "patients or features that have changed since; give this one another place with --out FOLDER, or delete "
+            "that one"
+        )
+    return kept
+
+
+def study_title(settings: Settings) -> str:
+    """What the table is of; it names the settings by which a study is itself a control."""
+    answers = settings.trained_on_answers
+    return "LRE by itself" + (f", a control: {', '.join(answers)}" if answers else "")
 
 
 def control_sentence(share: float) -> str:
@@ -251,7 +279,7 @@ def summarise(work: LREStudy, chosen: Mapping[str, Variant], found: Mapping[str,
     control = float(np.mean(found[CONTROL]["nearest"]))
     others = min(work.settings.lre.batch_size, len(work.train)) - 1
     return {
-        "title": "LRE by itself",
+        "title": study_title(work.settings),
         "version": __version__,
         "data": work.settings.training_data.name,
         "split": work.split,
@@ -341,6 +369,11 @@ def _apart(found: Mapping[str, Any]) -> str:
     )
     value = f"**{value}**" if found["shown"] else value
     return f"{value} <sub>[{bounds[0]}, {bounds[1]}]; [{bounds[2]}, {bounds[3]}]</sub>"
+
+
+def _arrays(features: Features) -> tuple[np.ndarray, ...]:
+    """What a study reads of a split."""
+    return features.retriever_inputs, features.codes, features.statuses
 
 
 def _one_hot(statuses: np.ndarray, width: int) -> Tensor:

@@ -1,14 +1,16 @@
 """revtaf study lre: pairs by seed, finds what it made before, and says first whether its control passes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
+from revtaf.features.build import split_features
 from revtaf.system import lre_study
-from revtaf.system.lre_study import CONTROL, REFERENCE, LREStudy, study, variants
+from revtaf.system.lre_study import CONTROL, REFERENCE, LREStudy, study, study_title, variants
 
 OPTIONS = ["lre.batch_size=16", "lre.lr=0.01"]
 
@@ -50,8 +52,30 @@ def test_the_control_stands_first_and_what_was_made_is_found_again(made, small, 
     monkeypatch.setattr(LREStudy, "run", lambda self, variant: pytest.fail(f"{variant.name} was run again"))
     study(small, made, "val+test", seeds=3, steps=4)
     assert before == {p.name: p.read_bytes() for p in (made / "rows").iterdir()}
-    with pytest.raises(BaseException, match="was run again"):
+    with pytest.raises(UserError, match="control.json is a row of another study.*--out FOLDER"):
         study(small, made, "val+test", seeds=4, steps=4)
+    assert before == {p.name: p.read_bytes() for p in (made / "rows").iterdir()}
+
+
+def test_other_controls_and_corrected_statuses_are_another_study(small, tiny_config, monkeypatch):
+    """Under the same ids and the same fitted features."""
+    control = load_settings(tiny_config, [*OPTIONS, "controls.scores=report"])
+    reference = variants(small, 4)[1]
+    plain, given = (LREStudy(settings, "val", 2, 4) for settings in (small, control))
+    assert plain.identity(reference) == LREStudy(small, "val", 2, 4).identity(reference) != given.identity(reference)
+
+    def corrected(*arguments):
+        features, *others = split_features(*arguments)
+        statuses = features.statuses.copy()
+        statuses[0, 0] ^= 1
+        return (replace(features, statuses=statuses), *others)
+
+    monkeypatch.setattr(lre_study, "split_features", corrected)
+    assert LREStudy(small, "val", 2, 4).identity(reference) != plain.identity(reference)
+    assert (study_title(small), study_title(control)) == (
+        "LRE by itself",
+        "LRE by itself, a control: controls.scores=report",
+    )
 
 
 def test_differences_are_those_of_the_means(made):
