@@ -14,14 +14,17 @@ from tiny import ROOT
 from trrg_tiny import batch_of, start
 
 import revtaf
+from revtaf.commands.test import open_trained
 from revtaf.commands.test import test as run_test
 from revtaf.commands.train import train
 from revtaf.comparators.trrg.evaluate import write_reports
 from revtaf.comparators.trrg.interaction import consistency_loss
 from revtaf.config_file import load_settings
-from revtaf.engine.checkpoint import write_weights
+from revtaf.data.annotations import load_annotations
+from revtaf.engine.checkpoint import META, write_weights
 from revtaf.engine.runtime import make_accelerator, read_jsonl
 from revtaf.errors import UserError
+from revtaf.features.build import select
 from revtaf.labels import POSITIVE
 
 BASE = ("clue.source=none", "cmci.enabled=false", "loss.dc=0")
@@ -331,11 +334,22 @@ def by_scorer(trrg_config, tmp_path_factory):
     return settings
 
 
+def clues_of_the_test(settings):
+    """Their scores, by the opened model."""
+    data = settings.data
+    studies = select(load_annotations(data.annotation), data.test_split, data)
+    return open_trained(settings).dataset(studies, data, settings.tested_source).clues.table
+
+
 def test_the_entity_scorer_is_fitted_before_any_split_asks_for_it(by_scorer):
-    """It chooses the clues of validation and test, and lies in the model's folder."""
-    assert (Path(by_scorer.run) / "checkpoints/best/scorer").is_dir()
-    records = read_jsonl(run_test(by_scorer) / "predictions.jsonl")
-    assert all(len(record["clues"]) == 2 for record in records)
+    """It chooses the clues of validation and test, lies in the model's folder, and is part of what a run is known by;
+    MedKLIP's file, which is put there later, is none of the model's."""
+    best = Path(by_scorer.run) / "checkpoints/best"
+    assert (best / "scorer").is_dir() and "clue scores" in json.loads((best / META).read_text())["identity"]
+    before = clues_of_the_test(by_scorer)
+    assert before.shape[1] == 14 and before.std(0).max() > 0
+    by_scorer.knowledge.medklip.write_bytes(b"weights")
+    assert (clues_of_the_test(by_scorer) == before).all()
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ class TRRGStage2(Declaration):
         clues = [[NEVER if value is None else value for value in row] for row in about["training_clues"]]
         system.kept_clues, system.scorer_mark = np.array(clues, np.float32), about["scorer_mark"]
         system.kept_reports = [record["report"] for record in read_jsonl(folder / REPORTS)]
-        if (folder / SCORER).is_dir():
+        if (folder / SCORER).is_dir():  # whatever has been put into checkpoints/ since: the model knows these scores
             system.scorer = EntityScorer.load(folder / SCORER)
         system.notes = dict(read_json(folder / META, "model")["sources"])
         return system

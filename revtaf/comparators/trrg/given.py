@@ -75,10 +75,10 @@ def given_clues(
 
 
 def entity_scores(system: TRRG, studies: Sequence[Study], data: DataSettings, train: bool) -> np.ndarray:
-    """(N, 75), as REVTAF has them, by MedKLIP where it is asked for and there."""
+    """(N, 75), as REVTAF has them, by MedKLIP where it is asked for and there; of a model with a scorer by that one."""
     store, components, device = FeatureStore(Path(data.features)), system.components, system.device
     with system.accelerator.main_process_first():
-        if components.medklip:
+        if components.medklip and system.scorer is None:
             identity = components.identity["entities"]
             found = stages.model_scores(store, studies, data, lambda: components.image_model, identity, device)
         elif train:

@@ -190,12 +190,17 @@ class TRRG(System):
     @cached_property
     def _identity(self) -> dict[str, Any]:
         reports = clean_reports(self.training, self.settings.training_data.max_words)
-        return {
+        found = {
             "pairs": digest([(s.id, s.image_path[0]) for s in self.training], reports),
             "stage 1": sha256(self.stage1_folder / WEIGHTS),
             "language model": self._language_mark(),
             "clues": digest([(clue.name, clue.wordings) for clue in self.bank]),
         }
+        if self.settings.clue.source == "scorer":  # no other source looks at the entities
+            by_medklip = self.components.medklip and self.scorer is None
+            mark = self.components.identity["entities"] if by_medklip else self.scorer_mark
+            found["clue scores"] = digest(mark, [clue.entities for clue in self.bank])
+        return found
 
     def _language_mark(self) -> str:
         """Of a small model its bytes; of a large one its files' names and sizes, as its bytes take minutes to read."""
