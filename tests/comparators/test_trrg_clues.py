@@ -1,5 +1,7 @@
 """TRRG's parts that need no run: Eq. 1, the clue bank and its choice, CMCI and Eq. 4."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from revtaf.comparators.medfuse.objective import contrast
 from revtaf.comparators.trrg.clues import NEVER, OURS, EncodedClues, read_bank, texts_of
 from revtaf.comparators.trrg.given import GivenClues, by_entities, stated
 from revtaf.comparators.trrg.interaction import ClueInteraction, alikeness, consistency_loss
-from revtaf.comparators.trrg.settings import InteractionSettings
+from revtaf.comparators.trrg.settings import InteractionSettings, Stage1Settings
+from revtaf.comparators.trrg.stage1 import BANK, Stage1
 from revtaf.comparators.trrg.states import in_words, read_predicted
+from revtaf.comparators.trrg.system import TRRG
 from revtaf.errors import UserError
 from revtaf.labels import CHEXPERT_CATEGORIES, ENTITIES, NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN
 
@@ -61,6 +65,27 @@ def test_a_wrong_clue_is_named_with_file_and_number(tmp_path, change, says):
         read_bank(path)
     with pytest.raises(UserError, match="clue.bank: no such file"):
         read_bank(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("kind", [Stage1, TRRG])
+def test_a_model_keeps_the_bank_as_it_was_read(tmp_path, kind):
+    """Whatever has become of the file since."""
+    path = tmp_path / "clues.yaml"
+    path.write_bytes("# début\r\nclues: [{category: edema, text: fluid}]\n".encode())
+    before, bank, model = path.read_bytes(), read_bank(path), tmp_path / "model"
+    model.mkdir()
+    path.write_text("clues: []")
+    words = SimpleNamespace(tokenizer=SimpleNamespace(save=lambda _: None))
+    kind.save(SimpleNamespace(bank=bank, words=words, settings=Stage1Settings(clue={"bank": path})), model)
+    assert (model / BANK).read_bytes() == before and read_bank(model / BANK) == bank
+
+
+def test_stage_1_is_known_by_its_clues():
+    """They choose its epoch."""
+    bank = read_bank(None)
+    systems = [SimpleNamespace(training=([], []), bank=clues) for clues in (bank, read_bank(None), bank[1:])]
+    one, same, other = map(Stage1.identity, systems)
+    assert one == same != other
 
 
 def encoded(wordings=5, length=4, width=6, owner=(0, 0, 1, 2, 2)):

@@ -8,7 +8,7 @@ of length 1 give nearly equal weights, so they are divided by stage 1's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from revtaf.errors import UserError, nearest
-from revtaf.files import read_yaml
+from revtaf.files import parse_yaml, read_text
 from revtaf.labels import CHEXPERT_CATEGORIES, ENTITIES
 
 OURS = Path(__file__).with_name("clues.yaml")
@@ -42,12 +42,24 @@ class Clue:
         return CHEXPERT_CATEGORIES[self.category]
 
 
-def read_bank(path: Path | None) -> list[Clue]:
+class ClueBank(list[Clue]):
+    """The clues of a file. text: the file as it was when they were read, which a model keeps."""
+
+    def __init__(self, clues: Iterable[Clue], text: str):
+        super().__init__(clues)
+        self.text = text
+
+
+def read_bank(path: Path | None) -> ClueBank:
     """The clues of a file, by default ours. UserError naming file, clue and key."""
     path = OURS if path is None else Path(path)
     if not path.exists():
         raise UserError(f"clue.bank: no such file: {path}; null takes ours")
-    content = read_yaml(path, "clue.bank")
+    text = read_text(path, "clue.bank")
+    try:
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"clue.bank: {path}: not a YAML file: {error}") from None
     if not isinstance(content, dict) or list(content) != ["clues"] or not isinstance(content["clues"], list):
         raise UserError(f"clue.bank: {path}: expected one key, clues, with a list of clues; see {OURS.name}")
     found: dict[int, Clue] = {}
@@ -59,7 +71,7 @@ def read_bank(path: Path | None) -> list[Clue]:
         found[clue.category] = clue
     if not found:
         raise UserError(f"clue.bank: {path} holds no clue")
-    return list(found.values())
+    return ClueBank(found.values(), text)
 
 
 def _clue(where: str, given: Any) -> Clue:

@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from revtaf.comparators.medfuse import zero_shot
 from revtaf.comparators.medfuse.data import StudyImages
 from revtaf.comparators.medfuse.objective import contrast
-from revtaf.comparators.trrg.clues import OURS, Clue, read_bank, texts_of
+from revtaf.comparators.trrg.clues import ClueBank, read_bank, texts_of
 from revtaf.comparators.trrg.encoders import AlignedEncoders, SentenceWords, encode_clues
 from revtaf.comparators.trrg.settings import Stage1Settings
 from revtaf.config import DataSettings
@@ -129,7 +129,7 @@ class Stage1(System):
     accelerator: Accelerator
     words: SentenceWords
     model: AlignedEncoders
-    bank: list[Clue]
+    bank: ClueBank
     notes: dict[str, str] = field(default_factory=dict)
     weights = {"contrast": 1.0}
 
@@ -182,14 +182,17 @@ class Stage1(System):
     # The folder
 
     def identity(self) -> dict[str, Any]:
-        """Images and reports."""
+        """Images and reports, and the clues, which choose the epoch."""
         studies, reports = self.training
-        return {"pairs": digest([(s.id, s.image_path[0]) for s in studies], reports)}
+        return {
+            "pairs": digest([(s.id, s.image_path[0]) for s in studies], reports),
+            "clues": digest([(clue.name, clue.wordings) for clue in self.bank]),
+        }
 
     def save(self, folder: Path) -> None:
         """The vocabulary, and the bank as it was."""
         self.words.tokenizer.save(folder / TOKENIZER)
-        (folder / BANK).write_bytes(bank_file(self.settings.clue.bank).read_bytes())
+        (folder / BANK).write_text(self.bank.text, encoding="utf-8", newline="")
 
     def finish(self, folder: Path) -> None:
         """Nothing else is needed."""
@@ -259,12 +262,7 @@ class Stage1(System):
         return image_reader(self, self.settings, studies, data)
 
 
-def bank_file(path: Path | None) -> Path:
-    """`clue.bank` as a file that is there."""
-    return OURS if path is None else Path(path)
-
-
-def read_kept_bank(folder: Path) -> list[Clue]:
+def read_kept_bank(folder: Path) -> ClueBank:
     """The bank of a model's folder."""
     return read_bank(folder / BANK)
 

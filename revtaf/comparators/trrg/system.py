@@ -16,13 +16,13 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from revtaf.comparators.trrg.clues import NEVER, Clue
+from revtaf.comparators.trrg.clues import NEVER, ClueBank
 from revtaf.comparators.trrg.data import ClueDataset, Instruction
 from revtaf.comparators.trrg.fit import FOLDER, ended
 from revtaf.comparators.trrg.given import given_clues, stated
 from revtaf.comparators.trrg.network import ClueBatch, ClueInjector
 from revtaf.comparators.trrg.settings import Stage1Settings, TRRGSettings
-from revtaf.comparators.trrg.stage1 import BANK, TOKENIZER, bank_file, image_reader, parts, split_statuses
+from revtaf.comparators.trrg.stage1 import BANK, TOKENIZER, image_reader, parts, split_statuses
 from revtaf.comparators.trrg.states import in_words, read_predicted
 from revtaf.config import DataSettings
 from revtaf.data.annotations import Study, clean_reports, load_annotations
@@ -52,7 +52,7 @@ class TRRG(System):
     accelerator: Accelerator
     stage1: Stage1Settings
     stage1_folder: Path
-    bank: list[Clue]
+    bank: ClueBank
     model: ClueInjector
     language_folder: Path | None  # of the small one that was fitted; None where llm.folder is the model
     clue_texts: list[str]  # of the encoded bank, by row
@@ -211,7 +211,7 @@ class TRRG(System):
 
     def save(self, folder: Path) -> None:
         """The bank as it was."""
-        (folder / BANK).write_bytes(bank_file(self.settings.clue.bank).read_bytes())
+        (folder / BANK).write_text(self.bank.text, encoding="utf-8", newline="")
 
     def finish(self, folder: Path) -> None:
         """The frozen parts that no other file names: encoders, a small language model, a fitted scorer."""
