@@ -66,6 +66,13 @@ def test_a_fitted_model_knows_its_language(fitted):
     assert perplexity(language, texts[:1], CPU) == pytest.approx(math.exp(by_hand), rel=1e-3)
 
 
+@pytest.mark.parametrize("lr", [1e3, 1e20])
+def test_a_rate_that_is_too_large_is_named(lr):
+    """A perplexity beyond all numbers, and weights that are none."""
+    with pytest.raises(UserError, match="llm.lr=1e?.*diverges; in none of llm.epochs=2.*Lower llm.lr"):
+        fit_language(settings(epochs=2, layers=1, lr=lr), REPORTS, REPORTS[:2], 0, CPU)
+
+
 def test_a_hint_is_of_the_report_itself():
     """Some of its sentences, in any order, with gaps, and never more than the room for it."""
     draw, found = np.random.default_rng(0), [[1, 2, 3], [4, 5], list(range(100, 160))]

@@ -127,6 +127,8 @@ class TRRGStage2(Declaration):
             yield CheckLine("error", "llm.tuning=lora needs peft", "pip install 'revtaf[llm]'")
         try:
             _check_count(settings, len(read_bank(settings.clue.bank)))
+            if (folder := _stage1_folder(settings.stage1)) is not None:
+                _check_heads(settings, folder)
         except UserError as error:
             yield CheckLine("error", str(error))
         if llm.folder is not None and (llm.folder / "config.json").is_file():
@@ -152,6 +154,7 @@ class TRRGStage2(Declaration):
             )
         bank = read_bank(settings.clue.bank)
         _check_count(settings, len(bank))
+        _check_heads(settings, folder)
         with accelerator.main_process_first():
             language, language_folder, about = _language(settings, accelerator)
         system = _assemble(settings, accelerator, folder, bank, language, language_folder)
@@ -288,6 +291,16 @@ def _check_count(settings: TRRGSettings, count: int) -> None:
 
     if settings.clue.k > count:
         raise UserError(f"clue.k is {settings.clue.k}, but the bank has {count} clues")
+
+
+def _check_heads(settings: TRRGSettings, stage1: Path) -> None:
+    from revtaf.config_file import load_settings
+    from revtaf.engine.checkpoint import SETTINGS
+    from revtaf.errors import UserError
+
+    width, heads = load_settings(stage1 / SETTINGS, bases=False).space.width, settings.cmci.heads
+    if settings.cmci.enabled and width % heads:
+        raise UserError(f"cmci.heads {heads} does not divide space.width {width} of stage 1 ({stage1})")
 
 
 def _note_memory(system: TRRG) -> None:

@@ -29,6 +29,7 @@ from revtaf.comparators.trrg.language import CausalLanguage
 from revtaf.comparators.trrg.settings import CausalLanguageSettings
 from revtaf.data.blocks import Shard
 from revtaf.data.text import sentences
+from revtaf.errors import UserError
 from revtaf.features.store import Arrays, FeatureStore, Save
 from revtaf.files import digest
 from revtaf.labels import DECODER_START_TOKEN
@@ -80,7 +81,8 @@ def fit_language(
     device: torch.device,
     halves: bool = False,
 ) -> tuple[CausalLanguage, float]:
-    """The fitted model and its perplexity, of the epoch in which this was lowest."""
+    """The fitted model and its perplexity, of the epoch in which this was lowest. UserError where it diverges from the
+    first epoch on."""
     tokenizer = small_tokenizer(reports, settings.vocabulary_size)
     with stream(seed, "trrg.language"):
         lm = MistralForCausalLM(small_config(settings, tokenizer)).to(device)
@@ -109,6 +111,11 @@ def fit_language(
         log.info("language model, epoch %d: perplexity %.3f on reports that it has not seen", epoch + 1, found)
         if found < best:
             best, kept = found, {name: value.detach().clone() for name, value in lm.state_dict().items()}
+    if not kept:
+        raise UserError(
+            f"llm.lr={settings.lr:g}: the small language model diverges; in none of llm.epochs={settings.epochs} is "
+            "its perplexity a finite number. Lower llm.lr"
+        )
     lm.load_state_dict(kept, strict=True)
     lm.zero_grad(set_to_none=True)
     lm.eval().requires_grad_(False)
@@ -117,14 +124,18 @@ def fit_language(
 
 @torch.no_grad()
 def perplexity(language: CausalLanguage, texts: Sequence[list[int]], device: torch.device, size: int = 64) -> float:
-    """exp of the mean cross-entropy of a word piece; texts as ids, ended, without hints. Full precision."""
+    """exp of the mean cross-entropy of a word piece, infinite where that is no float; texts as ids, ended, without
+    hints. Full precision."""
     language.lm.eval()
     total, count = 0.0, 0
     for start in range(0, len(texts), size):
         batch = texts[start : start + size]
         found, words = _sum_of_losses(language, [[]] * len(batch), batch, device)
         total, count = total + float(found), count + words
-    return math.exp(total / max(1, count))
+    try:
+        return math.exp(total / max(1, count))
+    except OverflowError:
+        return math.inf
 
 
 def ended(language: CausalLanguage, texts: Sequence[str], longest: int) -> list[list[int]]:

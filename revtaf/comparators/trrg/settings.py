@@ -288,10 +288,17 @@ class TRRGSettings(RunSettings):
         if self.vision.blind and "scorer" in (self.clue.source, self.generation.clues):
             raise ValueError("vision.blind hides the image, but the scorer's clues come from it: take another source")
         if llm.folder is None:
-            for key, by in (("heads", llm.heads), ("key_value_heads", llm.key_value_heads)):
-                whole = llm.width if key == "heads" else llm.heads
-                if whole % by:
-                    raise ValueError(f"llm.{'width' if key == 'heads' else 'heads'} {whole} does not divide into {by}")
+            for whole, part in (("width", "heads"), ("heads", "key_value_heads")):
+                if getattr(llm, whole) % getattr(llm, part):
+                    raise ValueError(
+                        f"llm.{whole} {getattr(llm, whole)} does not divide into llm.{part} {getattr(llm, part)}"
+                    )
+            of_each = llm.width // llm.heads
+            if of_each % 2:  # rotary positions turn pairs of numbers
+                raise ValueError(
+                    f"llm.width {llm.width} gives each of llm.heads {llm.heads} the odd width {of_each}; "
+                    "it has to be even"
+                )
         if self.generation.min_new_tokens > self.generation.max_new_tokens:
             raise ValueError("generation.min_new_tokens exceeds generation.max_new_tokens")
         return self
