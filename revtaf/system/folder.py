@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from revtaf.config_file import load_settings
+from revtaf.engine.checkpoint import SETTINGS
 from revtaf.errors import UserError
 from revtaf.features.arrays import Features, TextTables, load_arrays, save_arrays
 from revtaf.features.build import Knowledge, imported_key, no_encoder
@@ -69,7 +71,14 @@ def write_parts(session: Session, folder: Path) -> None:
 
 
 def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Knowledge:
-    """The knowledge that `write_parts` kept."""
+    """The knowledge that `write_parts` kept. UserError where the settings are of another."""
+    key, longest = "trained_on.max_words" if settings.trained_on else "data.max_words", settings.training_data.max_words
+    trained = load_settings(folder / SETTINGS, bases=False).training_data.max_words
+    if longest != trained:
+        raise UserError(
+            f"{key}={longest}, but {folder} knows the sentences of its training reports' first {trained} words; set "
+            f"{key}={trained}"
+        )
     place = folder / KNOWLEDGE
     about = read_json(place / "about.json", "model")
     scorer = EntityScorer.load(place / "scorer") if (place / "scorer").is_dir() else None

@@ -143,6 +143,12 @@ def test_what_is_architecture_is_refused_by_load(copy):
     assert revtaf.load(copy, ["generation.beams=1"], device="cpu").settings.generation.beams == 1
 
 
+def test_other_sentences_than_the_model_s_are_refused_before_a_report_is_written(copy):
+    """They are known by their number within the shortened report: its page would name others, or none."""
+    with pytest.raises(UserError, match="data.max_words=10, but .* first 100 words; set data.max_words=100"):
+        revtaf.load(copy, ["data.max_words=10"], device="cpu")
+
+
 def test_a_training_killed_before_its_end_is_finished_by_the_same_command(world, tmp_path):
     """model.json is the last thing written; without it `train` and `test` write what is missing."""
     _, run, settings = world
