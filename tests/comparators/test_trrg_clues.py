@@ -150,6 +150,25 @@ def test_what_other_sources_give():
     assert len({tuple(drawn.row(row, epoch)) for row in range(4) for epoch in range(8)}) > 1
 
 
+def test_random_clues_are_never_the_patient_s_own():
+    """Of another training patient in every epoch; a draw that was another's stays what it was."""
+    table, owners = np.arange(6, dtype=np.float32)[:, None], ["a", "a", "a", "b", "b", "c"]
+    drawn = GivenClues("random", table, list("uvwxyz"), 0, owners, owners=owners)
+    before = GivenClues("random", table, list("uvwxyz"), 0)
+    own = 0
+    for row in range(6):
+        for epoch in range(20):
+            found, earlier = int(drawn.row(row, epoch)[0]), int(before.row(row, epoch)[0])
+            assert owners[found] != owners[row]
+            own += owners[earlier] == owners[row]
+            assert found == earlier or owners[earlier] == owners[row]
+    assert own > 20
+    unknown = GivenClues("random", table, ["n"], 0, ["new"], owners=owners)
+    assert len({int(unknown.row(0, epoch)[0]) for epoch in range(40)}) == 6
+    with pytest.raises(UserError, match="the training set has one patient"):
+        GivenClues("random", table, list("uvwxyz"), 0, ["a"] * 6, owners=["a"] * 6)
+
+
 def test_statuses_in_words_and_from_a_file(tmp_path):
     statuses = np.zeros((2, 18), np.uint8)
     statuses[0, [1, 4]], statuses[0, 8] = POSITIVE, NEGATIVE

@@ -192,6 +192,7 @@ class TRRGStage2(Declaration):
         about = read_json(folder / ABOUT, "model")
         clues = [[NEVER if value is None else value for value in row] for row in about["training_clues"]]
         system.kept_clues, system.scorer_mark = np.array(clues, np.float32), about["scorer_mark"]
+        system.kept_patients = about.get("training_patients")
         system.kept_reports = [record["report"] for record in read_jsonl(folder / REPORTS)]
         if (folder / SCORER).is_dir():  # whatever has been put into checkpoints/ since: the model knows these scores
             system.scorer = EntityScorer.load(folder / SCORER)

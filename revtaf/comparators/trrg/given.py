@@ -20,6 +20,7 @@ from revtaf.features.arrays import fingerprint
 from revtaf.features.store import FeatureStore
 from revtaf.knowledge.entity_scorer import EntityScorer
 from revtaf.labels import POSITIVE
+from revtaf.lre.labels import Grouping, random_others
 from revtaf.rng import generator
 
 if TYPE_CHECKING:
@@ -47,31 +48,50 @@ def by_entities(bank: Sequence[Clue], scores: np.ndarray) -> np.ndarray:
 class GivenClues:
     """Scores of the samples of one split, by their row; (N, 0) where the image alone decides."""
 
-    def __init__(self, source: str, table: np.ndarray, ids: Sequence[str], seed: int):
-        """table: those of the split; of source "random", those of the training split, of which each sample gets one."""
-        self.source, self.table, self.ids, self.seed = source, table, ids, seed
+    def __init__(
+        self,
+        source: str,
+        table: np.ndarray,
+        ids: Sequence[str],
+        seed: int,
+        patients: Sequence[str] = (),
+        *,
+        owners: Sequence[str] | None = None,
+    ):
+        """table: those of the split; of source "random", those of the training split, of which each sample gets one.
+
+        patients (N,): whose the samples are; owners: whose the rows of the table are, of which no sample is given its
+        own patient's; None where it is not known. UserError where there is no other.
+        """
+        self.source, self.table, self.ids, self.seed, self.patients = source, table, ids, seed, patients
+        self.grouping = None if owners is None else Grouping(owners, len(table))
+        if self.grouping is not None and set(patients) & set(owners) and len(set(owners)) == 1:
+            raise UserError("clue.source=random: the training set has one patient; there is no other's report")
 
     def row(self, row: int, epoch: int = 0) -> np.ndarray:
         """(m,), or (0,)."""
         if self.source != "random":
             return self.table[row]
-        return self.table[generator(self.seed, "clues", self.ids[row], epoch).integers(len(self.table))]
+        draw = generator(self.seed, "clues", self.ids[row], epoch)
+        if self.grouping is None:
+            return self.table[draw.integers(len(self.table))]
+        return self.table[random_others([self.patients[row]], self.grouping, draw, 1)[0]]
 
 
 def given_clues(
     system: TRRG, source: str, studies: Sequence[Study], data: DataSettings, train: bool = False
 ) -> GivenClues:
     """Of a split; made where they are missing. train: it is the training split, whose scores are out of fold."""
-    ids, seed = [study.id for study in studies], system.settings.seed
+    ids, seed, patients, owners = [study.id for study in studies], system.settings.seed, [], None
     if source in ("stage1", "none"):
         table = np.zeros((len(studies), 0), np.float32)
     elif source == "oracle":
         table = stated(system.bank, system.statuses(studies, data))
     elif source == "random":
-        table = system.training_clues
+        table, patients, owners = system.training_clues, [s.patient for s in studies], system.training_patients
     else:
         table = by_entities(system.bank, entity_scores(system, studies, data, train))
-    return GivenClues(source, table, ids, seed)
+    return GivenClues(source, table, ids, seed, patients, owners=owners)
 
 
 def entity_scores(system: TRRG, studies: Sequence[Study], data: DataSettings, train: bool) -> np.ndarray:

@@ -60,6 +60,7 @@ class TRRG(System):
     scorer: EntityScorer | None = None
     scorer_mark: str = ""
     kept_clues: np.ndarray | None = None  # of an opened model: `training_clues`
+    kept_patients: list[str] | None = None  # of its training samples; None in a model of an earlier version, too
     kept_reports: list[str] | None = None
 
     @property
@@ -105,6 +106,11 @@ class TRRG(System):
         if self.kept_clues is not None:
             return self.kept_clues
         return stated(self.bank, self.statuses(self.training, self.settings.training_data))
+
+    @property
+    def training_patients(self) -> list[str] | None:
+        """(N,): whose these reports are; None where the model does not know it."""
+        return [s.patient for s in self.training] if self.kept_clues is None else self.kept_patients
 
     def dataset(
         self, studies: Sequence[Study], data: DataSettings, source: str, train: bool = False, alone: bool = False
@@ -223,7 +229,8 @@ class TRRG(System):
             (folder / SCORER).mkdir(exist_ok=True)
             self.scorer.save(folder / SCORER)
         clues = [[None if value == NEVER else float(value) for value in row] for row in self.training_clues]
-        write_json(folder / ABOUT, {"scorer_mark": self.scorer_mark, "training_clues": clues}, indent=None)
+        about = {"scorer_mark": self.scorer_mark, "training_clues": clues, "training_patients": self.training_patients}
+        write_json(folder / ABOUT, about, indent=None)
         write_jsonl(folder / REPORTS, [{"id": s.id, "report": s.report} for s in self.training])
 
     def external(self) -> dict[str, list[Path]]:
