@@ -21,14 +21,14 @@ from revtaf.engine.metrics import epoch_curves
 from revtaf.engine.runtime import environment, make_accelerator, write_jsonl
 from revtaf.engine.system import System, Written
 from revtaf.errors import UserError
-from revtaf.eval import published
+from revtaf.eval import kept, published
 from revtaf.eval.evaluate import SELECTED_HERE, evaluate
 from revtaf.eval.protocol import protocol_of
 from revtaf.eval.rankings import Rankings, evaluate_rankings
 from revtaf.eval.records import read_samples
 from revtaf.files import read_json
 from revtaf.locks import alone
-from revtaf.pages.report import table_text, write_report
+from revtaf.pages.report import PAGE, table_text, write_report
 
 CONTROL = " (control: reads the answer)"  # behind the name of a row that is given what the reports say
 log = logging.getLogger("revtaf")
@@ -41,6 +41,8 @@ def test(settings: RunSettings) -> Path:
     outcome = system.evaluate()
     if system.accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in (kept.REPORT, PAGE):  # of an earlier test; a stop before the new ones must not leave them beside
+            (folder / name).unlink(missing_ok=True)  # settings that are not theirs
         save_settings(folder / "config.yaml", settings)
         if isinstance(outcome, Written):
             write_jsonl(folder / "predictions.jsonl", outcome.records)
@@ -112,7 +114,7 @@ def _report(system: System, outcome: Written | Rankings) -> None:
     print(table_text(evaluation))
     if isinstance(outcome, Written):
         print(f"\npredictions: {folder / 'predictions.jsonl'}")
-    print(f"page: {folder / 'report.html'}")
+    print(f"page: {folder / PAGE}")
 
 
 def run_record(system: System, facts: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from revtaf.pages.page import render
 from revtaf.pages.parts import limits, number
 from revtaf.pages.section import PageSection
 
+PAGE = "report.html"
 # The paper's Table 1: these, and their mean.
 _PAPER = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CE-P", "CE-R", "CE-F1")
 _PUBLISHED = {"CE-P": "precision", "CE-R": "recall", "CE-F1": "f1"}
@@ -117,9 +118,9 @@ def write_report(
         with atomic_write(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
     content[kept.ENTRY] = kept.write(folder, evaluation.kept)
-    with atomic_write(folder / "report.html") as partial:
+    with atomic_write(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
-        write_json(folder / "report.json", plain_json(content))
+        write_json(folder / kept.REPORT, plain_json(content))
 
 
 def _cells(evaluation: Evaluated) -> list[list[str]]:
