@@ -12,19 +12,21 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from revtaf.ablation.grid import Run, free_of_tests
-from revtaf.config import ADVANCED_MODELS
+from revtaf.commands import recipe as recipes
+from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
 from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import find_last, read_progress
-from revtaf.engine.folder import is_model
+from revtaf.engine.folder import is_model, model_identity
 from revtaf.errors import UserError
 from revtaf.eval import kept
-from revtaf.files import read_json
+from revtaf.files import read_json, real_path, sha256, state_of
 from revtaf.locks import alone
 from revtaf.process import INTERRUPTED, USER_ERROR, configure
 from revtaf.system.analyses import RETRIEVAL, VERSION
@@ -78,7 +80,8 @@ def ranks(folder: Path) -> bool:
 
 
 def is_tested(run: Run) -> bool:
-    """Whether the results are there: of the finished training, by the row's settings of today, of the data of today."""
+    """Whether the results are there: of the model, by the row's settings and of the data of today. Of which model and
+    data they are, `test` writes into report.json; of a report of an earlier version, epoch and times decide."""
     folder, checkpoints = result_folder(run), Path(run.settings.run) / "checkpoints"
     # Texts are scored again where the statistics are gone; rankings are not.
     own = kept.FILE if ranks(folder) else "predictions.jsonl"
@@ -91,16 +94,45 @@ def is_tested(run: Run) -> bool:
         return False
     if report["run"].get("checkpoint_epoch") != read_json(best)["epoch"]:
         return False
-    if run.tested.data.annotation.stat().st_mtime > needed[0].stat().st_mtime:
-        return False  # drawn or prepared anew since
     if own == kept.FILE and kept.read(folder) is None:
         return False
     then, now = load_settings(folder / "config.yaml", bases=False), run.tested
+    made_of = report.get(recipes.ENTRY) or {}
+    if made_of.get(recipes.MODEL) and made_of[recipes.MODEL] != model_identity(checkpoints / "best"):
+        return False
+    if not _of_these_data(made_of.get(recipes.DATA) or {}, then, now, needed[0].stat().st_mtime):
+        return False
     # Results with more than is asked for are fine; a model of the advanced metrics that they lack is not.
     for name in ADVANCED_MODELS:
         if getattr(now.eval, name) not in (None, getattr(then.eval, name)):
             return False
     return not changes(then, now, free_of_tests(now))
+
+
+def _of_these_data(made_of: dict[str, str | None], then: RunSettings, now: RunSettings, written: float) -> bool:
+    """Whether a test was of the annotation and the images of today. made_of: their hashes in its recipe; without one of
+    the annotation, whether it was drawn or prepared anew since the report was `written`. Images are read again only
+    where they lie elsewhere."""
+    if made_of.get("annotation") is None:
+        return now.data.annotation.stat().st_mtime <= written
+    state = tuple(state_of(now.data.annotation))
+    if made_of["annotation"] != _hash(now.data.annotation, state):
+        return False
+    if real_path(then.data.images) == real_path(now.data.images) or made_of.get("images") is None:
+        return True
+    return _images(now.data.model_dump_json(), state) in (None, made_of["images"])
+
+
+# The rows of a grid share their data: a file is read once, until its size or time changes.
+@cache
+def _hash(path: Path, state: tuple[int, ...]) -> str:
+    return sha256(path)
+
+
+@cache
+def _images(settings: str, state: tuple[int, ...]) -> str | None:
+    data = DataSettings.model_validate_json(settings)
+    return recipes.data_fingerprint(data, data.test_split, of_bytes=True)["images"]
 
 
 def jobs_of(runs: Sequence[Run], analysed: set[str]) -> list[Job]:

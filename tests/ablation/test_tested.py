@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from revtaf.ablation.runs import is_tested, result_folder
 from revtaf.commands import test as command
+from revtaf.commands.recipe import make_recipe
+from revtaf.data.annotations import load_annotations
 from revtaf.engine.system import Written
+from revtaf.files import read_json, write_json
 
 
 @pytest.fixture
@@ -32,3 +39,51 @@ def test_a_test_that_stops_leaves_no_earlier_figures_beside_its_settings(run, mo
     with pytest.raises(KeyboardInterrupt):
         command.test(settings)
     assert not is_tested(changed) and not (result_folder(run) / "report.json").exists()
+
+
+def keep_recipe(run) -> None:
+    """As `test` does, into the pretended report: which model and data it was of."""
+    write_json(Path(run.settings.run) / "checkpoints/best/model.json", {"system": "revtaf", "files": {"a": "1"}})
+    path = result_folder(run) / "report.json"
+    write_json(path, read_json(path) | {"recipe": make_recipe(run.tested)})
+
+
+def with_data(run, **changes):
+    """The run on a data set that lies elsewhere."""
+    return replace(run, tested=run.tested.model_copy(update={"data": run.tested.data.model_copy(update=changes)}))
+
+
+def test_results_are_of_one_annotation_however_old_its_file(run, phantom, tmp_path):
+    """The same bytes with a new time are the same data; other bytes with an old time are others."""
+    keep_recipe(run)
+    copy = tmp_path / "annotation.json"
+    copy.write_bytes((phantom / "annotation.json").read_bytes())
+    assert is_tested(run) and is_tested(with_data(run, annotation=copy))
+    later = result_folder(run).joinpath("report.json").stat().st_mtime + 60
+    os.utime(copy, (later, later))
+    assert is_tested(with_data(run, annotation=copy))
+    copy.write_bytes(copy.read_bytes() + b"\n")
+    os.utime(copy, (0, 0))
+    assert not is_tested(with_data(run, annotation=copy))
+
+
+def test_results_are_of_the_images_in_another_folder_only_where_they_are_the_same(run, tmp_path):
+    """A copied folder is as good; one with another picture in it is not."""
+    keep_recipe(run)
+    copy = tmp_path / "images"
+    shutil.copytree(run.tested.data.images, copy)
+    assert is_tested(with_data(run, images=copy))
+    other = tmp_path / "others"
+    shutil.copytree(copy, other)
+    study = load_annotations(run.tested.data.annotation)["test"][0]
+    with open(other / study.image_path[0], "ab") as file:
+        file.write(b"\0")
+    assert not is_tested(with_data(run, images=other))
+
+
+def test_results_are_of_one_model_also_where_the_best_epoch_is_the_same(run):
+    """Trained anew, the same epoch is the best: the figures are of another model."""
+    keep_recipe(run)
+    assert is_tested(run)
+    write_json(Path(run.settings.run) / "checkpoints/best/model.json", {"system": "revtaf", "files": {"a": "2"}})
+    assert not is_tested(run)
