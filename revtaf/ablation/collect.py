@@ -19,9 +19,9 @@ import numpy as np
 from scipy import stats
 
 from revtaf.ablation.grid import Grid, GridRow, Run
-from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer, mean_of
 from revtaf.ablation.tables import MAIN, SAID
+from revtaf.ablation.tested import result_folder
 from revtaf.config import RunSettings
 from revtaf.errors import UserError, nearest
 from revtaf.eval import clinical, floors, nlg, published, statistics
@@ -109,7 +109,7 @@ class Summary:
     data: str
     split: str
     trained_on: str
-    samples: int
+    ids: list[str]  # of the samples
     units: str
     signature: str
     rows: dict[str, RowResult]
@@ -161,7 +161,7 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         data=settings.data.name,
         split=settings.data.test_split,
         trained_on=settings.training_data.name,
-        samples=len(first.samples),
+        ids=first.samples.ids,
         units=units,
         signature=_signature(scored, first, units, scorer),
         rows=rows,

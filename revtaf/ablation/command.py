@@ -13,9 +13,10 @@ from revtaf.ablation.collect import collect, paper_figures
 from revtaf.ablation.examples import write_examples, write_maps
 from revtaf.ablation.grid import Grid, Run, load_grid
 from revtaf.ablation.output import write
-from revtaf.ablation.runs import jobs_of, ranks, result_folder, run_all
+from revtaf.ablation.runs import jobs_of, run_all
 from revtaf.ablation.scoring import Scorer
 from revtaf.ablation.tables import SUMMARY
+from revtaf.ablation.tested import ranks, result_folder
 from revtaf.check import require
 from revtaf.errors import UserError, nearest
 from revtaf.eval import floors

@@ -14,8 +14,8 @@ import numpy as np
 
 from revtaf.ablation import figures
 from revtaf.ablation.grid import Grid, Run
-from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scored, Scorer
+from revtaf.ablation.tested import result_folder
 from revtaf.config import RunSettings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image, resize_crop

@@ -55,7 +55,7 @@ def content_of(summary: Summary, runs: Sequence[Run]) -> dict[str, Any]:
         "data": summary.data,
         "split": summary.split,
         "trained on": summary.trained_on,
-        "samples": summary.samples,
+        "samples": len(summary.ids),
         "units": summary.units,
         "signature": summary.signature,
         "support": summary.support,
@@ -72,11 +72,11 @@ def content_of(summary: Summary, runs: Sequence[Run]) -> dict[str, Any]:
         row["paper"] = paper_figures(grid, grid.row(name))
         row["x"] = grid.row(name).x
     if "alignment" in grid.views:
-        content["alignment"] = views.alignment_view(grid, runs)
+        content["alignment"] = views.alignment_view(grid, runs, summary.ids)
     if "retrieval" in grid.views:
-        content["retrieval"] = views.retrieval_view(grid, runs)
+        content["retrieval"] = views.retrieval_view(grid, runs, summary.ids)
     if "counts" in grid.views:
-        content["counts"] = views.counts_view(summary.support, summary.samples)
+        content["counts"] = views.counts_view(summary.support, len(summary.ids))
     if "advanced" in grid.views:
         content["advanced"] = views.advanced_view(runs)
     if grid.controls:

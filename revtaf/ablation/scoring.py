@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from revtaf.ablation.grid import Run
-from revtaf.ablation.runs import ranks, result_folder
+from revtaf.ablation.tested import ranks, result_folder
 from revtaf.config import RunSettings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.runtime import read_jsonl

@@ -14,7 +14,7 @@ import numpy as np
 
 from revtaf.ablation.collect import Pair, RowResult, compare_rows, make_row
 from revtaf.ablation.grid import Grid, Run
-from revtaf.ablation.runs import result_folder
+from revtaf.ablation.tested import result_folder
 from revtaf.errors import UserError
 from revtaf.eval import alignment, retrieval, statistics
 from revtaf.eval.metric import Metric
@@ -45,9 +45,11 @@ JUDGED = (
 )
 
 
-def alignment_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
-    """Pointing, IoU and mass of every row's maps, the two constant maps beside them, each finding, and the pairs."""
-    files, codes = _files(grid, runs, ALIGNMENT)
+def alignment_view(grid: Grid, runs: Sequence[Run], ids: Sequence[str]) -> dict[str, Any]:
+    """Pointing, IoU and mass of every row's maps, the two constant maps beside them, each finding, and the pairs.
+
+    ids: of the tested samples. Raises UserError where the maps are of others."""
+    files, codes = _files(grid, runs, ALIGNMENT, ids)
     parts: dict[str, dict[int, dict[str, Metric]]] = {}
     labels = {row.name: row.label for row in grid.rows} | {UNIFORM: UNIFORM, MEAN_BOX: MEAN_BOX}
     shown_once = _first(grid, files)
@@ -78,9 +80,9 @@ def _aligned(content: Mapping, row: str) -> dict[str, Metric]:
     return found
 
 
-def retrieval_view(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
+def retrieval_view(grid: Grid, runs: Sequence[Run], ids: Sequence[str]) -> dict[str, Any]:
     """Neighbours of the test images: by raw scores or embeddings, in each row's learned space, random, oracle."""
-    files, codes = _files(grid, runs, RETRIEVAL)
+    files, codes = _files(grid, runs, RETRIEVAL, ids)
     parts: dict[str, dict[int, dict[str, Metric]]] = {}
     labels: dict[str, str] = {}
     shared: dict[tuple[str, str], list] = {}
@@ -134,7 +136,9 @@ def _first(grid: Grid, files: Mapping[tuple[str, int], dict]) -> str:
     return grid.reference if grid.reference in having else having[0]
 
 
-def _files(grid: Grid, runs: Sequence[Run], name: str) -> tuple[dict[tuple[str, int], dict], np.ndarray]:
+def _files(
+    grid: Grid, runs: Sequence[Run], name: str, ids: Sequence[str]
+) -> tuple[dict[tuple[str, int], dict], np.ndarray]:
     """(row, seed) -> the analysis of that run, and whose samples belong together. Rows that have none are left out, and
     rows that only test a model otherwise: its maps and its retriever are the same."""
     files = {}
@@ -145,9 +149,12 @@ def _files(grid: Grid, runs: Sequence[Run], name: str) -> tuple[dict[tuple[str, 
     if not files:
         raise UserError(f"{grid.name}: no run has {name}; it needs boxes and attention maps, or a retriever")
     first = next(iter(files.values()))
-    for (row, seed), content in files.items():
-        if content["ids"] != first["ids"]:
-            raise UserError(f"{grid.name}: {name} of row '{row}', seed {seed}, is of other samples than the first row")
+    for run in runs:
+        if (content := files.get((run.row.name, run.seed))) and content["ids"] != list(ids):
+            raise UserError(
+                f"{result_folder(run, plain=True) / name} is of other samples than row '{run.row.name}' was tested on; "
+                "delete it, and the same command makes it anew"
+            )
     return files, statistics.clusters(first["ids"], None, first["subjects"])[0]
 
 

@@ -22,10 +22,11 @@ from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import crop_box, image_size
 from revtaf.data.text import clean_for, sentences
 from revtaf.engine.batches import eval_loader
+from revtaf.engine.folder import BEST, model_identity
 from revtaf.eval import alignment, retrieval
 from revtaf.eval.alignment import FINDINGS, Tally
 from revtaf.features.build import select
-from revtaf.files import write_json
+from revtaf.files import sha256, write_json
 from revtaf.labels import CATEGORIES, ENTITIES, POSITIVE
 from revtaf.lre.ball import METRICS
 from revtaf.lre.index import RetrievalIndex
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from revtaf.system.session import Session
 
 ALIGNMENT, RETRIEVAL, BALL = "alignment.json", "retrieval.json", "ball.png"
+MADE_OF = "made of"  # of these files: of which model, and of which annotation
 VERSION = 3  # of these files; a grid makes those of another version anew
 MODEL_ROW, UNIFORM, MEAN_BOX = "model", "uniform map", "mean box of the training set"
 SCORES, EMBEDDINGS = "entity scores", "MedFuse-CLIP"  # of rows that learn nothing
@@ -46,14 +48,19 @@ log = logging.getLogger("revtaf")
 
 
 def analyse(session: Session, folder: Path) -> list[Path]:
-    """Both analyses of a trained model on its tested split, into `folder`; returns the files written."""
+    """Both analyses of a trained model on its tested split, into `folder`; returns the files written. Earlier ones are
+    gone first: those of another test set need not all be written anew."""
     written = []
+    for name in (RETRIEVAL, ALIGNMENT):
+        (folder / name).unlink(missing_ok=True)
+    settings = session.settings
+    made_of = {"model": model_identity(Path(settings.run) / BEST), "annotation": sha256(settings.data.annotation)}
     if session.settings.controls.scores == "report":
         log.info("no alignment: entities are chosen by their scores, which controls.scores replaces")
     elif session.model.fvtaf is not None:
         if content := align(session):
             written.append(folder / ALIGNMENT)
-            write_json(written[-1], content, indent=None)
+            write_json(written[-1], content | {MADE_OF: made_of}, indent=None)
         else:
             log.info("no alignment: no study of %s has boxes", session.settings.data.name)
     if session.model.retrieves:
@@ -62,7 +69,7 @@ def analyse(session: Session, folder: Path) -> list[Path]:
             written.append(folder / BALL)
             draw_ball(points, session, written[-1])
         written.append(folder / RETRIEVAL)  # last: where it is, the others are
-        write_json(written[-1], content, indent=None)
+        write_json(written[-1], content | {MADE_OF: made_of}, indent=None)
     return written
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from revtaf.ablation.grid import Grid, Run, load_grid
-from revtaf.ablation.runs import result_folder
+from revtaf.ablation.tested import result_folder
 from revtaf.config_file import save_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.eval import floors

@@ -10,8 +10,8 @@ import pytest
 from revtaf.ablation import tables
 from revtaf.ablation.collect import collect, compare_rows, make_row
 from revtaf.ablation.output import write
-from revtaf.ablation.runs import is_tested, result_folder
 from revtaf.ablation.scoring import Scorer, mean_of
+from revtaf.ablation.tested import is_tested, result_folder
 from revtaf.errors import UserError
 from revtaf.eval import statistics
 from revtaf.eval.evaluate import evaluate

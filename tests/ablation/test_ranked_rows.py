@@ -12,8 +12,8 @@ from revtaf.ablation import tables
 from revtaf.ablation.collect import TESTED, collect
 from revtaf.ablation.command import _there
 from revtaf.ablation.output import write
-from revtaf.ablation.runs import is_tested, result_folder
 from revtaf.ablation.scoring import Scorer
+from revtaf.ablation.tested import is_tested, result_folder
 from revtaf.errors import UserError
 from revtaf.eval import kept
 from revtaf.eval.metric import median_metric

@@ -71,6 +71,12 @@ def test_equal_trainings_are_one_and_every_row_is_in_the_table(done):
     assert list(content["rows"]) == list(ROWS)
     assert set(content["alignment"]["rows"]) == {"full", "uniform map", "mean box of the training set"}
     assert {"random", "full"} <= set(content["retrieval"]["rows"])
+    analysed = folder / "runs/phantom/base/seed0/phantom-test"
+    recipe, *made_of = (
+        json.loads((analysed / name).read_text())[entry]
+        for name, entry in (("report.json", "recipe"), ("retrieval.json", "made of"), ("alignment.json", "made of"))
+    )
+    assert made_of == [{"model": recipe["model"], "annotation": recipe["data"]["annotation"]}] * 2
     page = (folder / "runs/phantom/grid.html").read_text()
     assert page.count("<article>") >= 3 and "Not a medical device" in page
 

@@ -9,9 +9,9 @@ import pytest
 from revtaf.ablation import scoring
 from revtaf.ablation.collect import collect
 from revtaf.ablation.output import content_of
-from revtaf.ablation.runs import result_folder
 from revtaf.ablation.scoring import Scorer
 from revtaf.ablation.tables import scores_markdown
+from revtaf.ablation.tested import result_folder
 from revtaf.eval import kept, meteor_score, nlg
 from revtaf.eval.meteor import Meteor
 from revtaf.files import write_json

@@ -10,12 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from revtaf.ablation.runs import is_tested, result_folder
+from revtaf.ablation import views
+from revtaf.ablation.tested import is_analysed, is_tested, result_folder
 from revtaf.commands import test as command
 from revtaf.commands.recipe import make_recipe
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.system import Written
+from revtaf.errors import UserError
 from revtaf.files import read_json, write_json
+from revtaf.system import analyses
 
 
 @pytest.fixture
@@ -87,3 +90,36 @@ def test_results_are_of_one_model_also_where_the_best_epoch_is_the_same(run):
     assert is_tested(run)
     write_json(Path(run.settings.run) / "checkpoints/best/model.json", {"system": "revtaf", "files": {"a": "2"}})
     assert not is_tested(run)
+
+
+def test_analyses_are_of_the_model_and_the_annotation_of_today(run, phantom, tmp_path):
+    """One of another model or of an annotation that changed is made anew; one that does not say of which counts."""
+    keep_recipe(run)
+    run = replace(run, plain=with_data(run, annotation=tmp_path / "annotation.json").tested)
+    shutil.copy(phantom / "annotation.json", tmp_path)
+    made_of = read_json(result_folder(run) / "report.json")["recipe"]
+    made_of = {"model": made_of["model"], "annotation": made_of["data"]["annotation"]}
+    path = result_folder(run, plain=True) / analyses.RETRIEVAL
+    assert not is_analysed(run)
+    write_json(path, {"version": analyses.VERSION, analyses.MADE_OF: made_of})
+    assert is_analysed(run)
+    write_json(
+        path.with_name(analyses.ALIGNMENT), {"version": analyses.VERSION, analyses.MADE_OF: {**made_of, "model": 1}}
+    )
+    assert not is_analysed(run)
+    path.with_name(analyses.ALIGNMENT).unlink()
+    with open(run.plain.data.annotation, "a") as file:
+        file.write("\n")
+    assert not is_analysed(run)
+    write_json(path, {"version": analyses.VERSION})
+    assert is_analysed(run)
+
+
+def test_an_analysis_of_other_samples_than_were_tested_is_refused(run):
+    """The file is named, and the way out: nothing in it says of which data it is."""
+    path = result_folder(run, plain=True) / analyses.RETRIEVAL
+    grid = SimpleNamespace(name="grid")
+    write_json(path, {"ids": ["a", "b"], "subjects": ["1", "1"]})
+    assert views._files(grid, [run], analyses.RETRIEVAL, ["a", "b"])[0].keys() == {("plain", 0)}
+    with pytest.raises(UserError, match=r"retrieval.json is of other samples than row 'plain'.*delete it"):
+        views._files(grid, [run], analyses.RETRIEVAL, ["a", "c"])

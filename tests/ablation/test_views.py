@@ -41,7 +41,7 @@ def test_a_space_that_learns_nothing_is_shown_of_the_first_row_that_has_it(conte
     }
     monkeypatch.setattr("revtaf.ablation.collect.RESAMPLES", 50)
     monkeypatch.setattr(views, "_files", lambda *_: (files, np.arange(QUERIES)))
-    view = views.retrieval_view(load_grid(ROOT / "configs" / "ablations" / "retrievers.yaml"), [])
+    view = views.retrieval_view(load_grid(ROOT / "configs" / "ablations" / "retrievers.yaml"), [], [])
     assert list(view["rows"]) == ["random", embeddings, "entity scores, cosine", "lre", "lre_medfuse"]
 
     def mean(row: str, name: str) -> float:

@@ -9,8 +9,8 @@ from revtaf.ablation.collect import collect
 from revtaf.ablation.command import _there
 from revtaf.ablation.grid import load_grid
 from revtaf.ablation.output import write
-from revtaf.ablation.runs import is_tested
 from revtaf.ablation.scoring import Scorer
+from revtaf.ablation.tested import is_tested
 from revtaf.commands.test import test as run_test
 from revtaf.commands.train import train
 from revtaf.comparators.medfuse.rows import DUPLICATES, ENTITY_ROW, RANDOM
