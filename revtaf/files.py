@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
@@ -80,11 +80,11 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
         raise UserError(f"{what}: {path}: {error}") from None
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """The value of a JSON text. ValueError for what is none, is nested too deeply, or holds a number of more digits
-    than anything could be counted with."""
+    than anything could be counted with. pairs: makes each object of its keys and values; a dict where None."""
     try:
-        return json.loads(text, parse_int=_whole)
+        return json.loads(text, parse_int=_whole, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -11,6 +11,8 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> list[tuple[str, dic
 
     CSV: values stand between commas, semicolons or tabs, whichever the header has most of. A JSON file holds
     a list of objects, or an object of objects, whose keys become `id`. Parquet needs pyarrow. Raises UserError for a
-    file that cannot be read, is damaged, is not in `encoding`, or is not what its ending says.
+    file that cannot be read, is damaged, is not in `encoding`, or is not what its ending says, and for a JSON object
+    with a key twice.
     """
     path = Path(path)
     suffix = (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
@@ -107,7 +110,7 @@ def _json_lines(path: Path, text: str) -> list[tuple[str, dict]]:
             continue
         where = f"{path}, line {number}"
         try:
-            row = parse_json(line)
+            row = parse_json(line, partial(_once, where))
         except ValueError as error:
             reason = getattr(error, "msg", error)
             raise UserError(f"{where}: not a JSON object ({reason}); a cut-off file must be written again") from None
@@ -117,7 +120,7 @@ def _json_lines(path: Path, text: str) -> list[tuple[str, dict]]:
 
 def _json(path: Path, text: str) -> list[tuple[str, dict]]:
     try:
-        content = parse_json(text)
+        content = parse_json(text, partial(_once, str(path)))
     except ValueError as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         reason = getattr(error, "msg", error)
@@ -126,7 +129,23 @@ def _json(path: Path, text: str) -> list[tuple[str, dict]]:
         entries = ((f"{path}, entry {i}", row) for i, row in enumerate(content, start=1))
         return [(where, _object(where, row)) for where, row in entries]
     by_id = ((f"{path}, key {key!r}", key, row) for key, row in _object(str(path), content).items())
-    return [(where, {"id": key, **_object(where, row)}) for where, key, row in by_id]
+    return [(where, _named(where, key, _object(where, row))) for where, key, row in by_id]
+
+
+def _once(where: str, pairs: list[tuple[str, Any]]) -> dict:
+    """An object whose keys are all different: a dict would keep the last of two and forget the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise UserError(f"{where}: the key {twice!r} appears twice in one object; keep one")
+    return found
+
+
+def _named(where: str, key: str, row: dict) -> dict:
+    """The record with its key as `id`."""
+    if "id" in row and str(row["id"]).strip() != key.strip():
+        raise UserError(f"{where}: the record's own id is {row['id']!r:.60}; give it that of its key, or none")
+    return {**row, "id": key}
 
 
 def _object(where: str, row: Any) -> dict:
