@@ -25,9 +25,17 @@ from scipy import stats
 
 from revtaf.ablation.controls import FAILED, NOT_RUN, PASSED, pair_of, verdicts
 from revtaf.ablation.detectable import of_pair
-from revtaf.ablation.tables import NAMES, SUMMARY, name_of, rows_markdown, signed
+from revtaf.ablation.tables import (
+    NAMES,
+    SUMMARY,
+    bounds_of,
+    name_of,
+    read_summary,
+    rows_markdown,
+    signed,
+    summaries,
+)
 from revtaf.errors import UserError
-from revtaf.files import read_json
 from revtaf.pages.parts import number, without_zero
 
 SCORES = ("example_f1", "micro_f1", "average")
@@ -153,7 +161,7 @@ def known_controls(tables: Path, data: str) -> dict[str, str]:
     """Verdicts on the controls of a data set; of a set that tests another's models, those of that set where it has none
     of its own."""
     own = verdicts(tables, data)
-    trained_on = {read_json(path).get("trained on", data) for path in sorted((tables / data).glob(f"*/{SUMMARY}"))}
+    trained_on = {content.get("trained on", data) for _, content in summaries(tables, data)}
     others = [verdicts(tables, name) for name in sorted(trained_on - {data})]
     return {name: verdict for found in others for name, verdict in found.items()} | own
 
@@ -181,7 +189,7 @@ def judge(verdicts: Sequence[str], would_have_seen: str = "") -> str:
 def _evidence(claim: Claim, path: Path) -> tuple[str, str] | None:
     if not path.is_file():
         return None
-    content = read_json(path)
+    content = read_summary(path)
     if claim.view not in content["views"]:
         raise UserError(f"{path} has no view '{claim.view}', which the claim '{claim.text}' needs")
     view = content if claim.view == "scores" else content[claim.view]
@@ -195,7 +203,6 @@ def _evidence(claim: Claim, path: Path) -> tuple[str, str] | None:
         found = pair["metrics"].get(name)
         if found is None or found["difference"] is None:
             continue
-        low, high = sorted((sign * found["low"], sign * found["high"]))
         said.append(
             found["verdict"] if sign > 0 else {"better": "worse", "worse": "better"}.get(*[found["verdict"]] * 2)
         )
@@ -203,7 +210,7 @@ def _evidence(claim: Claim, path: Path) -> tuple[str, str] | None:
         if found["p_seeds"] is not None:
             agree += f", p {number(found['p_holm'])} and {number(found['p_seeds'])}".replace(" 0.", " .")
         heading = name_of(content, name)
-        parts.append(f"{heading} {signed(sign * found['difference'])} [{signed(low)}, {signed(high)}], {agree}")
+        parts.append(f"{heading} {signed(sign * found['difference'])} {bounds_of(found, sign)}, {agree}")
         seen[heading] = of_pair(pair, view["rows"], name)
     return "; ".join(parts), judge(said, _would_have_seen(seen, len(pair["seeds"])))
 

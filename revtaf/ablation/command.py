@@ -15,13 +15,12 @@ from revtaf.ablation.grid import Grid, Run, load_grid
 from revtaf.ablation.output import write
 from revtaf.ablation.runs import jobs_of, run_all
 from revtaf.ablation.scoring import Scorer
-from revtaf.ablation.tables import SUMMARY
+from revtaf.ablation.tables import SUMMARY, read_summary
 from revtaf.ablation.tested import ranks, result_folder
 from revtaf.check import require
 from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
 from revtaf.eval import kept as kept_statistics
-from revtaf.files import read_json
 
 ANALYSED = ("alignment", "retrieval")  # views that need `revtaf analyse`
 log = logging.getLogger("revtaf")
@@ -158,7 +157,7 @@ def _check(grid: Grid, runs: Sequence[Run], request: GridRequest) -> None:
         require(run.tested, training=False)
     path = request.folder(grid) / SUMMARY
     if path.is_file():
-        before = read_json(path, "summary of a grid")
+        before = read_summary(path)
         lost = set(before["rows"]) - {run.row.name for run in runs}
         seeds = {seed for row in before["rows"].values() for seed in row["seeds"]} - {run.seed for run in runs}
         if lost & {row.name for row in grid.rows} or seeds or before["overrides"] != request.overrides:

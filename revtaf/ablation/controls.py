@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from revtaf.ablation.tables import NAMES, SUMMARY, Content, name_of, rows_markdown, seeds_of, signed
+from revtaf.ablation.tables import NAMES, Content, name_of, rows_markdown, seeds_of, signed, summaries
 from revtaf.errors import UserError, nearest
-from revtaf.files import read_json
 from revtaf.pages.parts import without_zero
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
@@ -72,8 +71,7 @@ def controls_markdown(contents: Sequence[Content]) -> str:
 
 def summaries_with_controls(tables: Path, data: str) -> list[dict[str, Any]]:
     """The summaries of a data set whose grids have controls, by name."""
-    found = [read_json(path) for path in sorted((tables / data).glob(f"*/{SUMMARY}"))]
-    return [content for content in found if content.get("controls")]
+    return [content for _, content in summaries(tables, data) if content.get("controls")]
 
 
 def verdicts(tables: Path, data: str) -> dict[str, str]:

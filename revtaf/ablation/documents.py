@@ -22,15 +22,18 @@ from revtaf.ablation.tables import (
     HEADINGS,
     NAMES,
     SUMMARY,
+    bounds_of,
     cell,
     columns_markdown,
     distinct,
+    read_summary,
     rows_markdown,
     seeds_of,
     signed,
+    summaries,
 )
 from revtaf.errors import UserError, nearest
-from revtaf.files import atomic_write, read_json
+from revtaf.files import atomic_write
 from revtaf.pages.parts import without_zero
 
 DOCUMENTS = (
@@ -57,8 +60,8 @@ def report(root: Path, tables: Path, check: bool = False) -> list[Path]:
     Raises UserError for a block that nobody knows, or whose grid is not there.
     """
     changed = []
-    for folder in sorted(path.parent for path in tables.glob(f"*/*/{SUMMARY}")):
-        content = read_json(folder / SUMMARY)
+    for path, content in summaries(tables):
+        folder = path.parent
         texts = {TABLE: markdown(content), LATEX: latex(content)}
         stale = [folder / name for name, text in texts.items() if text and _read(folder / name) != text]
         changed += stale
@@ -202,8 +205,7 @@ def retrieval(tables: Path, grid: str) -> str:
 def index(tables: Path) -> str:
     """Every table that is there, with its command."""
     lines = [["table", "data", "seeds", "command"], ["---"] * 4]
-    for path in sorted(tables.glob(f"*/*/{SUMMARY}")):
-        content = read_json(path)
+    for path, content in summaries(tables):
         place = f"[{content['title']}](results/tables/{path.parent.relative_to(tables)}/{TABLE})"
         lines.append([place, content["data"], ", ".join(map(str, seeds_of(content))), f"`{content['command']}`"])
     return rows_markdown(lines)
@@ -248,7 +250,7 @@ def _short(pair: Mapping[str, Any] | None, metric: str) -> str:
     found = pair["metrics"].get(metric) if pair else None
     if found is None or found["difference"] is None:
         return "-"
-    text = f"{signed(found['difference'])} <sub>[{signed(found['low'])}, {signed(found['high'])}]</sub>"
+    text = f"{signed(found['difference'])} <sub>{bounds_of(found)}</sub>"
     return text if found["verdict"] == "not shown" else f"**{text}**"
 
 
@@ -262,7 +264,7 @@ def _summary(tables: Path, grid: str) -> dict[str, Any]:
         data, _, name = grid.partition("/")
         hint = f"python -m revtaf ablate --config configs/ablations/{name}.yaml data={data}"
         raise UserError(f"{path} is not there; make it: {hint}")
-    return read_json(path)
+    return read_summary(path)
 
 
 def _read(path: Path) -> str:

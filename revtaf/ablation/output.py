@@ -12,7 +12,7 @@ from revtaf.ablation.collect import Summary, paper_figures
 from revtaf.ablation.grid import Run
 from revtaf.ablation.tables import SUMMARY
 from revtaf.ablation.view_tables import advanced_markdown, alignment_markdown, counts_markdown, retrieval_markdown
-from revtaf.files import atomic_write, read_json, write_json
+from revtaf.files import atomic_write, write_json
 from revtaf.pages.report import plain_json
 
 TABLE, LATEX = "table.md", "table.tex"
@@ -33,7 +33,7 @@ def write(summary: Summary, runs: Sequence[Run], folder: Path, made: Mapping[str
 
 def render(folder: Path) -> None:
     """Print tables and figures anew from the summary that is there."""
-    content = read_json(folder / SUMMARY, "summary of a grid")
+    content = tables.read_summary(folder / SUMMARY)
     _write(folder / TABLE, markdown(content))
     if text := latex(content):
         _write(folder / LATEX, text)

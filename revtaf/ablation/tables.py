@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from revtaf.errors import UserError
 from revtaf.eval.classified import RULE
 from revtaf.eval.evaluate import COLUMNS
+from revtaf.files import read_json
 from revtaf.labels import CHEXPERT_CATEGORIES, HEAD_CATEGORIES
 from revtaf.pages.parts import number, without_zero
 from revtaf.pages.report import tex
@@ -47,6 +50,25 @@ NAMES = {
 PAPER_COLUMNS = tuple(key for key in MAIN if key not in ("CIDEr", "micro_f1", "macro_f1"))
 NLG_COLUMNS = PAPER_COLUMNS[:6]
 _COMPARED = ("BLEU_4", "ROUGE_L", "CIDEr", "example_f1", "micro_f1", "tail_f1", "average")
+
+
+def summaries(tables: Path, data: str = "*") -> list[tuple[Path, Content]]:
+    """The summaries of the grids of a data set, or of all, by name. Files of that name that another command wrote there
+    (`revtaf study`) are none."""
+    found = [(path, read_json(path)) for path in sorted(tables.glob(f"{data}/*/{SUMMARY}"))]
+    return [(path, content) for path, content in found if _of_a_grid(content)]
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary of a grid. UserError where the file is of something else."""
+    content = read_json(path, "summary of a grid")
+    if not _of_a_grid(content):
+        raise UserError(f"{path} is no summary of a grid: another command wrote it; move its folder elsewhere")
+    return content
+
+
+def _of_a_grid(content: Any) -> bool:
+    return isinstance(content, dict) and {"views", "rows", "pairs"} <= content.keys()
 
 
 def columns_of(content: Content, standard: Sequence[str] = MAIN) -> tuple[str, ...]:
@@ -215,11 +237,19 @@ def signed(value: float) -> str:
     return ("+" if value > 0 else "") + without_zero(value)
 
 
+def bounds_of(found: Mapping, sign: int = 1) -> str:
+    """The interval of a difference, or of its opposite (sign -1): [-.010, +.020]; one patient has none."""
+    if found["low"] is None or found["high"] is None:
+        return "no interval"
+    low, high = sorted((sign * found["low"], sign * found["high"]))
+    return f"[{signed(low)}, {signed(high)}]"
+
+
 def _difference(pair: Mapping, name: str) -> str:
     found = pair["metrics"].get(name)
     if found is None or found["difference"] is None:
         return "n/a"
-    bounds = f"[{_bound(found['low'])}, {_bound(found['high'])}]"
+    bounds = bounds_of(found)
     value = signed(found["difference"])
     if found["verdict"] != "not shown":
         value = f"**{value}**"
@@ -227,7 +257,3 @@ def _difference(pair: Mapping, name: str) -> str:
     seeds = len(pair["seeds"])
     over_seeds = "" if found["p_seeds"] is None else f" p {number(found['p_seeds']).removeprefix('0')}"
     return f"{value} <sub>{bounds} p {p}; {found['agree']}/{seeds}{over_seeds}</sub>"
-
-
-def _bound(value: float | None) -> str:
-    return "n/a" if value is None else signed(value)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from tiny import ROOT
 
-from revtaf.ablation import claims
+from revtaf.ablation import claims, documents
 from revtaf.ablation.claims import CLAIMS, claims_markdown, judge
 from revtaf.ablation.claims_medfuse import MEDFUSE_CLAIMS
 from revtaf.ablation.claims_trrg import TRRG_CLAIMS
@@ -136,3 +136,27 @@ def test_claims_turn_a_pair_round_where_it_was_tested_the_other_way(tmp_path, mo
     monkeypatch.setattr(claims, "known_controls", lambda tables, data: dict.fromkeys(("GRP", "LRP", "LRE"), "passed"))
     line = next(x for x in claims_markdown(tmp_path, ["phantom"]).splitlines() if "both together" in x)
     assert "-.100 [-.200, -.050]" in line and "**contradicted**" in line
+
+
+def test_one_patient_has_no_interval_and_its_claims_are_printed(tmp_path, monkeypatch):
+    """Of one patient there is nothing to resample: "no interval" in claims and in the table of switches."""
+    folder = tmp_path / "phantom/table3"
+    folder.mkdir(parents=True)
+    found = {"difference": 0.1, "low": None, "high": None, "p_holm": None, "p_seeds": None, "agree": 1}
+    pair = {"a": "full", "b": "baseline", "seeds": [0], "metrics": {"example_f1": found | {"verdict": "not shown"}}}
+    (folder / "summary.json").write_text(json.dumps({"views": ["scores"], "rows": {}, "pairs": [pair]}))
+    monkeypatch.setattr(claims, "known_controls", lambda tables, data: dict.fromkeys(("GRP", "LRP", "LRE"), "passed"))
+    line = next(x for x in claims_markdown(tmp_path, ["phantom"]).splitlines() if "both together" in x)
+    assert "+.100 no interval, 1/1 seeds" in line and "not shown" in line
+    assert documents._short(pair, "example_f1") == "+.100 <sub>no interval</sub>"
+
+
+def test_a_summary_of_another_command_is_no_table_of_a_grid(copied):
+    """`revtaf study lre` beside the tables is passed over; where a document asks for it as a grid, it is named."""
+    study = copied / "tables/phantom/study"
+    shutil.copytree(ROOT / "results/study_lre", study)
+    report(copied, copied / "tables")
+    assert report(copied, copied / "tables", check=True) == []
+    (copied / "README.md").write_text("<!-- report: compact phantom/study -->\n<!-- end of report -->\n")
+    with pytest.raises(UserError, match=r"phantom/study/summary.json is no summary of a grid"):
+        report(copied, copied / "tables")
