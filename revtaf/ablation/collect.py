@@ -141,6 +141,11 @@ def collect(grid: Grid, runs: Sequence[Run], scorer: Scorer) -> Summary:
         other_texts = found.written and found.samples.references != first.samples.references
         if found.samples.ids != first.samples.ids or other_texts:
             raise UserError(f"{grid.name}: row '{row}', seed {seed}, was tested on other samples than the first row")
+        if found.written and found.labeler != first.labeler:
+            raise UserError(
+                f"{grid.path}: row '{row}' is labelled by {found.labeler}, the first row with reports by "
+                f"{first.labeler}: two labelers never meet in one table"
+            )
     if not written and (view := next((v for v in grid.views if v in OF_REPORTS), None)):
         raise UserError(f"{grid.path}: views: '{view}' is about written reports, and no row writes any")
     codes, units = statistics.clusters(first.samples.ids, first.samples.studies, first.samples.subjects)

@@ -275,13 +275,21 @@ def _check_apart(path: Path, runs: list[Run]) -> None:
 
 
 def _check_labelled(path: Path, runs: list[Run]) -> None:
-    """UserError for rows without a labeler: the tables of a grid are of clinical scores, too."""
+    """UserError for rows without a labeler, or with another one than the first: the tables of a grid are of clinical
+    scores, too, and scores of two labelers are not compared."""
     for run in runs:
         if not (knowledge := run.tested.knowledge).reads_reports:
             raise UserError(
                 f"{path}: row '{run.row.name}' has knowledge.labeler={knowledge.labeler}, and a grid compares clinical "
                 "scores, which need a labeler; test each run and compare them with: revtaf score --labeler none "
                 "--protocol unicode --against FILE"
+            )
+        first = runs[0]
+        if knowledge.labeler != first.tested.knowledge.labeler:
+            raise UserError(
+                f"{path}: row '{run.row.name}' has knowledge.labeler={knowledge.labeler}, row '{first.row.name}' "
+                f"{first.tested.knowledge.labeler}: two labelers never meet in one table; give all rows one, or write "
+                "a grid for each"
             )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,20 @@ def test_other_samples_are_refused(finished, scorer, tmp_path):
     path.write_text("".join(lines[:-1]))
     with pytest.raises(UserError, match="tested on other samples"):
         collect(grid, runs, fresh)
+
+
+def test_two_labelers_never_meet_in_one_table(finished, monkeypatch):
+    """Also where the settings name one labeler, and it is another for one row."""
+    grid, runs = finished
+    score = Scorer.score
+
+    def by_another(self, run):
+        found = score(self, run)
+        return replace(found, labeler=f"another than {found.labeler}") if run.row.name == "full" else found
+
+    monkeypatch.setattr(Scorer, "score", by_another)
+    with pytest.raises(UserError, match=r"row 'full' is labelled by another than rules-v\d+.*two labelers never meet"):
+        collect(grid, runs, Scorer(java="/nowhere/java"))
 
 
 def test_a_row_that_takes_what_is_not_there_is_refused(write_grid, pretend, tmp_path):

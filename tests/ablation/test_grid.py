@@ -304,3 +304,10 @@ def test_a_grid_without_a_labeler_is_refused(make, tmp_path):
     rows = {"plain": None, "unread": {"label": "unread", "set": {"knowledge.labeler": "none"}}}
     with pytest.raises(UserError, match="row 'unread' has knowledge.labeler=none"):
         make(rows=rows).runs("phantom", tmp_path / "runs", [])
+
+
+def test_rows_of_two_labelers_are_refused(make, tmp_path):
+    """Each would be scored by its own, and the difference of the labelers be taken for one of the models."""
+    rows = {"plain": None, "expert": {"label": "expert", "set": {"knowledge.labeler": "chexbert"}}}
+    with pytest.raises(UserError, match=r"'expert' has knowledge.labeler=chexbert, row 'plain' rules: two labelers"):
+        make(rows=rows).runs("phantom", tmp_path / "runs", [])
