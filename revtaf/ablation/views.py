@@ -175,12 +175,14 @@ def counts_view(support: Mapping[str, int], samples: int) -> dict[str, Any]:
 
 
 def advanced_view(runs: Sequence[Run]) -> dict[str, Any]:
-    """RadGraph F1, BERTScore, SembScore, RadCliQ as each run's own report has them; what was missing, in its words."""
+    """RadGraph F1, BERTScore, SembScore, RadCliQ as each run's own report has them; what was missing, in its words.
+    A taken row has what the report says of it, which may be nothing: never the model's."""
     rows: dict[str, Any] = {}
     notes: list[str] = []
     for run in runs:
         report = read_json(result_folder(run) / "report.json")
-        own = next(iter(report["metrics"].values())).get("advanced", {})
+        tested = next(iter(report["metrics"])) if run.row.take is None else run.row.take
+        own = report["metrics"].get(tested, {}).get("advanced", {})
         rows.setdefault(run.row.name, {"label": run.row.label, "per_seed": {}})["per_seed"][str(run.seed)] = own
         notes += [note for note in report["notes"] if note not in notes]
     return {"rows": rows, "notes": notes}

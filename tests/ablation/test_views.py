@@ -6,7 +6,9 @@ from tiny import ROOT
 
 from revtaf.ablation import views
 from revtaf.ablation.grid import load_grid
+from revtaf.ablation.tested import result_folder
 from revtaf.eval import retrieval
+from revtaf.files import read_json, write_json
 
 QUERIES, KNOWN = 12, 30
 LEARNED = "learned (hyperbolic), hyperbolic"
@@ -55,3 +57,15 @@ def test_a_space_that_learns_nothing_is_shown_of_the_first_row_that_has_it(conte
     )
     pairs = {(pair["a"], pair["b"]) for pair in view["pairs"]}
     assert {("lre_medfuse", embeddings), ("entity scores, cosine", embeddings), (embeddings, "lre")} <= pairs
+
+
+def test_a_taken_row_does_not_show_the_models_advanced_metrics(write_grid, pretend, tmp_path):
+    """What the report says of the row itself: another's figures, or none."""
+    rows = {"full": None, "copy": {"take": "retrieved report"}, "medoid": {"take": "medoid report"}}
+    runs = write_grid(rows=rows, reference="full", seeds=[0], paper=None).runs("phantom", tmp_path, [])
+    pretend(runs[0])
+    metrics = {"REVTAF": {"advanced": {"BERTScore": 0.5}}, "retrieved report": {"advanced": {"BERTScore": 0.25}}}
+    path = result_folder(runs[0]) / "report.json"
+    write_json(path, read_json(path) | {"metrics": metrics})
+    found = {name: row["per_seed"]["0"] for name, row in views.advanced_view(runs)["rows"].items()}
+    assert found == {"full": {"BERTScore": 0.5}, "copy": {"BERTScore": 0.25}, "medoid": {}}
