@@ -30,6 +30,7 @@ NAMES = (
     "RadCliQ_v1",
     "1/RadCliQ_v1",
 )
+ROUNDING = 1e-4  # above 1: a perfect score in single or half precision is 1.0000001, say, and counts as 1
 _ANNOTATIONS, _SUBSCORES = "RadGraph annotations", "sub-scores"
 
 
@@ -185,9 +186,9 @@ def _fraction(where: str, row: dict[str, Any], column: str) -> float:
     except (TypeError, ValueError):
         value = float("nan")
     # Each of these scores is at most 1; BERTScore, rescaled, may be far below 0.
-    if not -np.inf < value <= 1:
+    if not -np.inf < value <= 1 + ROUNDING:
         raise UserError(f"{where}: column '{column}': {row.get(column)!r} is no score; expected a fraction, at most 1")
-    return value
+    return min(value, 1.0)
 
 
 def _annotations(references, hypotheses, ids, sources: AdvancedSources, progress: bool) -> list[list]:

@@ -128,6 +128,16 @@ def test_bad_subscores_are_named(tmp_path, rows, header, message):
     assert str(path) in str(error.value)
 
 
+def test_a_perfect_subscore_that_was_rounded_up_is_one(tmp_path):
+    """float32 gives 1.0000001 for two equal texts; a thousandth more is another scale."""
+    path = write_subscores(tmp_path / "sub.csv", ["s1,1.0000001192092896", "s2,1.00005", "s3,-.2"], "id,semb")
+    found, _ = metrics(REFERENCES, HYPOTHESES, IDS, AdvancedSources(subscores=path))
+    assert found["SembScore"].per_sample.tolist() == [1.0, 1.0, -0.2]
+    write_subscores(path, ["s1,1.001", "s2,1", "s3,1"], "id,semb")
+    with pytest.raises(UserError, match="'1.001' is no score; expected a fraction, at most 1"):
+        metrics(REFERENCES, HYPOTHESES, IDS, AdvancedSources(subscores=path))
+
+
 def test_two_sources_for_one_score_are_refused(tmp_path, annotations):
     path = write_subscores(tmp_path / "sub.csv", SUBSCORES)
     twice = AdvancedSources(subscores=path, chexbert=Vectors())
