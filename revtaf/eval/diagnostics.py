@@ -108,17 +108,26 @@ def extremes(
     }
 
 
-def study_rows(studies: Sequence[str], subjects: Sequence[str] | None = None) -> np.ndarray:
+def study_rows(
+    studies: Sequence[str], subjects: Sequence[str] | None = None, references: Sequence[str] | None = None
+) -> np.ndarray:
     """(S,) the first row of each study, in order: a report that was written once is scored once.
 
     The paper counts images, and a report with three views three times. subjects: where study ids are only unique
-    within a subject.
+    within a subject. references: processed; the first row whose reference holds a word, where the study has one.
     """
     keys = list(zip(subjects, studies, strict=True)) if subjects is not None else list(studies)
     first: dict[Any, int] = {}
     for row, key in enumerate(keys):
-        first.setdefault(key, row)
+        silent = references is not None and key in first and not _has_words(references[first[key]])
+        if key not in first or (silent and _has_words(references[row])):
+            first[key] = row
     return np.fromiter(first.values(), dtype=np.int64, count=len(first))
+
+
+def _has_words(text: str) -> bool:
+    """An empty report is processed to a full stop, or to nothing."""
+    return any(character.isalnum() for character in text)
 
 
 def _lengths(words: Sequence[Sequence[str]]) -> np.ndarray:

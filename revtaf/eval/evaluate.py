@@ -250,7 +250,7 @@ def evaluate(
         result.resample(found, HEADLINE, codes, resamples, seed)
         notes.append(f"Intervals: 95 %, BCa bootstrap over {units}; tests by approximate randomisation, Holm's p.")
     if samples.studies is not None and len(set(_studies(samples))) < len(samples):
-        kept = study_rows(samples.studies, samples.subjects)
+        kept = study_rows(samples.studies, samples.subjects, references)
         once = score_texts([references[i] for i in kept], [hypotheses[i] for i in kept], cider_references=documents)
         if meteor := found[name].get("METEOR"):
             once.metrics["METEOR"] = replace(meteor, statistics=meteor.statistics[kept])

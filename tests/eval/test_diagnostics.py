@@ -96,3 +96,5 @@ def test_extremes_do_not_depend_on_the_order_and_know_what_is_better():
 def test_one_row_a_study():
     assert study_rows(["s", "t", "s", "u", "t"]).tolist() == [0, 1, 3]
     assert study_rows(["1", "1", "1"], ["p", "q", "p"]).tolist() == [0, 1]  # ids unique within a person only
+    texts = ["", " .", ".", "clear .", "edema ."]  # s is silent in both rows, t speaks in its second
+    assert study_rows(["s", "t", "s", "t", "t"], references=texts).tolist() == [0, 3]

@@ -9,7 +9,7 @@ from revtaf.eval import clinical, floors, nlg
 from revtaf.eval.evaluate import AVERAGED, Statuses, evaluate
 from revtaf.eval.meteor import MeteorError
 from revtaf.eval.metric import mean_metric
-from revtaf.eval.protocol import postprocess, reference_text
+from revtaf.eval.protocol import PROTOCOLS, postprocess, reference_text
 from revtaf.eval.records import Samples
 
 TRAIN = ["Lungs clear. Heart normal.", "Cardiomegaly. No edema.", "Lungs clear. Heart normal."]
@@ -136,6 +136,16 @@ def test_another_system_is_a_row_and_is_tested_against(labeler):
     assert all(c.difference == 0 and c.p == 1 for c in result.comparisons["same"].values())
     worse = result.comparisons["perfect"]["BLEU_4"]
     assert worse.difference < 0 and worse.high < 0 and worse.p < 0.05
+
+
+@pytest.mark.parametrize("protocol", ["revtaf", "unicode"])
+def test_a_study_whose_first_view_has_no_reference_is_scored_by_the_next(labeler, protocol):
+    """Of one study with an empty reference first nothing would be left to score at study level."""
+    options = {"protocol": PROTOCOLS[protocol], "java": NO_JAVA, "resamples": 0}
+    result = evaluate(make(["", *REFERENCES[:1]], ["", *HYPOTHESES[:1]], studies=list("aa")), labeler, **options)
+    alone = evaluate(make(REFERENCES[:1], HYPOTHESES[:1]), labeler, **options)
+    assert result.study_level["n"] == 1
+    assert result.study_level["nlg"]["BLEU_1"] == pytest.approx(alone.model["nlg"]["BLEU_1"])
 
 
 def test_a_report_with_three_views_counts_once_at_study_level(labeler):
