@@ -192,8 +192,13 @@ def _report(options: argparse.Namespace) -> int:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from revtaf.commands.reproduce import ReproduceRequest, reproduce, told
+    from revtaf.engine.train import Interrupted
 
-    found = reproduce(ReproduceRequest(**_arguments(options)))
+    try:
+        found = reproduce(ReproduceRequest(**_arguments(options)))
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return INTERRUPTED
     print("\n".join(told(found)))
     return DIFFERENT if found["figures"] or found["predictions"] else 0
 

@@ -42,7 +42,7 @@ def add_report(command: argparse.ArgumentParser) -> None:
 def add_reproduce(command: argparse.ArgumentParser) -> None:
     """Arguments of `revtaf.commands.reproduce.ReproduceRequest`."""
     command.add_argument("report", type=Path, help="report.json of a test")
-    command.add_argument("--out", required=True, type=Path, help="a new folder, which becomes a run")
+    command.add_argument("--out", required=True, type=Path, help="a new folder, which becomes a run, or a stopped one")
     command.add_argument("--train", action="store_true", help="train anew, too; else the trained model is tested again")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="where files are now: data.images=FOLDER")
 

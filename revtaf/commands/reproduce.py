@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from revtaf.check import require
 from revtaf.commands import recipe as recipes
 from revtaf.commands.test import test
 from revtaf.commands.train import train
@@ -16,9 +17,10 @@ from revtaf.config import RunSettings, places
 from revtaf.config_file import changed_settings
 from revtaf.engine.folder import BEST, find_model
 from revtaf.errors import UserError
-from revtaf.files import read_json, write_json
+from revtaf.files import atomic_folder, digest, read_json, write_json
 
 FILE = "reproduced.json"
+BEGUN = "reproducing.json"  # until the comparison is there: which request the folder is of
 ELSEWHERE = ("device", "threads", "train.workers")  # beside the places of files, what another machine may need
 _SURROUNDINGS = ("revtaf", "git", "python", "packages", "platform", "cores", "device", "precision")
 log = logging.getLogger("revtaf")
@@ -26,8 +28,8 @@ log = logging.getLogger("revtaf")
 
 @dataclass(frozen=True)
 class ReproduceRequest:
-    """report: a report.json of `revtaf test`. out: a new folder. train: train anew, too. overrides: `key=value`, places
-    of files and of the machine alone."""
+    """report: a report.json of `revtaf test`. out: a new folder, or that of the same request that was stopped. train:
+    train anew, too. overrides: `key=value`, places of files and of the machine alone."""
 
     report: Path
     out: Path
@@ -52,24 +54,33 @@ class ReportDifference:
 def reproduce(request: ReproduceRequest) -> dict[str, list[ReportDifference]]:
     """Test, with `train` also train, into `out`; what differs in surroundings, data and figures.
 
-    UserError names what is missing. The comparison is written to `out`/reproduced.json.
+    UserError names what is missing. The comparison is written to `out`/reproduced.json. Stopped before, also by
+    `revtaf.engine.train.Interrupted`, the same request goes on in its folder.
     """
     before = read_json(request.report, "report")
     recipe = _recipe(request.report, before)
-    if request.out.exists() and any(request.out.iterdir()):
-        raise UserError(f"--out {request.out} is not empty; name a new folder")
+    marker, this = request.out / BEGUN, digest(before, request.train, sorted(request.overrides))
+    if request.out.exists() and any(request.out.iterdir()) and _begun(marker) != this:
+        raise UserError(f"--out {request.out} is not empty, and not begun by this command; name a new folder")
     wanted = recipes.TRAINING if request.train else recipes.SETTINGS
     settings = _settings(request, recipe, wanted)
     tested = _settings(request, recipe, recipes.SETTINGS)
     _require_data(request, recipe, settings if request.train else tested)
     if request.train:
         settings, tested = (_with_own_features(one, request.out) for one in (settings, tested))
+        require(settings, training=True)
+        write_json(marker, this)
         train(settings)
     else:
-        _link_model(tested.run, request.out)
+        model = _find_model(tested.run)
+        with atomic_folder(request.out) as made:  # nothing is left where the test cannot start
+            _link_model(model, tested.run, made)
+            require(tested.model_copy(update={"run": made}), training=False)
+            write_json(made / BEGUN, this)
     folder = test(tested.model_copy(update={"run": request.out}))
     found = _compared(before, read_json(folder / "report.json", "report"), request.train)
     write_json(request.out / FILE, {part: [vars(one) for one in them] for part, them in found.items()})
+    marker.unlink()
     return found
 
 
@@ -78,6 +89,11 @@ def told(found: dict[str, list[ReportDifference]]) -> Iterator[str]:
     for part, differences in found.items():
         yield f"{part}: {'as before' if not differences else f'{len(differences)} differ'}"
         yield from (f"  {one}" for one in differences)
+
+
+def _begun(marker: Path) -> str | None:
+    """Which request a folder was begun by that is not finished; None where there is none."""
+    return read_json(marker) if marker.is_file() else None
 
 
 def _with_own_features(settings: RunSettings, out: Path) -> RunSettings:
@@ -126,12 +142,16 @@ def _require_data(request: ReproduceRequest, recipe: dict[str, Any], settings: R
                 raise UserError(f"missing: {getattr(data, key)}; name its place with {section}.{key}=PATH")
 
 
-def _link_model(run: Path, out: Path) -> None:
-    """The model of a finished run, as that of the new folder; `run` may be a model's folder, too."""
+def _find_model(run: Path) -> Path:
+    """The model of a finished run; `run` may be a model's folder, too."""
     try:
-        model = find_model(run)
+        return find_model(run)
     except UserError as error:
         raise UserError(f"missing: the trained model ({error}); name its run with run=FOLDER, or add --train") from None
+
+
+def _link_model(model: Path, run: Path, out: Path) -> None:
+    """Make the run's model that of the new folder."""
     (out / BEST).parent.mkdir(parents=True, exist_ok=True)
     (out / BEST).symlink_to(model.resolve(), target_is_directory=True)
     for name in ("config.yaml", "metrics.jsonl"):

@@ -5,8 +5,12 @@ import shutil
 
 import pytest
 
+from revtaf.cli import main
+from revtaf.commands import reproduce as module
 from revtaf.commands.reproduce import ReproduceRequest, reproduce, told
+from revtaf.engine.train import Interrupted
 from revtaf.errors import UserError
+from revtaf.process import INTERRUPTED, USER_ERROR
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,52 @@ def test_training_anew_gives_the_same_bits_again(report, tmp_path):
     found = reproduce(ReproduceRequest(report, tmp_path / "again", train=True))
     assert found["figures"] == [] and found["predictions"] == []
     assert (tmp_path / "again" / "data").is_dir()  # its own features
+
+
+def test_a_stopped_repetition_goes_on_in_its_folder(report, tmp_path, monkeypatch, capsys):
+    """Exit code 130 and the message; the same command continues, and another one does not."""
+    command = ["reproduce", str(report), "--out", str(tmp_path / "again")]
+    tested = tmp_path / "again" / "phantom-test"
+
+    def stopped(settings):
+        tested.mkdir()
+        raise Interrupted("stopped in epoch 1; the same command continues from here")
+
+    def written(settings):
+        shutil.copy(report, tested)
+        return tested
+
+    monkeypatch.setattr(module, "train", stopped)
+    assert main([*command, "--train"]) == INTERRUPTED
+    assert "the same command continues" in capsys.readouterr().err
+    monkeypatch.setattr(module, "train", lambda settings: None)
+    monkeypatch.setattr(module, "test", written)
+    assert main(command) == USER_ERROR and "not begun by this command" in capsys.readouterr().err
+    assert main([*command, "--train"]) == 0
+    assert main([*command, "--train"]) == USER_ERROR  # it is finished
+
+
+def test_a_stopped_test_begins_again_in_its_folder(world, report, tmp_path, monkeypatch):
+    """Also without training: the model is linked once more, the first run's own folder is not touched."""
+    out, before = tmp_path / "again", sorted(world[1].rglob("*"))
+
+    def stopped(settings):
+        (out / "phantom-test").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "test", stopped)
+    for _ in range(2):
+        assert main(["reproduce", str(report), "--out", str(out)]) == INTERRUPTED
+    assert (out / "checkpoints/best").resolve() == (world[1] / "checkpoints/best").resolve()
+    assert sorted(world[1].rglob("*")) == before
+
+
+def test_a_test_that_cannot_start_leaves_no_folder(report, tmp_path, monkeypatch):
+    """What `revtaf test` would miss is said before the model is linked."""
+    monkeypatch.setattr(module, "require", lambda settings, training: (_ for _ in ()).throw(UserError("no CheXbert")))
+    with pytest.raises(UserError, match="no CheXbert"):
+        reproduce(ReproduceRequest(report, tmp_path / "again"))
+    assert not (tmp_path / "again").exists()
 
 
 def test_what_differs_is_said_one_by_one(world, report, tmp_path):
