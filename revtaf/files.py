@@ -273,6 +273,11 @@ def _check_name(path: Path) -> None:
         raise UserError(f"cannot write {path}: Windows takes no such name ({why}); choose another")
 
 
+def spelled(path: Path) -> str:
+    """Its path; what is not UTF-8 in it is spelled out, so that it can be written down."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def state_of(path: Path) -> list[int]:
     """Changes with the file: its size and time; nothing for one that is gone."""
     try:

@@ -12,8 +12,7 @@ from revtaf.engine.folder import find_model, model_identity
 from revtaf.engine.runtime import write_jsonl
 from revtaf.engine.system import System
 from revtaf.errors import UserError
-from revtaf.files import atomic_write
-from revtaf.generate.batches import Unreadable
+from revtaf.files import atomic_write, spelled
 from revtaf.search.answers import SearchAnswer, answers_of, as_json, as_text, match_sentences, match_words
 from revtaf.search.index import IMAGES, REPORTS, SearchIndex
 from revtaf.search.page import render
@@ -86,7 +85,7 @@ def _check_queries(request: SearchRequest) -> None:
     for path in request.images:
         if not path.is_file():
             raise UserError(f"image not found: {path}")
-        if (request.jsonl or request.page) and (name := Unreadable(path, "").name) != str(path):
+        if (request.jsonl or request.page) and (name := spelled(path)) != str(path):
             raise UserError(f"{name}: its name is not UTF-8, so neither --jsonl nor --page can name it; rename it")
         read_image(path)  # its error names the file
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from revtaf.data.images import read_image
 from revtaf.errors import UserError
+from revtaf.files import spelled
 from revtaf.generate.result import ImageReport
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class Unreadable:
 
     @property
     def name(self) -> str:
-        """Its path; what is not UTF-8 in it is spelled out, so that it can be written down."""
-        return str(self.image).encode("utf-8", "backslashreplace").decode("utf-8")
+        """Its path, as `spelled` writes it down."""
+        return spelled(self.image)
 
 
 def write_batches(
@@ -35,7 +36,7 @@ def write_batches(
     wrong with the model, or with what is asked of it."""
     for start in range(0, len(images), size):
         batch = images[start : start + size]
-        bad = {image: _unnamed(image) for image in batch if not _is_utf8(image)}
+        bad = {image: _unnamed(image) for image in batch if spelled(image) != str(image)}
         try:
             good = system.write([image for image in batch if image not in bad], **asked)
         except UserError:  # some image of it, or nothing works at all
@@ -58,14 +59,5 @@ def _why_not(image: Path) -> str:
     return ""
 
 
-def _is_utf8(image: Path) -> bool:
-    """Whether its name can be written into a file."""
-    try:
-        str(image).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _unnamed(image: Path) -> str:
-    return f"{Unreadable(image, '').name}: its name is not UTF-8, so no report can name it; rename it"
+    return f"{spelled(image)}: its name is not UTF-8, so no report can name it; rename it"
