@@ -16,10 +16,9 @@ or a report to whoever lacks it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from revtaf.config_file import load_settings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.engine.checkpoint import META, SETTINGS
 from revtaf.engine.folder import BEST, MANIFEST, find_model, model_files, read_manifest
-from revtaf.engine.runtime import read_jsonl, write_jsonl
+from revtaf.engine.runtime import jsonl_line, read_jsonl, write_jsonl
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, read_yaml, sha256, write_json
 
@@ -113,13 +112,15 @@ def _of_annotation(path: Path, place: Path) -> bytes:
     trained_on = _trained_on(place)
     if not trained_on:  # of an earlier version: the training split as it is
         data = load_settings(place / SETTINGS, bases=False).training_data
-        return b"".join(_line(_record(study)) for study in annotations.get("train", [])[: data.max_samples])
+        return b"".join(
+            jsonl_line(_record(study)).encode() for study in annotations.get("train", [])[: data.max_samples]
+        )
     studies = {_mark(study.id): study for split in annotations.values() for study in split}
     state, lines = hashlib.sha256(), []
     for number, trained in enumerate(trained_on, 1):
         study = studies.get(trained["study"])
         if study is not None:
-            lines.append(_line(_record(study)))
+            lines.append(jsonl_line(_record(study)).encode())
             state.update(lines[-1])
         if study is None or state.hexdigest()[:DIGITS] != trained["so_far"]:
             absent = f"number {number} of {len(trained_on)} is missing"
@@ -136,7 +137,7 @@ def _trained_on(folder: Path) -> list[dict[str, Any]]:
         return read_jsonl(folder / TRAINING)
     state, found = hashlib.sha256(), []
     for record in read_jsonl(folder / REPORTS):
-        state.update(_line(record))
+        state.update(jsonl_line(record).encode())
         found.append({"study": _mark(str(record.get("id"))), "so_far": state.hexdigest()[:DIGITS]})
     return found
 
@@ -149,11 +150,6 @@ def _mark(study: str) -> str:
 def _record(study: Study) -> dict[str, str]:
     """What every system keeps of a training study in reports.jsonl."""
     return {"id": study.id, "report": study.report}
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    """As `write_jsonl` writes it."""
-    return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 
 def _results(place: Path) -> dict[str, str]:

@@ -157,5 +157,9 @@ def read_jsonl(path: Path) -> list[dict]:
 def write_jsonl(path: Path, records: list[dict]) -> None:
     """All records, one a line, in one step: never a half-written file."""
     with atomic_write(path) as partial:
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-        partial.write_text("".join(lines), encoding="utf-8")
+        partial.write_text("".join(map(jsonl_line, records)), encoding="utf-8")
+
+
+def jsonl_line(record: dict) -> str:
+    """A record as `write_jsonl` writes it, for whoever hashes a line of such a file."""
+    return json.dumps(record, ensure_ascii=False) + "\n"
