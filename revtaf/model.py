@@ -60,6 +60,13 @@ def likeliest(probabilities: Tensor) -> Tensor:
     return probabilities.argmax(1)
 
 
+class Recombined(NamedTuple):
+    """Samples of a batch whose report is one that no image shows (`decoder.recombined`)."""
+
+    rows: Tensor  # (B,) bool
+    statuses: Tensor  # (B, K) long, of the report; elsewhere without meaning
+
+
 class Prompts(NamedTuple):
     """Texts for a batch. W text width, V the memory's, N sentences of the retrieved report, mask True where real."""
 
@@ -182,15 +189,21 @@ class REVTAF(nn.Module):
         prompts: Prompts,
         told: Tensor | None = None,
         decide: Callable[[Tensor], Tensor] = likeliest,
+        recombined: Recombined | None = None,
     ) -> Losses:
         """images (B, 3, H, W), the retriever's inputs (B, F), statuses (B, K) long, tokens (B, T) -> the four losses.
 
         told (B,): what the decoder's prompt says of each sample, one of `TOLD`; None for the true statuses.
-        decide: as in `generate`, of the predicted ones.
+        decide: as in `generate`, of the predicted ones. recombined: whose `tokens` are another report than the image's;
+        there the prompt is that report's, and the decoder sees nothing else.
         """
         features = self.features(images, prompts)
         prompt = statuses if told is None else self._told(statuses, features.logits, told, decide)
-        lm = self.decoder.loss(tokens, prompt, features.decoder, features.decoder_mask)
+        seen = features.decoder
+        if recombined is not None:
+            rows = recombined.rows[:, None]
+            prompt, seen = torch.where(rows, recombined.statuses, prompt), seen * ~rows[:, None]
+        lm = self.decoder.loss(tokens, prompt, seen, features.decoder_mask)
         zero = lm.new_zeros(())
         disease = zero if self.classifier is None else self.classifier.loss(features.logits, statuses)
         rank = self._rank_loss(inputs, statuses) if self.hnn is not None else zero

@@ -134,6 +134,7 @@ class DecoderSettings(Section):
     max_tokens: int = Field(150, ge=8)  # of a training report, end token included
     prompt_dropout: float = Field(0.0, ge=0, lt=1)  # share of the training samples whose prompt says nothing
     image_dropout: float = Field(0.0, ge=0, lt=1)  # share of those whose image it does not see: text and prompt alone
+    recombined: float = Field(0.0, ge=0, lt=1)  # share whose report is put together from several: the prompt alone
 
 
 class GenerationSettings(Section):
@@ -423,7 +424,7 @@ def _needs_labels(settings: Settings) -> dict[str, Any]:
 def _off(settings: Settings) -> dict[str, Any]:
     """key -> what it is read as where nobody reads the reports: without statuses the image encoder and the decoder are
     left. With those of the annotation it is only what the fitted entity scorer, which knows English words, gives."""
-    found: dict[str, Any] = {"train.select": "cider"}
+    found: dict[str, Any] = {"train.select": "cider", "decoder.recombined": 0.0}
     fitted = settings.knowledge.entities == "scorer"
     if settings.knowledge.labeler == "none":
         found |= {"train.schedule": "joint", "decoder.prompt_dropout": 0.0, "decoder.image_dropout": 0.0}

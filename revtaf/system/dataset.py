@@ -122,6 +122,19 @@ class ReportDataset(Dataset):
         )
 
 
+def replaced(tokens: Tensor, rows: np.ndarray, reports: list[str], tokenizer: ReportTokenizer, longest: int) -> Tensor:
+    """A batch's tokens (B, T) with other `reports` in the rows where `rows` (B,) is true, padded to the longest."""
+    ids, offsets = _tokens(reports, tokenizer, longest) if reports else (np.zeros(0, np.int32), np.zeros(1, np.int64))
+    width = max(tokens.shape[1], int(np.diff(offsets).max(initial=0)))
+    result = torch.full((len(tokens), width), tokenizer.pad, dtype=tokens.dtype, device=tokens.device)
+    result[:, : tokens.shape[1]] = tokens
+    for i, row in enumerate(np.flatnonzero(rows)):
+        new = torch.from_numpy(ids[offsets[i] : offsets[i + 1]].astype(np.int64)).to(tokens.device)
+        result[row] = tokenizer.pad
+        result[row, : len(new)] = new
+    return result
+
+
 def _tokens(reports: list[str], tokenizer: ReportTokenizer, longest: int) -> tuple[np.ndarray, np.ndarray]:
     """Token ids of all reports, each ended and cut to `longest`, end to end; report i begins at offsets[i]."""
     pieces, lengths = [], [0]

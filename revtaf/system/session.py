@@ -32,12 +32,13 @@ from revtaf.lre.fit import fit
 from revtaf.lre.hnn import to_space
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import TrainingRetrieved
-from revtaf.model import REVTAF, TOLD, Prompts, likeliest, loss_weights
+from revtaf.model import REVTAF, TOLD, Prompts, Recombined, likeliest, loss_weights
 from revtaf.prompts.bank import PromptBank
 from revtaf.rng import generator
 from revtaf.settings import GenerationSettings, Settings
-from revtaf.system.dataset import Batch, ReportDataset
+from revtaf.system.dataset import Batch, ReportDataset, replaced
 from revtaf.system.folder import THRESHOLDS, TOKENIZER, write_parts
+from revtaf.system.recombine import Recombiner
 from revtaf.system.thresholds import Thresholds, fit_thresholds
 from revtaf.system.trunk import Trunk, cached_patches, fit_trunk
 from revtaf.system.write import embed_all, predict_probabilities
@@ -277,7 +278,31 @@ class Session(System):
         told = self._told(len(batch), draw)
         decide = likeliest if self.thresholds is None else self.decider(self.settings.generation)
         inputs, statuses = batch.retriever_inputs, batch.statuses
-        return self.model(batch.images, inputs, statuses, batch.tokens, prompts, told, decide)._asdict()
+        tokens, recombined = self._recombined(batch, draw)
+        return self.model(batch.images, inputs, statuses, tokens, prompts, told, decide, recombined)._asdict()
+
+    @cached_property
+    def recombiner(self) -> Recombiner | None:
+        """What makes the reports of `decoder.recombined`."""
+        if not self.settings.decoder.recombined:
+            return None
+        data = self.settings.training_data
+        reports = clean_reports(self.knowledge.studies, data.max_words, data.language)
+        return Recombiner(reports, self.knowledge.components.labeler, self.categories, data.max_words)
+
+    def _recombined(self, batch: Batch, draw: int) -> tuple[Tensor, Recombined | None]:
+        """The batch's tokens (B, T) with recombined reports in some rows, and in which: drawn anew at every step,
+        repeatably."""
+        if self.recombiner is None:
+            return batch.tokens, None
+        numbers = generator(self.settings.seed, "recombined", draw, self.accelerator.process_index)
+        chosen = numbers.random(len(batch)) < self.settings.decoder.recombined
+        texts, found = self.recombiner.make(batch.rows.cpu().numpy()[chosen].tolist(), numbers)
+        statuses = batch.statuses.clone()
+        rows = torch.from_numpy(chosen).to(self.device)
+        statuses[rows] = torch.from_numpy(found.astype(np.int64)).to(self.device)
+        tokens = replaced(batch.tokens, chosen, texts, self.tokenizer, self.settings.decoder.max_tokens)
+        return tokens, Recombined(rows, statuses)
 
     def _told(self, count: int, draw: int) -> Tensor | None:
         """(count,): what each prompt says, drawn anew at every step, repeatably; None where all say the truth."""
