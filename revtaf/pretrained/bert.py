@@ -19,6 +19,7 @@ from transformers import BertConfig, BertModel
 
 from revtaf.errors import UserError
 from revtaf.files import read_text
+from revtaf.rng import stream
 from revtaf.tokenizer import BERT_TOKENS, CLS, PAD, SEP
 
 _BARE = ("embeddings.", "encoder.", "pooler.")  # files of the encoder alone lack the prefix "bert."
@@ -63,7 +64,8 @@ class FrozenBert:
         self.longest = config.max_position_embeddings
         self._tokenizer = _read_vocabulary(vocabulary, config.vocab_size, what)
         self._cls, self._sep, self._pad = (self._tokenizer.token_to_id(token) for token in (CLS, SEP, PAD))
-        model = BertModel(config, add_pooling_layer=False)
+        with stream(0, what):  # its random start, replaced below, moves no number of a training that goes on
+            model = BertModel(config, add_pooling_layer=False)
         own = {key: state[f"bert.{key}"] for key in model.state_dict()}
         model.load_state_dict(own, strict=True)
         self._model = model.float().eval().requires_grad_(False).to(self.device)

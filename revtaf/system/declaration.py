@@ -74,6 +74,7 @@ class REVTAFSystem:
         if settings.train.schedule == "staged":
             session.prepare_trunk()
         _ = session.validation_set  # its features are made before the first epoch, not after it
+        _ = session.recombiner  # and so is what a labeler may take minutes for
         seed_everything(settings.seed, accelerator.process_index)  # of dropout, whatever was made above
         return session
 

@@ -288,20 +288,25 @@ class Session(System):
             return None
         data = self.settings.training_data
         reports = clean_reports(self.knowledge.studies, data.max_words, data.language)
-        return Recombiner(reports, self.knowledge.components.labeler, self.categories, data.max_words)
+        reading, remembering = self.knowledge.components.labeler, self.knowledge.labeler  # no made report comes again
+        return Recombiner(reports, reading, self.categories, data.max_words, remembering)
 
     def _recombined(self, batch: Batch, draw: int) -> tuple[Tensor, Recombined | None]:
         """The batch's tokens (B, T) with recombined reports in some rows, and in which: drawn anew at every step,
-        repeatably."""
+        repeatably. One that is too long for the decoder is not taken: its end might be what the prompt states."""
         if self.recombiner is None:
             return batch.tokens, None
         numbers = generator(self.settings.seed, "recombined", draw, self.accelerator.process_index)
         chosen = numbers.random(len(batch)) < self.settings.decoder.recombined
         texts, found = self.recombiner.make(batch.rows.cpu().numpy()[chosen].tolist(), numbers)
+        longest = self.settings.decoder.max_tokens
+        fits = np.array([len(ids) < longest for ids in self.tokenizer.encode(texts)], dtype=bool)
+        chosen[np.flatnonzero(chosen)[~fits]] = False
+        texts, found = [text for text, kept in zip(texts, fits, strict=True) if kept], found[fits]
         statuses = batch.statuses.clone()
         rows = torch.from_numpy(chosen).to(self.device)
         statuses[rows] = torch.from_numpy(found.astype(np.int64)).to(self.device)
-        tokens = replaced(batch.tokens, chosen, texts, self.tokenizer, self.settings.decoder.max_tokens)
+        tokens = replaced(batch.tokens, chosen, texts, self.tokenizer, longest)
         return tokens, Recombined(rows, statuses)
 
     def _told(self, count: int, draw: int) -> Tensor | None:
