@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,12 +20,14 @@ from revtaf.commands.test import test as run_test
 from revtaf.commands.train import train
 from revtaf.comparators.trrg.evaluate import write_reports
 from revtaf.comparators.trrg.interaction import consistency_loss
+from revtaf.comparators.trrg.system import ABOUT
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.checkpoint import META, write_weights
 from revtaf.engine.runtime import make_accelerator, read_jsonl
 from revtaf.errors import UserError
 from revtaf.features.build import select
+from revtaf.files import read_json
 from revtaf.labels import POSITIVE
 
 BASE = ("clue.source=none", "cmci.enabled=false", "loss.dc=0")
@@ -415,3 +418,22 @@ def test_a_configuration_says_of_every_value_whose_it_is(name):
         assert found == kind() or section == "llm", section  # its activations are made again on the paper's hardware
     values = [line for line in path.read_text().splitlines() if line.startswith("  ") and ":" in line]
     assert all("# paper" in line or "# chosen" in line for line in values)
+
+
+def test_one_process_alone_waits_for_nobody(trrg_config, monkeypatch, tmp_path):
+    """What `finish` and the identity need is there when training starts: the main process alone is asked for them."""
+    found = start(trrg_config)
+    monkeypatch.setattr(found.accelerator, "main_process_first", lambda: pytest.fail("a barrier in one process"))
+    found.identity()
+    found.finish(tmp_path)
+    assert read_json(tmp_path / ABOUT, "clues")["training_clues"]
+
+
+def test_other_statuses_are_another_run_where_they_are_trained_on(trrg_config):
+    """Prompts and random clues come from the reports' statuses; without them a labeler may change its mind."""
+    plain, told = start(trrg_config), start(trrg_config, "clue.source=random")
+    for system in (plain, told):
+        before = dict(system.identity())
+        system.__dict__.pop("_identity")
+        system.training_statuses = 1 - np.minimum(system.training_statuses, 1)
+        assert (system.identity() == before) == (system is plain)

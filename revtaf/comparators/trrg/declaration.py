@@ -169,6 +169,7 @@ class TRRGStage2(Declaration):
         if "scorer" in (settings.clue.source, settings.tested_source):  # it is fitted on what all other splits need
             entity_scores(system, system.training, settings.training_data, train=True)
         _ = system.validation_set  # what it needs is made before the first epoch, not after it
+        _ = system.training_clues  # and what one process alone is asked for later
         seed_everything(settings.seed, accelerator.process_index)
         return system
 

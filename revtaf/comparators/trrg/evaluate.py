@@ -118,7 +118,8 @@ def evaluate(system: TRRG) -> Written:
     dataset = system.dataset(studies, data, settings.tested_source)
     written = write_reports(system, dataset, range(len(dataset)))
     main = system.accelerator.is_main_process
-    shown = _shown(system.statuses(studies, data), settings.eval.samples) if main else []
+    statuses = system.statuses(studies, data)  # in all processes: they wait for each other in it
+    shown = _shown(statuses, settings.eval.samples) if main else []
     images = {row: np.asarray(_crop(system, dataset, row)) for row in shown}
     return Written(
         records=[_record(studies[report.row], report) for report in written],

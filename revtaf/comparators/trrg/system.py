@@ -32,6 +32,7 @@ from revtaf.engine.optim import adamw
 from revtaf.engine.runtime import write_jsonl
 from revtaf.engine.system import System, Written
 from revtaf.features.build import make_labeler, select
+from revtaf.features.stages import array_hash
 from revtaf.files import digest, sha256, write_json
 from revtaf.generate.asked import Asked
 from revtaf.generate.result import ImageReport
@@ -105,7 +106,13 @@ class TRRG(System):
         """(N, m): what each training report states."""
         if self.kept_clues is not None:
             return self.kept_clues
-        return stated(self.bank, self.statuses(self.training, self.settings.training_data))
+        return stated(self.bank, self.training_statuses)
+
+    @cached_property
+    def training_statuses(self) -> np.ndarray:
+        """(N, K) uint8 of the training reports. All processes ask for them first, in `start`: they wait for each other
+        in it."""
+        return self.statuses(self.training, self.settings.training_data)
 
     @property
     def training_patients(self) -> list[str] | None:
@@ -206,6 +213,8 @@ class TRRG(System):
             by_medklip = self.components.medklip and self.scorer is None
             mark = self.components.identity["entities"] if by_medklip else self.scorer_mark
             found["clue scores"] = digest(mark, [clue.entities for clue in self.bank])
+        if self.settings.prompt.statuses != "none" or self.settings.clue.source in ("oracle", "random"):
+            found["statuses"] = array_hash(self.training_statuses)
         return found
 
     def _language_mark(self) -> str:
