@@ -207,8 +207,10 @@ class _Writer:
     def _held(self, manifest: dict, made: projection.Projection | None) -> dict:
         """Keep queries: those that are given, those of before, or some of the rows."""
         given = self.material.held
-        if given is None and self.earlier and self.earlier.manifest["held"]["split"]:
-            return self.earlier.manifest["held"]
+        kept = self.earlier.manifest["held"] if self.earlier else {"split": ""}
+        indexed = self.material.source.get("splits", ())  # what was kept apart may be what is added now
+        if given is None and kept["split"] and kept["split"] not in indexed:
+            return kept
         arrays: dict[str, np.ndarray] = {}
         draw = np.random.default_rng(0)
         index = SearchIndex(self.folder, manifest) if given is None else None
@@ -245,7 +247,7 @@ class _Writer:
                 if min(recall.values()) >= self.options.recall or nprobe >= entry["nlist"]:
                     break
                 nprobe = min(2 * nprobe, entry["nlist"])
-            queries = len(index.held()[0][kind])
+            queries = {asked: len(vectors) for asked, vectors in index.held()[0].items()}
             held = f"split {split}, not indexed" if split else "of the index, own row left out"
             depth = min(DEPTH, len(index.galleries[kind]))
             entry.update(nprobe=nprobe, recall=recall, depth=depth, queries=queries, held=held)

@@ -177,9 +177,11 @@ class SearchIndex:
             return f"exact search of {size}"
         found = gallery.manifest["ivf"]
         what = {IMAGES: "images", REPORTS: "texts"}[asked]
+        queries = found["queries"]  # by kind; of indexes that an earlier version made one number for both
+        count = queries[asked] if isinstance(queries, dict) else queries
         return (
             f"FAISS search of {size}: {found['nprobe']} of {found['nlist']} lists, recall@{found['depth']} "
-            f"{found['recall'][asked]:.3f} of exact search, measured on {found['queries']} {what} ({found['held']})"
+            f"{found['recall'][asked]:.3f} of exact search, measured on {count} {what} ({found['held']})"
         )
 
     def held(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -124,3 +124,25 @@ def test_what_is_no_file_of_lists_is_refused(tmp_path, monkeypatch):
         create(tmp_path / "index", material(60), IndexOptions(engine="faiss", nlist=100))
     assert not (tmp_path / "index").exists()
     assert [ivf.default_lists(rows) for rows in (10, 1000, 377_110)] == [1, 25, 1024]
+
+
+def test_queries_that_come_into_the_index_are_no_longer_kept_apart(tmp_path):
+    """A row finds itself: the recall of the split that was added would be too good."""
+    place = tmp_path / "index"
+    create(place, big(**held()), OPTIONS)
+    added = material(50, start=450)
+    added.source["splits"] = ["val"]
+    index = extend(place, added)
+    assert index.manifest["held"]["split"] == "" and (index.held()[1][IMAGES] >= 0).all()
+    assert "own row left out" in index.engine(IMAGES, REPORTS) and "not indexed" not in index.engine(IMAGES, REPORTS)
+    added = material(50, start=500)
+    create(tmp_path / "other", big(**held()), OPTIONS)
+    assert extend(tmp_path / "other", added).manifest["held"]["split"] == "val"
+
+
+def test_queries_are_counted_by_kind(tmp_path):
+    """30 texts and 40 images kept: each engine line has its own number."""
+    given = {"held": {IMAGES: unit(40, seed=50), REPORTS: unit(30, seed=51)}, "held_split": "val"}
+    index = create(tmp_path / "index", big(**given), OPTIONS)
+    for kind in KINDS:
+        assert "on 40 images" in index.engine(kind, IMAGES) and "on 30 texts" in index.engine(kind, REPORTS)
