@@ -6,6 +6,7 @@ score the same half (or, pessimistically, all): a constant retriever gets the mi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 
@@ -84,13 +85,18 @@ def check_invariants(values: Mapping[str, float]) -> None:
             raise ValueError(f"{recall:.3f} of the answers are among the first {k}, but the median rank is not")
 
 
-def expected_of_duplicates(sizes: np.ndarray) -> dict[str, Metric]:
+def expected_of_duplicates(sizes: np.ndarray, right: np.ndarray) -> dict[str, Metric]:
     """What a perfect reader gets who cannot tell a report from its exact copies: sizes (Q,), how many answers look the
-    same, one of them right. Recalls and reciprocal rank are means over the copies' order."""
-    sizes = np.asarray(sizes, dtype=float)
-    harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, sizes.max() + 1))])
+    same, right (Q,), how many of them are right. All are means over the copies' order."""
+    pairs, place = np.unique(np.stack([sizes, right], 1).astype(int), axis=0, return_inverse=True)
+    names = [*(f"recall_at_{k}" for k in AT), "mean_rank", "mrr"]
+    lines = []
+    for size, good in pairs.tolist():
+        ranks = np.arange(1, size - good + 2)  # that the first right one can have
+        chance = np.array([math.comb(size - rank, good - 1) / math.comb(size, good) for rank in ranks.tolist()])
+        lines.append([*(chance[:k].sum() for k in AT), chance @ ranks, chance @ (1 / ranks)])
+    values = np.array(lines)[place.reshape(-1)].T
     return {
-        **{f"recall_at_{k}": mean_metric(f"recall_at_{k}", np.minimum(1, k / sizes)) for k in AT},
-        "mean_rank": mean_metric("mean_rank", (sizes + 1) / 2, higher_is_better=False),
-        "mrr": mean_metric("mrr", harmonic[sizes.astype(int)] / sizes),
+        name: mean_metric(name, found, higher_is_better=name != "mean_rank")
+        for name, found in zip(names, values, strict=True)
     }

@@ -182,6 +182,7 @@ def _tex_number(value: float | None) -> str:
 def tex(text: str) -> str:
     """A text as LaTeX prints it."""
     special = {c: f"\\{c}" for c in "&%_#${}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"}
+    special["→"] = r"$\rightarrow$"
     return "".join(special.get(c, c) for c in text)
 
 

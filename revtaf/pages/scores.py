@@ -76,7 +76,8 @@ def kind_of(evaluation: Evaluated, name: str) -> str:
     """What a row is: "model", "other" (a system), "blind" (never sees an image) or "oracle" (saw the reference)."""
     if name == evaluation.name:
         return "model"
-    if "oracle" in name and (name == floors.NEAREST or _only_statuses(evaluation, name)):
+    ranked = "nlg" not in evaluation.rows[name]  # rows of a ranking, which writes nothing
+    if "oracle" in name and (ranked or name == floors.NEAREST or _only_statuses(evaluation, name)):
         return "oracle"
     without_image = name in (*_CONSTANT, floors.RANDOM) or _only_statuses(evaluation, name)
     return "blind" if without_image else "other"

@@ -75,11 +75,24 @@ def test_the_paper_s_table_cannot_be_and_any_ranking_can(seed):
 
 def test_what_knowing_the_very_text_is_worth():
     """Two copies: right at once half the time; eleven: among the first ten in ten of eleven orders."""
-    found = {name: m.per_sample for name, m in ranks.expected_of_duplicates(np.array([1, 2, 11])).items()}
+    sizes = np.array([1, 2, 11])
+    found = {name: m.per_sample for name, m in ranks.expected_of_duplicates(sizes, np.ones(3)).items()}
     np.testing.assert_allclose(found["recall_at_1"], [1, 1 / 2, 1 / 11])
     np.testing.assert_allclose(found["recall_at_10"], [1, 1, 10 / 11])
     np.testing.assert_allclose(found["mean_rank"], [1, 1.5, 6])
     np.testing.assert_allclose(found["mrr"][:2], [1, 0.75])
+
+
+def test_of_several_right_copies_the_first_counts():
+    """20 images of ten studies with one text, two of each: against all orders, drawn."""
+    found = {n: m.corpus for n, m in ranks.expected_of_duplicates(np.array([20]), np.array([2])).items()}
+    draw = np.random.default_rng(0)
+    first = np.array([draw.permutation(20)[:2].min() + 1 for _ in range(20_000)])
+    assert found["mean_rank"] == pytest.approx(7.0) == pytest.approx(first.mean(), rel=0.02)
+    for k in (1, 5, 10):
+        assert found[f"recall_at_{k}"] == pytest.approx((first <= k).mean(), abs=0.02)
+    assert found["mrr"] == pytest.approx((1 / first).mean(), abs=0.01)
+    assert ranks.expected_of_duplicates(np.array([3]), np.array([3]))["mean_rank"].corpus == 1
 
 
 def test_the_median_of_large_ranks_has_few_levels():

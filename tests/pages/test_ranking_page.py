@@ -10,6 +10,7 @@ import pytest
 from revtaf.eval import kept
 from revtaf.eval.rankings import Rankings, evaluate_rankings, median_ranks, rank_metrics
 from revtaf.pages import report
+from revtaf.pages.scores import kind_of, score_table
 
 N = 40
 RUN = {"name": "a retriever", "dataset": "phantom", "split": "test", "checkpoint_epoch": 3}
@@ -74,3 +75,15 @@ def test_the_best_of_a_column_is_the_least_where_less_is_better(tmp_path, rankin
     table = page[page.index('<table class="scores">') : page.index("</table>")]
     ours, other = re.findall(r'<tr class="(?:model|other)">.*?</tr>', table, re.DOTALL)
     assert ours.count('class="best"') == 5 and other.count('class="best"') == 0
+
+
+def test_a_row_that_reads_the_report_is_an_oracle_and_competes_with_nobody():
+    """Not the best of a column; LaTeX is given an arrow that it knows."""
+    name = "its exact text (oracle: reads the report)"
+    rows = {row: rank_metrics(1 + np.arange(N) % most) for row, most in (("CLIP", 4), ("random", 9), (name, 1))}
+    found = evaluate_rankings(Rankings([f"q{i}" for i in range(N)], rows, "image-to-report,40"), resamples=0)
+    assert kind_of(found, name) == "oracle" and kind_of(found, "random") == "other"
+    table = score_table(found, {"mrr": ("ranking", "mrr")})
+    marked = {line.title: [cell.style for cell in line.cells] for line in table.lines}
+    assert "best" in str(marked["CLIP"]) and "best" not in str(marked[name])
+    assert report.tex("R@1 i→r") == r"R@1 i$\rightarrow$r"

@@ -298,10 +298,15 @@ def entity_scores(system: MedFuse, gallery: Gallery, studies: Sequence[Study]) -
 def _duplicates(gallery: Gallery) -> dict[str, Metric]:
     """What knowing the report's very text is worth: it does not tell copies apart."""
     codes = ranking.collapse(gallery.texts)[0]
-    sizes = np.bincount(codes[gallery.first])[codes]
+    # Of the reports that look the same one is right, of the images all of the study.
+    reports = np.bincount(codes[gallery.first])[codes], np.ones(len(codes), np.int64)
+    images = np.bincount(codes)[codes], np.bincount(gallery.report)[gallery.report]
     rows: dict[str, Metric] = {}
-    for direction, counted in (("i2t", np.ones(len(sizes), dtype=bool)), ("t2i", gallery.asked_once)):
-        for name, metric in ranking.expected_of_duplicates(sizes).items():
+    for direction, alike, counted in (
+        ("i2t", reports, np.ones(len(codes), dtype=bool)),
+        ("t2i", images, gallery.asked_once),
+    ):
+        for name, metric in ranking.expected_of_duplicates(*alike).items():
             key = f"{direction}_{name}"
             rows[key] = replace(metric, name=key, statistics=metric.statistics * counted[:, None])
     return rows
