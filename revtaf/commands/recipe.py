@@ -9,6 +9,7 @@ from typing import Any
 from revtaf.config import DataSettings, RunSettings
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import Study, load_annotations
+from revtaf.data.image_names import find_file
 from revtaf.engine.folder import BEST, model_identity
 from revtaf.features.build import select
 from revtaf.files import digest, sha256
@@ -50,8 +51,8 @@ def data_fingerprint(data: DataSettings, split: str, of_bytes: bool) -> dict[str
 def _images(root: Path, studies: Iterable[Study], of_bytes: bool) -> str | None:
     marks = []
     for name in dict.fromkeys(study.image_path[0] for study in studies):
-        path = root / name
-        if not path.is_file():
+        path = find_file(root / name)
+        if path is None:
             return None
         marks.append([name, sha256(path) if of_bytes else path.stat().st_size])
     return digest(marks)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import revtaf
+from revtaf.data.image_names import find_file, why_absent
 from revtaf.data.images import read_image
 from revtaf.engine.folder import find_model, model_identity
 from revtaf.engine.runtime import write_jsonl
@@ -83,8 +84,8 @@ def _check_queries(request: SearchRequest) -> None:
                 "sentences that matter"
             )
     for path in request.images:
-        if not path.is_file():
-            raise UserError(f"image not found: {path}")
+        if not find_file(path):
+            raise UserError(f"image not found: {path}{why_absent(path)}")
         if (request.jsonl or request.page) and (name := spelled(path)) != str(path):
             raise UserError(f"{name}: its name is not UTF-8, so neither --jsonl nor --page can name it; rename it")
         read_image(path)  # its error names the file

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from revtaf.data.image_names import find_file
 from revtaf.engine.runtime import append_jsonl, read_jsonl
 from revtaf.errors import UserError
 from revtaf.files import state_of
@@ -35,7 +36,7 @@ class Journal:
         self.path = folder / JOURNAL
         self.done: dict[Path, ImageReport] = {}
         lines, first = read_jsonl(self.path), {"format": FORMAT, "made_with": made_with}
-        if not lines:
+        if len(lines) < 2:  # nothing is done: whoever began was refused, or stopped before the first report
             self.path.unlink(missing_ok=True)
             append_jsonl(self.path, first)
             return
@@ -46,7 +47,7 @@ class Journal:
             )
         for line in lines[1:]:
             path = Path(line["image"])
-            if line["file"] == state_of(path):
+            if line["file"] == _state(path):
                 self.done[path] = _report_of(path, line)
         self._end_whole_line()
 
@@ -68,10 +69,15 @@ class Journal:
                 file.truncate(whole)
 
 
+def _state(image: Path) -> list[int]:
+    """Of the file that is read: the disk may spell its name otherwise."""
+    return state_of(find_file(image) or image)
+
+
 def _line_of(report: ImageReport) -> dict[str, Any]:
     return {
         "image": str(report.image),
-        "file": state_of(report.image),
+        "file": _state(report.image),
         "picture": None if report.picture is None else _png(report.picture),
         "report": report.report,
         "statuses": [vars(status) for status in report.statuses],

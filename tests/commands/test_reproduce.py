@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from revtaf.cli import main
+from revtaf.commands import recipe
 from revtaf.commands import reproduce as module
 from revtaf.commands.reproduce import ReproduceRequest, reproduce, told
 from revtaf.engine.train import Interrupted
@@ -123,3 +125,12 @@ def test_what_is_not_there_is_named(report, tmp_path, overrides, said):
     """Data, the model; and a change that would be another run is no place of a file."""
     with pytest.raises(UserError, match=said):
         reproduce(ReproduceRequest(report, tmp_path / "again", overrides=overrides))
+
+
+def test_images_that_the_disk_spells_otherwise_are_compared(tmp_path):
+    """a.png in the table, a.PNG on the disk: another file is another mark, not none."""
+    image, study = tmp_path / "a.PNG", SimpleNamespace(image_path=("a.png",))
+    image.write_bytes(b"1")
+    first = recipe._images(tmp_path, [study], True)
+    image.write_bytes(b"2")
+    assert first is not None and recipe._images(tmp_path, [study], True) not in (first, None)

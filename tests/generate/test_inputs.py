@@ -1,9 +1,12 @@
 """Which images a command line names."""
 
 import pytest
+from PIL import Image
 
 from revtaf.errors import UserError
 from revtaf.generate.inputs import Wanted, find_images
+from revtaf.generate.journal import Journal
+from revtaf.generate.result import ImageReport
 
 
 @pytest.fixture
@@ -74,3 +77,23 @@ def test_a_name_that_is_not_there_and_a_folder_without_images_are_refused(tmp_pa
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UserError, match="no image in this folder"):
         find_images([tmp_path])
+
+
+def test_work_that_was_not_begun_stands_in_nobody_s_way(tmp_path):
+    """Another command after one that was refused before its first report; with a report it is refused."""
+    Journal(tmp_path, {"asked": 1})
+    second = Journal(tmp_path, {"asked": 2})
+    Image.new("L", (64, 64)).save(tmp_path / "a.png")
+    second.add(ImageReport(tmp_path / "a.png", None, "Normal."))
+    with pytest.raises(UserError, match="another command"):
+        Journal(tmp_path, {"asked": 3})
+
+
+def test_an_image_under_a_name_that_the_disk_spells_otherwise_is_done_again(tmp_path):
+    """The list says a.png, the disk has a.PNG: a changed file is seen all the same."""
+    asked = tmp_path / "a.png"
+    Image.new("L", (64, 64)).save(tmp_path / "a.PNG", format="png")
+    Journal(tmp_path, {}).add(ImageReport(asked, None, "Old."))
+    assert Journal(tmp_path, {}).done[asked].report == "Old."
+    Image.new("L", (65, 64), 9).save(tmp_path / "a.PNG", format="png")
+    assert Journal(tmp_path, {}).done == {}

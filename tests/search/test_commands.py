@@ -10,12 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import revtaf
 from revtaf import systems
 from revtaf.cli import main
+from revtaf.commands.search import SearchRequest, _check_queries
 from revtaf.comparators.medfuse.system import MedFuse
 from revtaf.data.annotations import load_annotations
+from revtaf.errors import UserError
 from revtaf.search.index import IMAGES, REPORTS, SearchIndex
 
 TOYS = Path(__file__).parents[1] / "toys"
@@ -362,3 +365,11 @@ def test_bad_input_is_one_message(call, models, phantom, train, tmp_path):
     content[-1] ^= 1
     path.write_bytes(content)
     assert "damaged" in call("search", "--index", call.place, image, "--verify", code=2)
+
+
+def test_an_image_is_asked_for_as_the_disk_spells_it(tmp_path):
+    """As every other command finds it; of one that is not there it says what is."""
+    Image.new("L", (64, 64)).save(tmp_path / "a.PNG", format="png")
+    _check_queries(SearchRequest(index=tmp_path, images=[tmp_path / "a.png"]))
+    with pytest.raises(UserError, match="image not found"):
+        _check_queries(SearchRequest(index=tmp_path, images=[tmp_path / "b.png"]))
