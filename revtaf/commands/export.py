@@ -26,11 +26,12 @@ from typing import Any
 import yaml
 
 from revtaf.commands.model_card import CARD, model_card
+from revtaf.commands.recipe import MODEL
 from revtaf.config import places
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import Study, load_annotations
 from revtaf.engine.checkpoint import META, SETTINGS
-from revtaf.engine.folder import BEST, MANIFEST, find_model, model_files, read_manifest
+from revtaf.engine.folder import BEST, MANIFEST, find_model, model_files, model_identity, read_manifest
 from revtaf.engine.runtime import jsonl_line, read_jsonl, write_jsonl
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, read_json, read_yaml, sha256, write_json
@@ -154,14 +155,17 @@ def _record(study: Study) -> dict[str, str]:
 
 def _results(place: Path) -> dict[str, str]:
     """Test -> its table in Markdown: those of the run's folder, or those that came with the model. Controls, which read
-    the answer, are left out."""
+    the answer, are left out, and so are tests of weights that the run no longer has."""
     if (place / RESULTS).is_file():
         return read_json(place / RESULTS, "results")
     found, place = {}, place.resolve()
     of_run = place.parts[-len(BEST.parts) :] == BEST.parts
+    model = model_identity(place)
     for table in sorted(place.parents[1].glob("*/table.md")) if of_run else ():
         report = table.with_name("report.json")
-        if report.is_file() and "control" not in read_json(report, "report").get("run", {}):
+        content = read_json(report, "report") if report.is_file() else {"run": {"control": ""}}
+        of_model = content.get("recipe", {}).get(MODEL, model) == model  # not those of an earlier best epoch
+        if of_model and "control" not in content.get("run", {}):
             found[table.parent.name] = table.read_text(encoding="utf-8")
     return found
 

@@ -13,11 +13,12 @@ import yaml
 from tiny import ROOT
 
 from revtaf.cli import main
+from revtaf.commands import export
 from revtaf.commands.export import _moved_note
 from revtaf.comparators.medfuse.data import split_by_patient
 from revtaf.config_file import parse_settings, save_settings
 from revtaf.data.annotations import load_annotations
-from revtaf.engine.folder import FORMAT, model_files, read_manifest
+from revtaf.engine.folder import BEST, FORMAT, model_files, read_manifest
 from revtaf.engine.runtime import read_jsonl, write_jsonl
 from revtaf.files import sha256, write_json
 
@@ -205,3 +206,17 @@ def test_nothing_is_written_over(exported, tmp_path, capsys):
     assert (tmp_path / "empty/model.json").read_bytes() == before
     assert main(["export", str(tmp_path), str(tmp_path / "y")]) == 2
     assert "is no model" in capsys.readouterr().err
+
+
+def test_tables_of_weights_that_are_gone_are_not_the_model_s(world, tmp_path):
+    """A test of an earlier best epoch: its figures do not come onto the card."""
+    run = tmp_path / "run"
+    shutil.copytree(world[1], run)
+    place = run / BEST
+    tests = set(export._results(place))
+    assert "phantom-test" in tests
+    report = run / "phantom-test" / "report.json"
+    content = json.loads(report.read_text())
+    content["recipe"]["model"]["digest"] = "of other weights"
+    report.write_text(json.dumps(content))
+    assert set(export._results(place)) == tests - {"phantom-test"}
