@@ -63,8 +63,8 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
             parts[name] = Part(set_name, Path(source.images), studies)
         except UserError as error:
             lines.append(Line("samples", name, 0, 0, NOT_CHECKED, str(error)))
-    if _reports_validation(settings):  # said in every table, and no secret; the other way round is a leak
-        count = len(parts.pop("test", parts["val"]).studies)
+    if _reports_validation(settings) and (tested := parts.pop("test", None)):
+        count = len(tested.studies)  # said in every table, and no secret; the other way round is a leak
         what = "tested on the split that selects the checkpoint: validation figures"
         lines.append(Line("samples", "val/test", count, count, NOTE, what))
     if settings.reads_answer:

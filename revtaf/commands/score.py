@@ -157,6 +157,9 @@ def _ignored_by_all(request: ScoreRequest) -> list[str]:
         "--published": request.published,
         "--out": request.out,
     }
+    for name, value in vars(request.sources).items():
+        if name not in ("chexbert", "device"):
+            given[f"--{name.replace('_', '-')}"] = value
     return [name for name, value in given.items() if value]
 
 

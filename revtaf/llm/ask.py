@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from revtaf.eval.record_files import listed, read_table
 from revtaf.files import read_json
 from revtaf.llm.client import Client, image_type
 from revtaf.llm.endpoint import Endpoint, Prompt, read_prompt
+from revtaf.locks import alone
 
 PHYSIONET_RULE = "https://physionet.org/news/post/llm-responsible-use"
 # The name of a MIMIC-CXR image: five groups of eight hexadecimal digits. R2Gen's and our annotations use it as the id.
@@ -64,15 +66,20 @@ def run(
         image_type(image)
     endpoint.key()
     made_by = {"model": endpoint.model, "prompt": prompt.digest, "max_tokens": endpoint.max_tokens}
+    client = Client(endpoint, prompt, sleep=sleep, clock=clock)
+    with alone(out.with_name(f".{out.name}.asking"), f"asking for {out.name}", wait=False):
+        _ask(client, images, out, made_by)
+
+
+def _ask(client: Client, images: list[tuple[str, Path]], out: Path, made_by: dict[str, Any]) -> None:
+    """Add the answers that `out` lacks."""
     with _clear_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         done = _resume(out, made_by)
-
-    client = Client(endpoint, prompt, sleep=sleep, clock=clock)
     left = [(name, image) for name, image in images if name not in done]
     if not left:
         return
-    progress = tqdm(left, desc=endpoint.model, unit="image", initial=len(images) - len(left), total=len(images))
+    progress = tqdm(left, desc=made_by["model"], unit="image", initial=len(images) - len(left), total=len(images))
     with _clear_errors(out), open(out, "a", encoding="utf-8") as file, progress:
         for name, image in progress:
             try:

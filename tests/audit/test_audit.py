@@ -455,3 +455,10 @@ def test_table_fits_and_concludes():
     assert max(map(len, text)) <= 120
     assert text[-1] == "LEAK in classifier memory (test); 1 not checked"
     assert text[1].split("  ")[0] == "classifier memory" and " 3 of 1,500 " in text[1]
+
+
+def test_a_split_that_is_not_there_is_not_checked(world):
+    """Without a validation split, of a set that is tested on it: a line, no traceback."""
+    world.studies = {"train": world.studies["train"]}
+    lines = audit(world.settings(test_split="val"))
+    assert verdict(lines, "samples", "val") == verdict(lines, "samples", "test") == NOT_CHECKED

@@ -283,3 +283,9 @@ def test_a_system_that_is_named_by_a_second_option_is_not_forgotten(predictions,
     given = [part for other in others for part in ("--against", other)]
     assert score(predictions, *given, "--out", tmp_path / "out") == 0
     assert {"one", "two"} < set(json.loads((tmp_path / "out" / "report.json").read_text())["metrics"])
+
+
+def test_what_all_protocols_would_not_show_is_refused(predictions, tmp_path, capsys):
+    """Advanced metrics are computed under one protocol."""
+    told = fails(capsys, predictions, "--protocol", "all", "--bertscore-idf", "--subscores", tmp_path / "s.csv")
+    assert "--bertscore-idf" in told and "--subscores" in told

@@ -621,3 +621,18 @@ def test_the_command_asks_for_the_studies_of_a_split_and_score_reads_the_answers
     assert main([str(x) for x in [*scored, "--resamples", "50"]]) == 0
     assert "model" in json.loads((tmp_path / "s" / "report.json").read_text())["metrics"]
     assert main([str(x) for x in [*asked, "--images", tmp_path, "--out", out, "--split", "val"]]) == 2
+
+
+def test_a_second_command_on_the_same_answers_is_refused(server, images, tmp_path):
+    """Both would ask, and pay, for the same images, and leave every id twice."""
+    out, refused = tmp_path / "out.jsonl", []
+
+    def meanwhile(handler):
+        with pytest.raises(UserError, match=r"another process is asking for out\.jsonl"):
+            run(Endpoint(server.url, "m"), images[:1], out)
+        refused.append(True)
+        return said("Clear.")
+
+    server.script = [meanwhile]
+    ask(server, images[:1], out)
+    assert refused == [True] and len(records(out)) == 1 and list(tmp_path.glob(".out.jsonl*")) == []
