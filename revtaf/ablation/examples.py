@@ -25,6 +25,7 @@ from revtaf.pages.cards import Piece
 from revtaf.pages.environment import fill
 from revtaf.pages.images import pixel_data
 from revtaf.pages.phrases import coloured
+from revtaf.settings import EncoderSettings
 from revtaf.system.analyses import ALIGNMENT, MODEL_ROW
 from revtaf.system.cards import sample_rows
 
@@ -91,9 +92,10 @@ def _studies(settings: RunSettings) -> dict[str, Study]:
 
 
 def _crop(study: Study, settings: RunSettings) -> np.ndarray:
-    """The grey image that the model saw."""
+    """The grey image that the model saw; of a system that has its sizes elsewhere, as REVTAF's paper crops it."""
     image = read_image(settings.data.images / study.image_path[0])
-    return np.asarray(resize_crop(image, settings.encoder.resize, settings.encoder.image_size))
+    seen = getattr(settings, "encoder", EncoderSettings())
+    return np.asarray(resize_crop(image, seen.resize, seen.image_size))
 
 
 def _texts(scored: Mapping[str, Scored], row: int) -> dict[str, str]:

@@ -1,9 +1,14 @@
 """What the examples page marks, and what it does not."""
 
+from revtaf.ablation import examples
 from revtaf.ablation.examples import Example
+from revtaf.comparators.trrg.settings import TRRGSettings
+from revtaf.config import DataSettings
+from revtaf.data.annotations import load_annotations
 from revtaf.pages.cards import Piece
 from revtaf.pages.environment import fill
 from revtaf.pages.phrases import PALETTE, coloured
+from revtaf.settings import Settings
 
 REFERENCE = "The heart size is normal. There is a large right pleural effusion. No pneumothorax."
 
@@ -50,3 +55,11 @@ def test_text_is_escaped():
 def test_empty_texts_are_said():
     assert coloured("", {"a": ""}) == {"": [], "a": []}
     assert page("", {"a": ""}).count("<i>empty</i>") == 2
+
+
+def test_the_image_of_a_system_with_sizes_of_its_own(phantom):
+    """TRRG's lie in its first stage: the page shows the image at REVTAF's."""
+    data = DataSettings(annotation=phantom / "annotation.json", images=phantom / "images")
+    study = load_annotations(phantom / "annotation.json")["test"][0]
+    assert examples._crop(study, TRRGSettings(data=data, llm={"folder": None})).shape == (224, 224)
+    assert examples._crop(study, Settings(data=data, encoder={"image_size": 96, "resize": 100})).shape == (96, 96)

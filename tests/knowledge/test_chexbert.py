@@ -232,3 +232,12 @@ def test_the_full_size_loads(tmp_path):
         assert labeler.embed(["No edema."]).shape == (1, 768)
     finally:
         path.unlink()
+
+
+def test_opening_it_draws_no_number_of_a_training_s(tmp_path, narrow, vocabulary):
+    """A resumed run opens it where the first one had it already: dropout has to go on the same."""
+    path = write_chexbert(tmp_path / "chexbert.pth", 0, state=narrow)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    CheXbertLabeler.load(path, vocabulary, RuleLabeler())
+    assert torch.equal(before, torch.get_rng_state())
