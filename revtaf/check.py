@@ -200,7 +200,8 @@ def _images(data: DataSettings, annotations: Annotations, splits: list[str], how
         return
     if spelled:
         name, found = next(iter(spelled.items()))
-        why = difference(name, found.relative_to(data.images).as_posix())
+        root = Path(data.images)
+        why = difference(name, (found.relative_to(root) if found.is_relative_to(root) else found).as_posix())
         yield CheckLine("note", f"{len(spelled):,} images are named otherwise on disk: {name} is {found} ({why})")
     opened = names[:: max(1, len(names) // OPENED)]
     doubtful: dict[str, list[Path]] = {}  # by kind of warning

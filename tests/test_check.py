@@ -10,11 +10,12 @@ import yaml
 from bert_files import write_bert_folder
 from PIL import Image, ImageOps
 
-from revtaf import systems
+from revtaf import check, systems
 from revtaf.check import inspect
 from revtaf.cli import main
+from revtaf.config import DataSettings
 from revtaf.config_file import differences, load_settings
-from revtaf.data.annotations import load_annotations
+from revtaf.data.annotations import Study, load_annotations
 from revtaf.data.images import read_image
 from revtaf.settings import Settings
 
@@ -305,3 +306,12 @@ def test_every_system_names_all_that_chexbert_reads(name):
     assert named["CheXbert's vocabulary"].source.beside == ("vocab.txt",)
     assert named["CheXbert's vocabulary"].part_of == settings.knowledge.chexbert
     assert "stanfordmlgroup/CheXbert" in str(named["CheXbert"].source)
+
+
+def test_an_absolute_name_that_the_disk_spells_otherwise_is_a_note(tmp_path):
+    """Of an image outside of data.images."""
+    Image.new("L", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "images").mkdir()
+    study = Study(id="1", image_path=(str(tmp_path / "A.PNG"),), report="Normal.")
+    data = DataSettings(annotation=tmp_path / "a.json", images=tmp_path / "images")
+    assert any("named otherwise" in line.what for line in check._images(data, {"test": [study]}, ["test"], ""))

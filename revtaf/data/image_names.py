@@ -60,7 +60,10 @@ class ImageNames:
     def find(self, name: str) -> str | None:
         """The path below the folder as the disk spells it, with "/" between its parts; None where there is none."""
         found = ""
-        *folders, last = (part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        if not parts:  # the folder itself
+            return None
+        *folders, last = parts
         for part in folders:
             exact, alike = self._listed(found)
             here = part if part in exact else alike.get(_key(part))
