@@ -96,7 +96,17 @@ def save_settings(path: str | Path, settings: RunSettings) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 5e-5 as a text; this reads it as the number that everybody means."""
+    """YAML 1.1 reads 5e-5 as a text; this reads it as the number that everybody means. A key that stands twice is an
+    error: the library would forget the first one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """The library's hook for keys and values."""
+        merge = "tag:yaml.org,2002:merge"
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != merge]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            told = f"the key {twice[0]!r} appears twice; keep one"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(

@@ -132,3 +132,13 @@ def test_a_configuration_in_another_encoding_is_read_or_told(tmp_path, encoding,
     else:
         with pytest.raises(UserError, match=f"own.yaml.*({says})"):
             load_settings(path)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    """YAML's library would forget the first section without a word; a merged one may be overridden."""
+    path = tmp_path / "twice.yaml"
+    path.write_text(f"base: {FOLDER / 'phantom.yaml'}\ntrain: {{epochs: 3}}\ntrain: {{lr: 1e-4}}\n")
+    with pytest.raises(UserError, match="'train' appears twice"):
+        load_settings(path)
+    path.write_text(f"base: {FOLDER / 'phantom.yaml'}\ntrain: &x {{epochs: 3}}\ntrunk: {{<<: *x, epochs: 4}}\n")
+    assert load_settings(path).trunk.epochs == 4

@@ -21,7 +21,8 @@ def prepare_features(settings: RunSettings, shard: Shard = WHOLE) -> None:
     if processes > 1 and shard.count > 1:
         raise UserError("--shard and torchrun both divide the work; use one of them")
     if processes > 1:
-        declaration.prepare_features(settings, accelerator.device, Shard(accelerator.process_index, processes))
+        part = Shard(accelerator.process_index, processes)
+        leaving_out(settings, accelerator, lambda: declaration.prepare_features(settings, accelerator.device, part))
         accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         leaving_out(settings, accelerator, lambda: declaration.prepare_features(settings, accelerator.device, shard))
