@@ -157,20 +157,3 @@ def test_what_is_told_of_a_place_that_is_nowhere():
 def test_a_name_that_is_the_folder_itself_is_no_file(tmp_path):
     """ "." is how some programs write a missing value."""
     assert ImageNames(tmp_path).find(".") is None and find_file(tmp_path / ".") is None
-
-
-def test_a_link_leads_elsewhere_only_where_no_features_of_it_are_kept(tmp_path):
-    """They know images by their names: those of other pixels would pass for them."""
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-    out = tmp_path / "out"
-    out.mkdir()
-    place_images(tmp_path / "one", out / "images", [], copy=False)
-    place_images(tmp_path / "other", out / "images", [], copy=False)
-    (out / "features" / "texts-1").mkdir(parents=True)
-    place_images(tmp_path / "one", out / "images", [], copy=False)
-    (out / "features" / "images-2").mkdir()
-    place_images(tmp_path / "one", out / "images", [], copy=False)
-    with pytest.raises(UserError, match=r"features of those images \(images-2\)"):
-        place_images(tmp_path / "other", out / "images", [], copy=False)
-    assert (out / "images").resolve() == (tmp_path / "one").resolve()

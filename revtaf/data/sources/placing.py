@@ -21,7 +21,6 @@ from revtaf.files import atomic_folder, atomic_write, read_json, real_path
 MARK = ".revtaf-copy"
 IMPORTED_MARK = "imported/texts/manifest.json"  # of `prepare import`
 _WRITTEN = ("annotation.json", "manifest.csv.gz", "source.json")
-_OF_IMAGES = ("entities", "images", "clip-images", "medfuse-images")  # features
 # Other errors of a link mean that the file system or the account knows no links; there a copy helps.
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -73,15 +72,7 @@ def _made_here(out: Path) -> bool:
 
 
 def check_place(images: Path, place: Path, copy: bool) -> None:
-    """UserError where `place_images` would refuse. A link may be replaced, where no features are kept of what it leads
-    to, a folder only if it is our copy."""
-    if place.is_symlink() and place.exists() and real_path(place) != real_path(images):
-        features = place.parent / "features"
-        if made := sorted(found.name for name in _OF_IMAGES for found in features.glob(f"{name}-*")):
-            raise UserError(
-                f"{place} leads to {real_path(place)}, and {features} holds features of those images ({made[0]}), "
-                "which know them by their names; delete that folder, or name another --out"
-            )
+    """UserError where `place_images` would refuse. A link may be replaced, a folder only if it is our copy."""
     if place.is_symlink() or not place.exists():
         return
     if not place.is_dir():
