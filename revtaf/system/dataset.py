@@ -122,16 +122,14 @@ class ReportDataset(Dataset):
         )
 
 
-def replaced(tokens: Tensor, rows: np.ndarray, reports: list[str], tokenizer: ReportTokenizer, longest: int) -> Tensor:
-    """A batch's tokens (B, T) with other `reports` in the rows where `rows` (B,) is true, padded to the longest."""
-    ids, offsets = _tokens(reports, tokenizer, longest) if reports else (np.zeros(0, np.int32), np.zeros(1, np.int64))
-    width = max(tokens.shape[1], int(np.diff(offsets).max(initial=0)))
-    result = torch.full((len(tokens), width), tokenizer.pad, dtype=tokens.dtype, device=tokens.device)
+def replaced(tokens: Tensor, rows: np.ndarray, reports: list[list[int]], pad: int) -> Tensor:
+    """A batch's tokens (B, T) with other reports, ended, where `rows` (B,) is true; padded to the longest."""
+    width = max([tokens.shape[1], *map(len, reports)])
+    result = torch.full((len(tokens), width), pad, dtype=tokens.dtype, device=tokens.device)
     result[:, : tokens.shape[1]] = tokens
-    for i, row in enumerate(np.flatnonzero(rows)):
-        new = torch.from_numpy(ids[offsets[i] : offsets[i + 1]].astype(np.int64)).to(tokens.device)
-        result[row] = tokenizer.pad
-        result[row, : len(new)] = new
+    for row, ids in zip(np.flatnonzero(rows), reports, strict=True):
+        result[row] = pad
+        result[row, : len(ids)] = torch.tensor(ids, dtype=tokens.dtype, device=tokens.device)
     return result
 
 

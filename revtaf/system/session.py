@@ -299,15 +299,14 @@ class Session(System):
         numbers = generator(self.settings.seed, "recombined", draw, self.accelerator.process_index)
         chosen = numbers.random(len(batch)) < self.settings.decoder.recombined
         texts, found = self.recombiner.make(batch.rows.cpu().numpy()[chosen].tolist(), numbers)
-        longest = self.settings.decoder.max_tokens
-        fits = np.array([len(ids) < longest for ids in self.tokenizer.encode(texts)], dtype=bool)
+        reports = [[*ids, self.tokenizer.end] for ids in self.tokenizer.encode(texts)]
+        fits = np.array([len(ids) <= self.settings.decoder.max_tokens for ids in reports], dtype=bool)
         chosen[np.flatnonzero(chosen)[~fits]] = False
-        texts, found = [text for text, kept in zip(texts, fits, strict=True) if kept], found[fits]
         statuses = batch.statuses.clone()
         rows = torch.from_numpy(chosen).to(self.device)
-        statuses[rows] = torch.from_numpy(found.astype(np.int64)).to(self.device)
-        tokens = replaced(batch.tokens, chosen, texts, self.tokenizer, longest)
-        return tokens, Recombined(rows, statuses)
+        statuses[rows] = torch.from_numpy(found[fits].astype(np.int64)).to(self.device)
+        kept = [ids for ids, whole in zip(reports, fits, strict=True) if whole]
+        return replaced(batch.tokens, chosen, kept, self.tokenizer.pad), Recombined(rows, statuses)
 
     def _told(self, count: int, draw: int) -> Tensor | None:
         """(count,): what each prompt says, drawn anew at every step, repeatably; None where all say the truth."""
