@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from revtaf.commands.model_card import CARD, model_card
-from revtaf.commands.recipe import MODEL
+from revtaf.commands.recipe import ENTRY, MODEL
 from revtaf.config import places
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import Study, load_annotations
@@ -164,7 +164,7 @@ def _results(place: Path) -> dict[str, str]:
     for table in sorted(place.parents[1].glob("*/table.md")) if of_run else ():
         report = table.with_name("report.json")
         content = read_json(report, "report") if report.is_file() else {"run": {"control": ""}}
-        of_model = content.get("recipe", {}).get(MODEL, model) == model  # not those of an earlier best epoch
+        of_model = content.get(ENTRY, {}).get(MODEL, model) == model  # not those of an earlier best epoch
         if of_model and "control" not in content.get("run", {}):
             found[table.parent.name] = table.read_text(encoding="utf-8")
     return found
