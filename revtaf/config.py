@@ -22,6 +22,7 @@ class Section(BaseModel):
     """A part of the settings; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    gone: ClassVar[dict[str, object]] = {}  # keys of earlier versions, each with the value at which it did nothing
 
 
 SPLITS = ("train", "val", "test")

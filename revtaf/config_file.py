@@ -209,7 +209,12 @@ def _check_path(parts: list[str], settings: type[RunSettings], override: str) ->
 
 
 def _check_keys(content: dict[str, Any], model: type[BaseModel], where: str, prefix: str) -> None:
-    for key, value in content.items():
+    for key, value in list(content.items()):
+        if key in model.gone:  # of a run of an earlier version
+            if value != model.gone[key]:
+                log.warning("%s: '%s: %s' is a setting of an earlier version and does nothing now", where, key, value)
+            del content[key]
+            continue
         if key not in model.model_fields:
             raise UserError(f"{where}: {_unknown(str(key), model, prefix)}")
         inner = _section(model, key)

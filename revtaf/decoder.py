@@ -7,9 +7,7 @@ at inference.
 
 from __future__ import annotations
 
-import math
-from inspect import signature
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +21,11 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from revtaf.labels import BLANK
-from revtaf.rng import substream
+from revtaf.rng import key_of, substream
 from revtaf.settings import DecoderSettings, GenerationSettings
 from revtaf.tokenizer import ReportTokenizer
+
+AT_ONCE = 256  # reports that are sampled at once, each with keys and values of its own
 
 
 class Decoder(nn.Module):
@@ -78,6 +77,26 @@ class Decoder(nn.Module):
         tokens (B, T): report ids ended by [SEP], padded with [PAD]; statuses (B, K); features (B, L, width),
         features_mask (B, L) bool where some of them are padding.
         """
+        real = tokens != self.pad
+        logits = self._logits(tokens, statuses, features, features_mask, real)
+        return F.cross_entropy(logits, tokens[real], label_smoothing=self.label_smoothing)
+
+    @torch.no_grad()
+    def likelihood(
+        self, tokens: Tensor, statuses: Tensor, features: Tensor, features_mask: Tensor | None = None
+    ) -> Tensor:
+        """Mean log p of the tokens of each report, (B,): arguments as of `loss`. -inf of a report without any."""
+        real = tokens != self.pad
+        each = torch.zeros(tokens.shape, device=tokens.device)
+        logits = self._logits(tokens, statuses, features, features_mask, real)
+        each[real] = -F.cross_entropy(logits, tokens[real], reduction="none")
+        mean = each.sum(1) / real.sum(1).clamp(min=1)
+        return mean.masked_fill(~real.any(1), -torch.inf)
+
+    def _logits(
+        self, tokens: Tensor, statuses: Tensor, features: Tensor, features_mask: Tensor | None, real: Tensor
+    ) -> Tensor:
+        """Of the tokens where `real` (B, T), each from those before it: (N, V) float32."""
         # Position i predicts token i + 1, so the last prompt position predicts the first report token, and the report's
         # last token predicts nothing.
         inputs = torch.cat([self.prompt(statuses), tokens[:, :-1]], dim=1)
@@ -88,9 +107,7 @@ class Decoder(nn.Module):
             encoder_attention_mask=None if features_mask is None else features_mask.long(),
             use_cache=False,
         ).last_hidden_state[:, self.prompt_length - 1 :]
-        real = tokens != self.pad
-        logits = self.lm.cls(hidden[real])  # words are scored where there is a loss, nowhere else
-        return F.cross_entropy(logits.float(), tokens[real], label_smoothing=self.label_smoothing)
+        return self.lm.cls(hidden[real]).float()  # words are scored where they are asked for, nowhere else
 
     @torch.no_grad()
     def generate(
@@ -100,15 +117,15 @@ class Decoder(nn.Module):
         settings: GenerationSettings,
         beams: int | None = None,
         features_mask: Tensor | None = None,
+        drawn: Tensor | None = None,
     ) -> Tensor:
-        """Beam search with the key/value cache of self- and cross-attention -> new token ids (B, T)."""
+        """Beam search with the key/value cache of self- and cross-attention -> new token ids (B, T). drawn: numbers in
+        [0, 1) (B, max_new_tokens) by which words are sampled instead (`Draws`)."""
         prompt, seen = self.prompt(statuses), self.project(features)
-        beams = beams or settings.beams
+        beams = 1 if drawn is not None else beams or settings.beams
         options: dict[str, Any] = {} if features_mask is None else {"encoder_attention_mask": features_mask.long()}
-        if settings.guidance > 1:
-            blank = self.prompt(torch.full_like(statuses, BLANK))
-            guided = PromptGuidance(self.lm, settings.guidance, blank, seen, features_mask, beams)
-            options["logits_processor"] = LogitsProcessorList([guided])
+        if drawn is not None:
+            options["logits_processor"] = LogitsProcessorList([Draws(drawn, settings.temperature, prompt.shape[1])])
         output = self.lm.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
@@ -119,6 +136,39 @@ class Decoder(nn.Module):
             **options,
         )
         return output[:, prompt.shape[1] :]
+
+    @torch.no_grad()
+    def candidates(
+        self,
+        written: Tensor,
+        statuses: Tensor,
+        features: Tensor,
+        settings: GenerationSettings,
+        seed: int,
+        features_mask: Tensor | None = None,
+    ) -> Candidates:
+        """The reports `written` (B, T) by beam search, and `settings.candidates` that are sampled. What is drawn is the
+        same for every sample, so that a report depends on no other report of its batch."""
+        draw = torch.Generator().manual_seed(key_of(seed, "candidates"))
+        drawn = torch.rand(settings.candidates, settings.max_new_tokens, generator=draw).to(features.device)
+        count, tokens = len(statuses), [written]
+        for numbers in drawn.split(max(1, AT_ONCE // count)):
+            many = len(numbers)
+            mask = None if features_mask is None else features_mask.repeat_interleave(many, 0)
+            seen = statuses.repeat_interleave(many, 0), features.repeat_interleave(many, 0)
+            sampled = self.generate(*seen, settings, features_mask=mask, drawn=numbers.repeat(count, 1))
+            tokens += sampled.unflatten(0, (count, many)).unbind(1)
+        likelihood = [self.likelihood(t, statuses, features, features_mask) for t in tokens]  # in turn: V words each
+        longest = max(t.shape[1] for t in tokens)
+        padded = [F.pad(t, (0, longest - t.shape[1]), value=self.pad) for t in tokens]
+        return Candidates(torch.stack(padded, 1), torch.stack(likelihood, 1))
+
+
+class Candidates(NamedTuple):
+    """N + 1 reports of each sample, the first one from beam search: token ids (B, N + 1, T), mean log p (B, N + 1)."""
+
+    tokens: Tensor
+    likelihood: Tensor
 
 
 class SearchSettings(Protocol):
@@ -164,55 +214,21 @@ class LanguageModel(BertLMHeadModel):
         return inputs
 
 
-class PromptGuidance(LogitsProcessor):
-    """Classifier-free guidance by the prompt (Sanchez et al. 2023): log p(w) + (g - 1) (log p(w) - log p_0(w)), scaled
-    to a distribution, where p_0 is the same decoder on the same features behind a prompt in which nothing is stated.
-    Only among words that are plausible by themselves, p(w) >= .1 max p (Li et al. 2023): the ratio of two small numbers
-    says nothing.
+class Draws(LogitsProcessor):
+    """Sampling as a greedy search: of each row the word at its own number in the cumulated distribution gets all of the
+    mass. `transformers`' own sampling draws for the whole batch, so that a report would depend on its batch."""
 
-    Of `transformers`' own class this is the version for a decoder with features, prompts of equal length and beams: a
-    beam that goes on from another one takes over that one's keys and values.
-    """
-
-    def __init__(self, lm: BertLMHeadModel, scale: float, blank: Tensor, seen: Tensor, mask: Tensor | None, beams: int):
-        """blank (B, 1 + K) token ids; seen (B, L, width) and mask (B, L): what the decoder attends to."""
-        self.lm, self.scale, self.beams = lm, scale, beams
-        self.blank = blank.repeat_interleave(beams, 0)
-        self.seen = seen.repeat_interleave(beams, 0)
-        self.mask = None if mask is None else mask.long().repeat_interleave(beams, 0)
-        self.written: Tensor | None = None  # what each row had written at the step before
-        self.cache: Any = None
+    def __init__(self, numbers: Tensor, temperature: float, prompt_length: int):
+        """numbers (B, T) in [0, 1): one for each row and step."""
+        self.numbers, self.temperature, self.prompt_length = numbers, temperature, prompt_length
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """input_ids (B beams, T) with their own prompts, scores (B beams, V) of the next word -> guided scores."""
-        written = input_ids[:, self.blank.shape[1] :]
-        if self.written is None:
-            inputs = self.blank
-        else:
-            before = written[:, None, :-1] == self.written[None]  # (rows now, rows before, T - 1)
-            rows = torch.arange(len(written), device=written.device) // self.beams
-            parent = (before.all(-1) & (rows[:, None] == rows)).int().argmax(1)
-            self.cache.self_attention_cache.reorder_cache(parent)  # what is attended to stays
-            inputs = written[:, -1:]
-        self.written = written
-        output = self.lm(
-            input_ids=inputs,
-            attention_mask=torch.ones_like(torch.cat([self.blank, written], 1)),
-            encoder_hidden_states=self.seen,
-            encoder_attention_mask=self.mask,
-            use_cache=True,
-            **({} if self.cache is None else {CACHE: self.cache}),
-        )
-        self.cache = output[CACHE]
-        own, blank = scores.float().log_softmax(-1), output.logits[:, -1].float().log_softmax(-1)
-        plausible = own >= own.max(-1, keepdim=True).values + PLAUSIBLE
-        guided = own + (self.scale - 1) * (own - blank)
-        return guided.masked_fill(~plausible, -torch.inf).log_softmax(-1)
-
-
-PLAUSIBLE = math.log(0.1)
-# What BERT calls its cache, by age of the library.
-CACHE = next(n for n in ("cache", "past_key_values") if n in signature(BertLMHeadModel.forward).parameters)
+        """input_ids (B, prompt + t), scores (B, V) of the next word -> 0 for the word drawn, -inf for others."""
+        number = self.numbers[:, input_ids.shape[1] - self.prompt_length, None].double()
+        below = (scores.double() / self.temperature).softmax(-1).cumsum(-1)
+        # The first word whose cumulated mass is above the number: never one without any.
+        word = torch.searchsorted(below, number * below[:, -1:], right=True).clamp(max=below.shape[1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, word, 0.0)
 
 
 class _BeamCache(EncoderDecoderCache):

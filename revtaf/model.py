@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from revtaf.classifier import Classifier
-from revtaf.decoder import Decoder
+from revtaf.decoder import Candidates, Decoder
 from revtaf.encoder import Encoder, Vision
 from revtaf.fvtaf.fcc import cosine_matrix, difference_loss, fcc_loss, relatedness
 from revtaf.fvtaf.fusion import FVTAF, Fusion
@@ -89,7 +89,8 @@ class DecoderInputs:
 
 @dataclass
 class Generation:
-    """tokens (B, T); statuses (B, K) used as prompt; probabilities (B, 4, K); attention maps or None."""
+    """tokens (B, T); statuses (B, K) used as prompt; probabilities (B, 4, K); attention maps or None. candidates: where
+    `generation.candidates` asks for them, among which the caller chooses."""
 
     tokens: Tensor
     statuses: Tensor
@@ -97,6 +98,7 @@ class Generation:
     global_map: Tensor | None  # (B, N, P)
     local_map: Tensor | None  # (B, 75, P)
     shares: dict[str, Tensor]  # of `Fusion`; empty without FVTAF
+    candidates: Candidates | None = None
 
 
 class REVTAF(nn.Module):
@@ -261,6 +263,10 @@ class REVTAF(nn.Module):
         probabilities = features.logits.float().softmax(1)
         used = decide(probabilities) if statuses is None else statuses
         tokens = self.decoder.generate(used, features.decoder, settings, beams, features.decoder_mask)
+        candidates = None
+        if settings.candidates:
+            seen = features.decoder, settings, self.settings.seed, features.decoder_mask
+            candidates = self.decoder.candidates(tokens, used, *seen)
         fusion = features.fusion
         return Generation(
             tokens,
@@ -269,6 +275,7 @@ class REVTAF(nn.Module):
             None if fusion is None else fusion.global_map,
             None if fusion is None else fusion.local_map,
             {} if fusion is None else fusion.shares,
+            candidates,
         )
 
     def _told(self, statuses: Tensor, logits: Tensor, told: Tensor, decide: Callable[[Tensor], Tensor]) -> Tensor:

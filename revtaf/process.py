@@ -52,6 +52,6 @@ def memory_ran_out(error: BaseException) -> str | None:
     return (
         f"memory ran out ({first}). Training needs less with a smaller train.batch_size and train.accumulation as many "
         "times larger (the same size of an update, but a new run) or with train.precision=bf16; writing reports with a "
-        "smaller generation.batch_size or fewer generation.beams. What was saved is whole: where something else had "
-        "taken the memory, the same command continues"
+        "smaller generation.batch_size, or fewer generation.beams or generation.candidates. What was saved is whole: "
+        "where something else had taken the memory, the same command continues"
     )

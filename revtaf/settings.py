@@ -140,13 +140,17 @@ class DecoderSettings(Section):
 class GenerationSettings(Section):
     """Beam search (docs/method.md section 6.3), the controls of section 9.2. Lengths in tokens, without the prompt."""
 
+    gone: ClassVar[dict[str, object]] = {"guidance": 1}
+
     beams: int = Field(3, ge=1)
     min_new_tokens: int = Field(81, ge=0)
     max_new_tokens: int = Field(150, ge=1)
     length_penalty: float = 1.0
     repetition_penalty: float = Field(1.0, gt=0)
     no_repeat_ngram: int = Field(0, ge=0)
-    guidance: float = Field(1.0, ge=1)  # how much the prompt counts: 1 as trained, more than it (method.md section 6.3)
+    # Reports that are sampled beside the beam's; the one that says most of its prompt is taken (method.md section 6.3).
+    candidates: int = Field(0, ge=0)
+    temperature: float = Field(0.6, ge=0.01)  # of the sampling
     batch_size: int = Field(16, ge=1)
     # By the retriever; controls: nearest by the true statuses, the sample's own report, any other patient's.
     retrieved: Literal["learned", "oracle", "own", "random"] = "learned"
@@ -387,13 +391,15 @@ class Settings(RunSettings):
     @property
     def variant(self) -> str:
         """A model that is a control gives "-control", statuses that are not the likeliest "-calibrated" or "-oracle",
-        guidance by the prompt "-guidance2", reports that no retriever chose "-oracle_retrieved", "-own_retrieved" or
-        "-random_retrieved"."""
+        a choice among candidates "-of16" or "-of16_t0.8", reports that no retriever chose "-oracle_retrieved",
+        "-own_retrieved" or "-random_retrieved"."""
         chosen = self.generation.retrieved
         statuses = "" if self.generation.statuses == "argmax" else f"-{self.generation.statuses}"
         control = "-control" if self.trained_on_answers else ""
-        guided = f"-guidance{self.generation.guidance:g}" if self.generation.guidance > 1 else ""
-        return control + statuses + guided + (f"-{chosen}_retrieved" if chosen != "learned" else "")
+        count, temperature = self.generation.candidates, self.generation.temperature
+        usual = temperature == GenerationSettings.model_fields["temperature"].default
+        among = f"-of{count}{'' if usual else f'_t{temperature:g}'}" if count else ""
+        return control + statuses + among + (f"-{chosen}_retrieved" if chosen != "learned" else "")
 
 
 def get_key(settings: RunSettings, key: str) -> Any:
@@ -406,11 +412,10 @@ def get_key(settings: RunSettings, key: str) -> Any:
 
 def _needs_labels(settings: Settings) -> dict[str, Any]:
     """key -> the one value that it can have where nobody reads the reports: whoever sets another means it."""
-    found: dict[str, Any] = {"knowledge.imported": None, "controls.local": "image"}
+    found: dict[str, Any] = {"knowledge.imported": None, "controls.local": "image", "generation.candidates": 0}
     if settings.knowledge.labeler == "none":
         found |= {
             "generation.statuses": "argmax",
-            "generation.guidance": 1.0,
             "generation.retrieved": "learned",
             "train.statuses": "truth",
             "controls.memory": "image",

@@ -97,6 +97,19 @@ def test_places_are_no_changes_but_one_that_comes_or_goes_is():
         assert [name for name, *_ in changes(before, other, Settings.free)] == [f"knowledge.{key}"]
 
 
+def test_what_an_earlier_version_had_is_passed_over(tmp_path, caplog):
+    """A run that it trained stays readable; what would have done something is told. A new wish for it is refused."""
+    for value, told in ((1, False), (2.5, True)):
+        caplog.clear()
+        assert (
+            load_settings(write(tmp_path, "a.yaml", f"generation: {{guidance: {value}, beams: 2}}\n")).generation.beams
+            == 2
+        )
+        assert ("'guidance: 2.5' is a setting of an earlier version" in caplog.text) is told
+    with pytest.raises(UserError, match="unknown key 'generation.guidance'"):
+        load_settings(write(tmp_path, "a.yaml", "{}\n"), ["generation.guidance=2"])
+
+
 def test_earlier_names_are_read_as_what_they_meant(tmp_path, caplog):
     """In a file, its base and an override; both names at once are refused."""
     write(tmp_path, "base.yaml", "memory: {name: theirs}\ngeneration: {references: random}\n")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from revtaf.decoder import Decoder, PromptGuidance
+from revtaf.decoder import Decoder, Draws
 from revtaf.settings import DecoderSettings, GenerationSettings
 from revtaf.tokenizer import ReportTokenizer
 
@@ -121,49 +121,6 @@ def test_greedy_generation_is_repeated_argmax_without_a_cache(decoder, sample):
             prefix = torch.cat([prefix, torch.tensor([[token]])], 1)
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_guidance_is_the_formula_without_a_cache_for_every_beam(decoder, sample, monkeypatch, beams):
-    """log p + (g - 1)(log p - log p_0) among plausible words, p_0 behind a prompt that states nothing; also where beams
-    change places and lengths of features differ."""
-    _, statuses, features, mask = sample
-    steps = []
-    guided = PromptGuidance.__call__
-    monkeypatch.setattr(
-        PromptGuidance,
-        "__call__",
-        lambda self, ids, scores: steps.append((ids, scores, guided(self, ids, scores))) or steps[-1][2],
-    )
-    decoder.generate(statuses, features, generation(beams=beams, guidance=2.5), features_mask=mask)
-    blank = decoder.prompt(torch.zeros_like(statuses)).repeat_interleave(beams, 0)
-    assert len(steps) > 5
-    for ids, scores, found in steps:
-        words = torch.cat([blank, ids[:, decoder.prompt_length :]], 1)
-        nothing = (
-            decoder.lm(
-                input_ids=words,
-                attention_mask=torch.ones_like(words),
-                encoder_hidden_states=decoder.project(features).repeat_interleave(beams, 0),
-                encoder_attention_mask=mask.long().repeat_interleave(beams, 0),
-            )
-            .logits[:, -1]
-            .log_softmax(-1)
-        )
-        own = scores.log_softmax(-1)
-        wanted = own + 1.5 * (own - nothing)
-        wanted[own.exp() < 0.1 * own.exp().max(-1, keepdim=True).values] = -torch.inf
-        torch.testing.assert_close(found, wanted.log_softmax(-1), atol=1e-4, rtol=1e-4)
-
-
-def test_guidance_by_a_prompt_that_states_nothing_changes_no_word(decoder, sample):
-    """Both decoders are then the same; with statuses the words change."""
-    _, statuses, features, mask = sample
-    for given, same in ((torch.zeros_like(statuses), True), (statuses, False)):
-        plain, guided = (
-            decoder.generate(given, features, generation(beams=1, guidance=g), features_mask=mask) for g in (1, 4)
-        )
-        assert torch.equal(plain, guided) is same
-
-
 def test_beams_share_the_keys_of_their_features(decoder, sample, monkeypatch):
     """Beams of a sample change places without their cross-attention: the text is that with all of the cache moved; and
     keys of the features are computed once a layer, whatever the length."""
@@ -226,3 +183,73 @@ def test_words_are_tied_and_nothing_pools(decoder):
     assert predictions.decoder.weight is decoder.lm.bert.embeddings.word_embeddings.weight
     assert predictions.decoder.bias is predictions.bias
     assert not [name for name in decoder.state_dict() if "pooler" in name]
+
+
+def test_words_are_drawn_by_their_probabilities():
+    """Evenly spaced numbers draw each word as often as softmax(scores / temperature) says, none without mass."""
+    scores = torch.tensor([[1.0, -torch.inf, 0.5, 2.0, -torch.inf]])
+    numbers = (torch.arange(1000) + 0.5)[:, None] / 1000
+    for temperature in (0.5, 1.0, 2.0):
+        drawn = Draws(numbers, temperature, 3)(torch.zeros(1000, 3, dtype=torch.long), scores.expand(1000, 5))
+        assert ((drawn == 0).sum(1) == 1).all() and (drawn[drawn != 0] == -torch.inf).all()
+        counts = (drawn == 0).sum(0)
+        expected = 1000 * (scores[0] / temperature).softmax(0)
+        assert (counts - expected).abs().max() <= 1 and counts[[1, 4]].tolist() == [0, 0]
+    ends = torch.tensor([[0.0], [1 - 2**-24]])
+    drawn = Draws(ends, 1.0, 3)(torch.zeros(2, 3, dtype=torch.long), scores.expand(2, 5))
+    assert drawn.argmax(1).tolist() == [0, 3]
+
+
+def test_candidates_are_the_beams_report_and_sampled_ones(decoder, sample, monkeypatch):
+    """Of at least min_new_tokens each, not all the same; those of a sample alone are those that it has in a batch, and
+    their likelihood is the mean of what the decoder gives each of their tokens."""
+    _, statuses, features, mask = sample
+    search = generation(candidates=5, temperature=1.0, min_new_tokens=14)
+    written = decoder.generate(statuses, features, search, features_mask=mask)
+    found = decoder.candidates(written, statuses, features, search, 0, mask)
+    hidden = decoder.candidates(written, statuses, other_content(features, ~mask), search, 0, mask)
+    assert torch.equal(hidden.tokens, found.tokens)
+    assert found.tokens.shape[:2] == found.likelihood.shape == (3, 6)
+    assert torch.equal(found.tokens[:, 0, : written.shape[1]], written)
+    assert len({tuple(row) for row in found.tokens[0].tolist()}) > 3
+    assert not (found.tokens[..., :13] == TOKENIZER.end).any()
+    compared = 0
+    for i in range(3):
+        one = slice(i, i + 1)
+        seen = statuses[one], features[one]
+        alone = decoder.candidates(written[one], *seen, search, 0, mask[one])
+        length = alone.tokens.shape[2]
+        assert torch.equal(alone.tokens[0], found.tokens[i, :, :length])
+        assert (found.tokens[i, :, length:] == TOKENIZER.pad).all()
+        torch.testing.assert_close(alone.likelihood[0], found.likelihood[i], atol=1e-5, rtol=1e-5)
+        for tokens, likelihood in zip(found.tokens[i], found.likelihood[i], strict=True):
+            kept = tokens[: int((tokens != TOKENIZER.pad).sum())]
+            if (kept == TOKENIZER.pad).any():  # an untrained decoder writes it as a word
+                continue
+            compared += 1
+            logits = decoder.lm(
+                input_ids=torch.cat([decoder.prompt(statuses[one]), kept[None, :-1]], 1),
+                encoder_hidden_states=decoder.project(features[one, mask[i]]),
+            ).logits[0, decoder.prompt_length - 1 :]
+            each = logits.log_softmax(-1)[torch.arange(len(kept)), kept]
+            torch.testing.assert_close(likelihood, each.mean(), atol=1e-4, rtol=1e-4)
+    assert compared > 9
+    monkeypatch.setattr("revtaf.decoder.AT_ONCE", 7)  # two of each at once, in place of all
+    assert torch.equal(decoder.candidates(written, statuses, features, search, 0, mask).tokens, found.tokens)
+    other = decoder.candidates(written, statuses, features, search, 1, mask)
+    assert not torch.equal(other.tokens, found.tokens)
+
+
+def test_the_colder_the_more_like_a_greedy_search(decoder, sample):
+    _, statuses, features, mask = sample
+    greedy = decoder.generate(statuses, features, generation(beams=1), features_mask=mask)
+    for temperature, same in ((1e-5, True), (1.0, False)):
+        search = generation(candidates=3).model_copy(update={"temperature": temperature})
+        sampled = decoder.candidates(greedy, statuses, features, search, 0, mask).tokens[:, 1:]
+        assert all(torch.equal(each[:, : greedy.shape[1]], greedy) for each in sampled.unbind(1)) is same
+
+
+def test_a_report_without_a_word_is_the_least_likely(decoder, sample):
+    _, statuses, features, mask = sample
+    nothing = torch.full((3, 4), TOKENIZER.pad)
+    assert (decoder.likelihood(nothing, statuses, features, mask) == -torch.inf).all()

@@ -346,13 +346,14 @@ def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored
     protocols = {p["protocol"] for row in grid.rows if (p := paper_figures(grid, row))}
     notes += [f"The paper's figures: {protocol}." for protocol in sorted(protocols)]
     shown = [("encoder", "backbone"), ("encoder", "image_size"), ("train", "epochs"), ("train", "batch_size")]
-    shown.append(("generation", "beams"))
+    shown += [("generation", "beams"), ("generation", "candidates")]
     sizes = []
     for part, key in shown:  # what a system has of these
         values = {
             str(getattr(section, key)) for run in runs if hasattr(section := getattr(run.tested, part, None), key)
         }
-        sizes += [f"{part}.{key} {' or '.join(sorted(values, key=_natural))}"] if values else []
+        if values - {"0"}:  # candidates are seldom asked for
+            sizes.append(f"{part}.{key} {' or '.join(sorted(values, key=_natural))}")
     notes += [f"Size: {', '.join(sizes)}."] if sizes else []
     return notes
 

@@ -269,7 +269,7 @@ def _check_apart(path: Path, runs: list[Run]) -> None:
         ):
             raise UserError(
                 f"{path}: rows '{other.row.name}' and '{run.row.name}' test one model with another "
-                f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, guidance, retrieved, "
+                f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, candidates, retrieved, "
                 "dimensions, split and max_samples get their own"
             )
 

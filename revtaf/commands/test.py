@@ -102,6 +102,7 @@ def _report(system: System, outcome: Written | Rankings) -> None:
         if printed := published.printed_on(settings.data):
             evaluation.published = paper_rows(printed)
         facts, cards, sections = outcome.facts, outcome.cards, outcome.sections
+        evaluation.notes.extend(outcome.notes)
     else:
         evaluation = evaluate_rankings(outcome, title, **options)
         facts, sections = outcome.facts, outcome.sections

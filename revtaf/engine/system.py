@@ -183,3 +183,4 @@ class Written:
     cards: Sequence[Any] = ()  # `revtaf.pages.cards.Card`
     sections: Sequence[Any] = ()  # `revtaf.pages.section.PageSection`
     facts: Mapping[str, Any] = field(default_factory=dict)  # further lines of the report's "run"
+    notes: Sequence[str] = ()  # below the table

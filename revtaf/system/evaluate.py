@@ -13,6 +13,7 @@ from revtaf.eval import advanced, floors
 from revtaf.eval.advanced import AdvancedSources
 from revtaf.eval.protocol import protocol_of
 from revtaf.eval.texts import validation_scores
+from revtaf.knowledge.base import Labeler
 from revtaf.labels import CATEGORIES, POSITIVE, STATUSES
 from revtaf.settings import Settings
 from revtaf.system.cards import make_card, sample_rows
@@ -27,7 +28,7 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     """Update the disease-balanced prior; every so often write the validation reports and score them.
 
     "score" is what `train.select` names; CIDEr ("tie") decides between equal ones, where CIDEr selects the
-    example-based CE F1, or ROUGE-L where nobody labels.
+    example-based CE F1, or ROUGE-L where nobody labels. No candidates are written for it.
     """
     train = session.settings.train
     rows = list(range(len(dataset)))
@@ -35,7 +36,7 @@ def validate(session: Session, dataset: ReportDataset, write: bool) -> dict[str,
     written: list[Prediction] = []
     if chosen:
         options = {"beams": train.validation_beams, "rows": chosen, "title": "validating"}
-        generation = session.settings.generation
+        generation = session.settings.generation.model_copy(update={"candidates": 0})  # several times the time
         if generation.statuses == "calibrated" and session.thresholds is None:  # fitted on this split, at the end
             generation = generation.model_copy(update={"statuses": "argmax"})
         written = predict(session, dataset, generation, **options)
@@ -85,6 +86,7 @@ def evaluate(session: Session) -> Written:
         sources=_advanced_sources(session) if main else None,
         cards=[make_card(session, dataset, predictions[row]) for row in shown] if main else (),
         facts={"features": knowledge.fingerprint, "ablation flags": _flags(settings)} | _control(settings),
+        notes=_chosen(settings, knowledge.labeler),
     )
 
 
@@ -123,12 +125,24 @@ def _control(settings: Settings) -> dict[str, str]:
     return {"control": f"reads the answer: {', '.join(settings.reads_answer)}"} if settings.reads_answer else {}
 
 
+def _chosen(settings: Settings, labeler: Labeler | None) -> list[str]:
+    """What a reader must know of reports that a labeler chose."""
+    generation = settings.generation
+    if labeler is None or not generation.candidates:
+        return []
+    by = "the true ones" if generation.statuses == "oracle" else "those of the prompt"
+    sampled = f"{generation.candidates} sampled reports (temperature {generation.temperature:g})"
+    return [
+        f"Of {sampled} and the beam's the one was taken whose findings, read by {labeler.name}, are nearest to {by}."
+    ]
+
+
 def _flags(settings: Settings) -> str:
-    lre, fvtaf, loss = settings.lre, settings.fvtaf, settings.loss
+    lre, fvtaf, loss, generation = settings.lre, settings.fvtaf, settings.loss, settings.generation
     return (
         f"lre {'on' if lre.enabled else 'off'} ({lre.metric}, grp {lre.grp_source}, left out {lre.grp_dropout}), "
         f"fvtaf {'on' if fvtaf.enabled else 'off'} ({fvtaf.attention}, {fvtaf.axis}, text mass {fvtaf.text_mass}, "
         f"consistency {fvtaf.consistency}), "
-        f"alpha {loss.alpha}, beta {loss.beta}, statuses {settings.generation.statuses}, "
-        f"retrieved {settings.generation.retrieved}"
+        f"alpha {loss.alpha}, beta {loss.beta}, statuses {generation.statuses}, "
+        f"retrieved {generation.retrieved}, candidates {generation.candidates}"
     )

@@ -91,6 +91,13 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
     if scorer is not None:  # whatever has been put into checkpoints/ since: the model knows these scores
         options = options.model_copy(update={"entities": "scorer"})
     components = Components(options, device)
+    chooses = settings.generation.candidates and options.labeler == "chexbert"
+    if chooses and not components.chexbert and settings.missing == "error":
+        raise UserError(
+            f"knowledge.chexbert: {options.chexbert} is not there; of the candidates the model takes the one that "
+            "CheXbert reads as its prompt: put the file there, name its place with knowledge.chexbert=PATH, or set "
+            "generation.candidates=0 or missing=stand-in"
+        )
     kept = place / "tfidf"
     knowledge = Knowledge(
         components=components,

@@ -18,8 +18,9 @@ from revtaf.generate.asked import NOTHING, Asked
 from revtaf.labels import CATEGORIES, POSITIVE
 from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import NO_REPORT, QueryRetrieved, fixed_retrieved
-from revtaf.model import REVTAF
+from revtaf.model import REVTAF, Generation
 from revtaf.settings import GenerationSettings
+from revtaf.system.choose import choose
 from revtaf.system.dataset import ReportDataset
 
 if TYPE_CHECKING:
@@ -103,16 +104,16 @@ def predict(
     known = len(session.knowledge.train)
     if asked.retrieved is not None:  # its bank holds this one report, which is no training report
         bank, known = session.bank_of(asked.retrieved), 0
-        choose = QueryRetrieved(fixed=(torch.zeros(len(dataset)), torch.zeros(len(dataset), dtype=torch.int64)))
+        retrieval = QueryRetrieved(fixed=(torch.zeros(len(dataset)), torch.zeros(len(dataset), dtype=torch.int64)))
     elif not asked.retrieve:
-        choose = QueryRetrieved()
+        retrieval = QueryRetrieved()
     else:
-        choose = query_retrieved(session, dataset, generation.retrieved, index)
+        retrieval = query_retrieved(session, dataset, generation.retrieved, index)
     decide = _overridden(session.decider(generation), asked.numbers(CATEGORIES[: session.categories]))
     predictions: list[Prediction] = []
     for batch in tqdm(loader, desc=title, leave=False, disable=not (title and accelerator.is_main_process)):
         inputs = batch.retriever_inputs
-        distance, retrieved = choose.of(batch.rows, lambda inputs=inputs: model.embed(inputs.to(session.device)))
+        distance, retrieved = retrieval.of(batch.rows, lambda inputs=inputs: model.embed(inputs.to(session.device)))
         batch = batch.to(session.device)
         with accelerator.autocast():
             result = model.generate(
@@ -123,7 +124,8 @@ def predict(
                 batch.statuses if generation.statuses == "oracle" else None,
                 decide,
             )
-        tokens, statuses, probabilities = result.tokens.tolist(), result.statuses.tolist(), result.probabilities.cpu()
+        statuses, probabilities = result.statuses.tolist(), result.probabilities.cpu()
+        texts = _texts(session, result)
         shares = {name: float(share) for name, share in result.shares.items()}
         for i, row in enumerate(batch.rows.tolist()):
             count = len(bank.sentence_rows(int(retrieved[i])))
@@ -132,9 +134,20 @@ def predict(
                 maps = (result.global_map[i].float().cpu(), result.local_map[i].float().cpu())
             training_row = int(retrieved[i]) if retrieved[i] < known else NO_REPORT
             found = (statuses[i], probabilities[i], training_row, float(distance[i]))
-            predictions.append(Prediction(row, session.tokenizer.decode(tokens[i]), *found, *maps, count, shares))
+            predictions.append(Prediction(row, texts[i], *found, *maps, count, shares))
     by_row = {p.row: p for p in gather_object(predictions)}
     return [by_row[row] for row in rows]
+
+
+def _texts(session: Session, result: Generation) -> list[str]:
+    """The written reports; of candidates, the one that says most of its prompt."""
+    if result.candidates is None:
+        return [session.tokenizer.decode(tokens) for tokens in result.tokens.tolist()]
+    texts = [[session.tokenizer.decode(tokens) for tokens in each] for each in result.candidates.tokens.tolist()]
+    likelihood = result.candidates.likelihood.cpu().numpy()
+    labeler = session.knowledge.components.labeler  # not the one that remembers: no sampled report comes again
+    chosen = choose(texts, likelihood, result.statuses.cpu().numpy(), labeler)
+    return [each[number] for each, number in zip(texts, chosen, strict=True)]
 
 
 def _overridden(decide: Callable[[Tensor], Tensor], given: dict[int, int]) -> Callable[[Tensor], Tensor]:

@@ -103,9 +103,9 @@ def main() -> None:
     model.eval()
     start = time.perf_counter()
     with precision():
-        written = model.generate(images, prompts, settings.generation).tokens
+        g = settings.generation.model_copy(update={"candidates": 0})
+        written = model.generate(images, prompts, g).tokens
     seconds = time.perf_counter() - start
-    g = settings.generation
     print(
         f"{b} reports, beam {g.beams}, up to {g.max_new_tokens} new tokens: {seconds:.1f} s -> {tuple(written.shape)}"
     )

@@ -292,11 +292,11 @@ def test_a_base_of_another_system_than_the_rows_is_refused(write_grid, tmp_path)
         grid.runs("phantom", tmp_path, [])
 
 
-def test_a_guided_test_shares_the_training_and_has_its_own_results(write_grid, tmp_path):
-    rows = {"plain": None, "guided": {"test": {"generation.guidance": 2}}}
-    plain, guided = write_grid(rows=rows, paper=None).runs("phantom", tmp_path, [], (0,))
-    assert plain.settings.run == guided.settings.run
-    assert (plain.tested.output.name, guided.tested.output.name) == ("phantom-test", "phantom-test-guidance2")
+def test_a_test_of_candidates_shares_the_training_and_has_its_own_results(write_grid, tmp_path):
+    rows = {"plain": None, "chosen": {"test": {"generation.candidates": 2}}}
+    plain, chosen = write_grid(rows=rows, paper=None).runs("phantom", tmp_path, [], (0,))
+    assert plain.settings.run == chosen.settings.run
+    assert (plain.tested.output.name, chosen.tested.output.name) == ("phantom-test", "phantom-test-of2")
 
 
 def test_a_grid_without_a_labeler_is_refused(make, tmp_path):

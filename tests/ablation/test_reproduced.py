@@ -9,7 +9,7 @@ from revtaf.ablation.grid import load_grid
 from revtaf.errors import UserError
 
 GRIDS = {path.stem: path for path in (ROOT / "configs/ablations").glob("*.yaml")}
-TESTED_ONLY = {"table2", "guidance"}  # their rows are other tests of models that are there
+TESTED_ONLY = {"table2", "candidates"}  # their rows are other tests of models that are there
 DATA = ("mimic_cxr", "phantom", "mimic_to_iu_xray", "medfuse_phantom", "trrg_phantom")  # the first that a grid is for
 
 

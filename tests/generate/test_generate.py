@@ -15,9 +15,11 @@ from PIL import Image
 import revtaf
 from revtaf.commands import generate as command
 from revtaf.commands.generate import GenerateRequest, generate
+from revtaf.config_file import load_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.data.images import read_image
 from revtaf.decoder import Decoder
+from revtaf.engine.checkpoint import SETTINGS
 from revtaf.engine.runtime import read_jsonl
 from revtaf.errors import UserError
 from revtaf.eval import nlg
@@ -25,6 +27,7 @@ from revtaf.generate.batches import Unreadable, write_batches
 from revtaf.generate.journal import JOURNAL
 from revtaf.generate.result import ImageReport, RetrievedReport, StatusAnswer, TextAttention
 from revtaf.labels import CATEGORIES, POSITIVE
+from revtaf.system.folder import read_knowledge
 from revtaf.system.session import Session
 
 DEVICE = ("--device", "cpu")
@@ -40,7 +43,12 @@ def model(world):
 def told(monkeypatch):
     """The statuses of every prompt that the decoder is given."""
     seen, real = [], Decoder.generate
-    monkeypatch.setattr(Decoder, "generate", lambda self, used, *a: seen.append(used.clone()) or real(self, used, *a))
+
+    def generate(self, used, *a, **k):
+        seen.append(used.clone())
+        return real(self, used, *a, **k)
+
+    monkeypatch.setattr(Decoder, "generate", generate)
     return seen
 
 
@@ -107,6 +115,32 @@ def test_the_retrieved_report_is_left_out_or_given(model, images, monkeypatch):
     assert (shown.id, shown.distance, shown.report) == ("given", None, plain.retrieved[0].report)
     other = model.report(images[0], retrieved="There is a zebra. The heart is enlarged.")
     assert [a.text for a in other.attention if a.kind == "sentence"] == ["there is a zebra", "the heart is enlarged"]
+
+
+def test_candidates_are_chosen_for_what_the_prompt_says(world, images, told):
+    """An image alone gets the text that it gets among others; the prompt may be a user's."""
+    chosen = revtaf.load(world[1], ["generation.candidates=6", "generation.temperature=1.5"], device="cpu")
+    several = [one.report for one in chosen.report(images[:3])]
+    assert several == [chosen.report(image).report for image in images[:3]]
+    asked = chosen.report(images[0], statuses={name: "pos" for name in CATEGORIES[: chosen.categories]})
+    assert (told[-1] == POSITIVE).all() and len(told[-1]) == 6 and asked.report
+
+
+def test_who_chooses_has_to_be_there(world):
+    """A model that was trained with CheXbert does not choose by another labeler in silence."""
+    folder, device = world[1] / "checkpoints/best", torch.device("cpu")
+    chexbert = [
+        "knowledge.labeler=chexbert",
+        "knowledge.chexbert=nowhere.pth",
+        f"data.features={world[0] / 'features'}",
+    ]
+
+    def opened(*options):
+        return read_knowledge(folder, load_settings(folder / SETTINGS, [*chexbert, *options], bases=False), device)
+
+    with pytest.raises(UserError, match="knowledge.chexbert: nowhere.pth is not there"):
+        opened("generation.candidates=2", "missing=error")
+    assert opened("generation.candidates=2", "missing=stand-in") and opened("missing=error")
 
 
 def test_good_files_are_done_and_bad_ones_listed(call, pages, world, images, tmp_path):

@@ -105,7 +105,7 @@ def test_what_needs_labels_is_switched_off_by_name(config, caplog):
 
 
 @pytest.mark.parametrize("asked", [
-    "generation.statuses=oracle", "generation.statuses=calibrated", "generation.guidance=2",
+    "generation.statuses=oracle", "generation.statuses=calibrated", "generation.candidates=2",
     "generation.retrieved=random", "train.statuses=mixed", "controls.local=report", "controls.memory=report",
     "controls.scores=report", "knowledge.imported=elsewhere",
 ])  # fmt: skip
@@ -113,6 +113,11 @@ def test_what_is_asked_for_by_name_and_needs_labels_is_refused(asked, config):
     with pytest.raises(UserError, match=asked.split("=")[0].replace(".", r"\.")) as told:
         load_settings(config(GERMAN, labeler="none"), [asked])
     assert "knowledge.labeler=none" in str(told.value)
+
+
+def test_candidates_need_somebody_who_reads(config):
+    with pytest.raises(UserError, match="generation.candidates=2: not with knowledge.labeler=annotation"):
+        load_settings(config(GERMAN, True, labeler="annotation"), ["generation.candidates=2"])
 
 
 @pytest.mark.parametrize("reports", [GERMAN, CHINESE], ids=["German", "Chinese"])
