@@ -83,6 +83,12 @@ def test_a_run_on_imported_features(artefacts, phantom, tiny_config, tmp_path, c
     assert len(features) == len(load_annotations(out / "annotation.json")["test"]) == len(studies)
     assert features.statuses.shape[1] == len(CATEGORIES)
 
+    # A training image that another run could not read leaves these features whole: they have a row for every study.
+    (out / "features").mkdir()
+    listed = {load_annotations(out / "annotation.json")["train"][0].image_path[0]: "damaged"}
+    (out / "features/unreadable.json").write_text(json.dumps(listed))
+    assert len(find_knowledge(load_settings(run[0], run[1:]), CPU).train) == len(imported.train)
+
 
 def test_imported_features_serve_no_other_set(artefacts, phantom, tiny_config, tmp_path, capsys):
     """Another test set under imported features: one message that says why, no traceback."""

@@ -123,11 +123,12 @@ def prepare_knowledge(
     store = store or FeatureStore(Path(settings.training_data.features), shard)
     data, options = settings.training_data, settings.knowledge
     annotations = load_annotations(data.annotation)
-    studies = readable(select(annotations, "train", data), data)
+    studies = select(annotations, "train", data)
     components = Components(options, device)
     remembered = Path(data.features) / "labels.sqlite"
-    if options.imported:
+    if options.imported:  # has a row for every study, whether its image can be read or not
         return _imported(studies, components, options.imported, remembered)
+    studies = readable(studies, data)
     patients, seed = [s.patient for s in studies], settings.seed
     used: dict[str, str] = {}
     if settings.reads_medfuse:
