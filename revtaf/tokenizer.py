@@ -64,9 +64,10 @@ class ReportTokenizer:
     def from_vocabulary(cls, path: str | Path, language: Language = "en") -> ReportTokenizer:
         """A BERT vocab.txt, one token a line. UserError where it is missing or lacks BERT's tokens."""
         try:
-            tokens = read_text(path, "decoder.vocabulary").splitlines()
+            lines = read_text(path, "decoder.vocabulary").split("\n")  # U+2028 is a token of bert-base-chinese
         except UserError as error:
             raise UserError(f"{error}; give a BERT vocab.txt, or 'train' to fit one on the training reports") from None
+        tokens = [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
         vocabulary = {token: i for i, token in enumerate(tokens)}
         missing = [token for token in BERT_TOKENS if token not in vocabulary]
         if missing:

@@ -39,6 +39,15 @@ def test_prompt_tokens_come_behind_a_given_vocabulary(tmp_path):
     assert ReportTokenizer.load(tmp_path / "t.json").tokenizer.get_vocab() == t.tokenizer.get_vocab()
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_line_of_a_vocabulary_ends_where_bert_ends_it(tmp_path, ending):
+    """bert-base-chinese has U+2028 as a token, at which `str.splitlines` cuts: all later rows would be shifted."""
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("".join(f"{token}{ending}" for token in [*BERT_TOKENS, "\u2028", "heart"]).encode())
+    t = ReportTokenizer.from_vocabulary(path)
+    assert t.encode(["heart"]) == [[6]] and t.start == 7
+
+
 @pytest.mark.parametrize("content", [None, "heart\nnormal\n"])
 def test_a_vocabulary_that_is_none_is_refused(tmp_path, content):
     """A missing file and one without BERT's tokens are errors that name the file."""
