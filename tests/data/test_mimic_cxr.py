@@ -21,7 +21,7 @@ from revtaf.data.sources.mimic_cxr import output as mimic_output
 from revtaf.data.sources.mimic_cxr.prepare import OFFICIAL_IMAGES, prepare_mimic_cxr
 from revtaf.data.sources.mimic_cxr.reports import MAX_REPORT_BYTES
 from revtaf.data.sources.mimic_cxr.sections import extract_sections
-from revtaf.data.sources.mimic_cxr.selection import OFFICIAL_STUDIES
+from revtaf.data.sources.mimic_cxr.selection import OFFICIAL_STUDIES, select
 from revtaf.data.sources.mimic_cxr.tables import Image
 from revtaf.errors import UserError
 
@@ -187,6 +187,15 @@ def test_frontal_views():
     """The beam runs front to back: with the patient on the side, too, but not obliquely, and not where unknown."""
     views = ("AP", "PA", "AP AXIAL", "PA LLD", "AP RLD", "LATERAL", "LL", "LAO", "RAO", "LPO", "XTABLE LATERAL", "")
     assert [view for view in views if Image("", "", "", "", view).frontal] == list(views[:5])
+
+
+def test_an_unknown_view_comes_before_a_lateral_one():
+    """As in the other sources; within a view the order of the table stays."""
+    images = [Image(name, "1", "1", "train", view) for name, view in (("l", "LATERAL"), ("u", ""), ("v", ""))]
+    first = select({"1": images}, views="first")["train"]
+    assert [sample.id for sample in first] == ["u"]
+    (whole,) = select({"1": images}, one_per_study=True)["train"]
+    assert [image.dicom_id for image in whole.images] == ["u", "v", "l"]
 
 
 def test_views_and_one_sample_per_study(original, tmp_path):

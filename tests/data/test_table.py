@@ -12,6 +12,7 @@ from languages import GERMAN
 from revtaf.cli import main
 from revtaf.data.annotations import load_annotations
 from revtaf.data.sources.table.prepare import prepare_table
+from revtaf.data.sources.table.rows import join_rows
 from revtaf.data.sources.views import FRONTAL, LATERAL, UNKNOWN, view_of
 from revtaf.errors import UserError
 from revtaf.labels import CHEXPERT_CATEGORIES
@@ -169,6 +170,14 @@ def test_padchest(tmp_path, capsys):
     assert "Spanish" in told and "knowledge.labeler=none" in told and "knowledge.labeler=annotation" in told
     studies = by_id(load_annotations(prepare_table([packed], images, tmp_path / "o2", views="frontal", **options)))
     assert list(studies) == ["11"] and studies["11"][1].image_path == ("b.png",)
+
+
+def test_rows_without_a_key_are_nobodys_partners(tmp_path):
+    """Two rows that lack an accession number are not of one study."""
+    rows = [("a:2", {"acc": "1", "report": "x"}), ("a:3", {"acc": "", "report": "y"}), ("a:4", {"acc": None})]
+    other = write_csv(tmp_path / "images.csv", [{"acc": "1", "file": "1.png"}, {"acc": "", "file": "2.png"}])
+    joined, without = join_rows(rows, other, "acc", "utf-8")
+    assert [row["file"] for _, row in joined] == ["1.png"] and without == 2
 
 
 def test_kaggles_indiana_is_joined(tmp_path, capsys):

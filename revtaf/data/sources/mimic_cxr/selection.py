@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from revtaf.data.annotations import SPLITS
 from revtaf.data.sources.mimic_cxr.tables import Image, ImagesByStudy, shown
+from revtaf.data.sources.views import view_of
 from revtaf.errors import UserError
 from revtaf.files import read_json
 
@@ -59,19 +60,20 @@ Samples = dict[str, list[Sample]]
 def select(studies: ImagesByStudy, views: str = "all", one_per_study: bool = False) -> Samples:
     """Samples by split, in the order of `studies`.
 
-    `views`: "all" images; "frontal" ones (AP or PA); the "first" frontal one of each study, or its first image
-    where no view is frontal. Each image is a sample with its dicom_id as id; with `one_per_study` the study is
-    one, its id "s" and the study_id, its images frontal ones first.
+    `views`: "all" images; "frontal" ones (AP or PA); the "first" frontal one of each study, else its first of unknown
+    view, else its first. Each image is a sample with its dicom_id as id; with `one_per_study` the study is one, its id
+    "s" and the study_id, its images in this order.
     """
     samples: Samples = {split: [] for split in SPLITS}
     for study_id, images in studies.items():
+        in_order = sorted(images, key=lambda image: view_of(image.view))
         frontal = [image for image in images if image.frontal]
-        chosen = {"all": images, "frontal": frontal, "first": (frontal or images)[:1]}[views]
+        chosen = {"all": images, "frontal": frontal, "first": in_order[:1]}[views]
         if not chosen:
             continue
         if one_per_study:
-            ordered = sorted(chosen, key=lambda image: not image.frontal)
-            samples[chosen[0].split].append(Sample(f"s{study_id}", tuple(ordered)))
+            ordered = tuple(image for image in in_order if image in chosen)
+            samples[chosen[0].split].append(Sample(f"s{study_id}", ordered))
         else:
             samples[chosen[0].split] += [Sample(image.dicom_id, (image,)) for image in chosen]
     return samples

@@ -53,7 +53,8 @@ def join_rows(rows: Rows, other: Path, on: str, encoding: str) -> tuple[Rows, in
     partners: dict[str, Rows] = defaultdict(list)
     for where, row in read_table(other, encoding):
         require(where, row, on)
-        partners[text_of(row[on])].append((where, row))
+        if key := text_of(row[on]):  # a row without one is nobody's partner
+            partners[key].append((where, row))
     joined: Rows = []
     without = 0
     for where, row in rows:

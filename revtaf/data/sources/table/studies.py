@@ -66,7 +66,7 @@ def gather(rows: Rows, columns: Columns, table_splits: dict[str, str], codes: st
 
 
 def deal(studies: list[TableStudy], how: str, seed: int) -> int:
-    """Give every study without a split one; returns how many there were.
+    """Give every study without a split one; returns how many were dealt out.
 
     how: WHOLE, all is test; else a patient is in the split of another row of theirs, or dealt out by `random_split`.
     Where no row names a split, each of the three must get a patient: UserError names a seed that does it.
@@ -79,7 +79,7 @@ def deal(studies: list[TableStudy], how: str, seed: int) -> int:
         patients = {item.study.patient for item in studies}
         if len({random_split(patient, seed) for patient in patients}) < len(SPLITS):
             raise UserError(_other_seed(patients, seed))
-    return len(waiting)
+    return 0 if how == WHOLE else len(waiting)
 
 
 def _other_seed(patients: set[str], seed: int) -> str:
