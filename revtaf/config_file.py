@@ -10,6 +10,7 @@ import copy
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ def changed_settings(content: dict[str, Any], overrides: list[str] | tuple[str, 
     for key, value, override in given:
         _apply(content, _today(key, model, override), value, model, override)
     return parse_settings(content, where)
+
+
+def of_training(overrides: Sequence[str]) -> list[str]:
+    """Of overrides of a test on another set than the model was trained on, those of the training, where the set
+    `trained_on` is `data`."""
+    kept = [override for override in overrides if not override.startswith("data.")]
+    return ["data." + o.removeprefix("trained_on.") if o.startswith("trained_on.") else o for o in kept]
 
 
 def parse_settings(content: dict[str, Any], where: str) -> RunSettings:

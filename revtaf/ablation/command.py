@@ -11,13 +11,14 @@ from pathlib import Path
 
 from revtaf.ablation.collect import collect, paper_figures
 from revtaf.ablation.examples import write_examples, write_maps
-from revtaf.ablation.grid import Grid, Run, load_grid
+from revtaf.ablation.grid import Grid, Run, check_apart, load_grid
 from revtaf.ablation.output import write
-from revtaf.ablation.runs import jobs_of, run_all
+from revtaf.ablation.runs import Job, jobs_of, run_all
 from revtaf.ablation.scoring import Scorer
 from revtaf.ablation.tables import SUMMARY, read_summary
 from revtaf.ablation.tested import ranks, result_folder
 from revtaf.check import require
+from revtaf.engine.checkpoint import earlier_progress
 from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
 from revtaf.eval import kept as kept_statistics
@@ -47,7 +48,7 @@ class GridRequest:
             key, sign, value = item.partition("=")
             if not sign or not value:
                 raise UserError(f"{item!r}: expected key=value, such as data=phantom or train.epochs=2")
-            if "." in key or key in ("device", "threads", "missing"):
+            if "." in key or key in ("device", "threads", "missing", "stage1"):
                 request.overrides.append(item)
             elif key == "data":
                 request.data = value
@@ -63,6 +64,8 @@ class GridRequest:
                 setattr(request, key, int(value) if key == "jobs" else tuple(map(int, numbers)))
             else:
                 known = ("data", "jobs", "seeds", "rows", "runs", "out")
+                if key == "run":
+                    raise UserError(f"{item}: every row has a run folder of its own; name a place for all: runs=FOLDER")
                 raise UserError(f"{item}: unknown key '{key}' (a setting has a dot); {nearest(key, known)}")
         return request
 
@@ -96,37 +99,59 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     for grid, runs in wanted:
         _check(grid, runs, request)
     everything = [run for _, runs in wanted for run in runs]
+    check_apart("these grids", everything)
     for_analysis = [runs for grid, runs in wanted if set(grid.views) & set(ANALYSED)]
     analysed = {str(run.settings.run) for runs in for_analysis for run in runs if not run.row.take}
     jobs = jobs_of(everything, analysed)
+    for job in jobs:
+        if not job.done:
+            _check_earlier(job)
     log.info("%d rows, %d trainings", len(everything), len(jobs))
-    failure: UserError | None = None
+    failures: list[UserError] = []
     try:
         run_all(jobs, request.jobs)
     except UserError as error:
-        failure = error
-    done = {job.folder for job in jobs if job.done}
-    complete = [(grid, runs) for grid, runs in wanted if all(Path(run.settings.run) in done for run in runs)]
-    folders = _tabulate(complete, request) if complete else []
-    if failure is not None:
-        raise failure
-    return folders
-
-
-def _tabulate(wanted: Sequence[tuple[Grid, list[Run]]], request: GridRequest) -> list[Path]:
+        failures.append(error)
+    left = [str(job.folder) for job in jobs if not job.done]
+    if left and not failures:
+        failures.append(
+            UserError(
+                f"the runs ended, but not all results are those asked for, as if another process tests there: {left}"
+            )
+        )
     folders = []
-    with Scorer(wanted[0][1][0].tested.eval.java) as scorer:
-        for grid, everything in wanted:
-            runs = _there(grid, everything)
-            content = {"command": request.command(grid), "overrides": request.overrides}
-            folders.append(write(collect(grid, runs, scorer), runs, request.folder(grid), content))
-            if "alignment" in grid.views:
-                log.info("maps: %s", write_maps(grid, runs, request.runs / request.data / f"{grid.name}.png"))
-            if "examples" in grid.views:
-                page = request.runs / request.data / f"{grid.name}.html"
-                log.info("examples: %s", write_examples(grid, runs, scorer, page))
-        log.info("scores: %d as their test kept them, %d computed here", scorer.read, scorer.anew)
+    for grid, runs in wanted:
+        if not any(str(run.settings.run) in left for run in runs):
+            try:
+                folders.append(_tabulate(grid, runs, request))
+            except UserError as error:  # the other grids have tables all the same
+                failures.append(error)
+    if failures:
+        raise UserError("; ".join(map(str, failures)))
     return folders
+
+
+def _check_earlier(job: Job) -> None:
+    """UserError where the job's folder holds a run with other settings."""
+    try:
+        earlier_progress(job.folder, job.runs[0].settings)
+    except UserError as error:
+        told = str(error).partition("; name another folder")[0]
+        raise UserError(f"{told}; delete it, or give this one other places with runs=FOLDER out=FOLDER") from None
+
+
+def _tabulate(grid: Grid, everything: Sequence[Run], request: GridRequest) -> Path:
+    with Scorer(everything[0].tested.eval.java) as scorer:  # one for each grid: what it tells is of its rows
+        runs = _there(grid, everything)
+        content = {"command": request.command(grid), "overrides": request.overrides}
+        folder = write(collect(grid, runs, scorer), runs, request.folder(grid), content)
+        if "alignment" in grid.views:
+            log.info("maps: %s", write_maps(grid, runs, request.runs / request.data / f"{grid.name}.png"))
+        if "examples" in grid.views:
+            page = request.runs / request.data / f"{grid.name}.html"
+            log.info("examples: %s", write_examples(grid, runs, scorer, page))
+        log.info("scores: %d as their test kept them, %d computed here", scorer.read, scorer.anew)
+    return folder
 
 
 def _there(grid: Grid, runs: Sequence[Run]) -> list[Run]:

@@ -31,7 +31,7 @@ row. Rows that come to the same training settings share one run, within a grid a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -40,7 +40,7 @@ import yaml
 
 from revtaf import systems
 from revtaf.config import RunSettings
-from revtaf.config_file import changed_settings, differences, read_config
+from revtaf.config_file import changed_settings, differences, of_training, read_config
 from revtaf.errors import UserError, nearest
 from revtaf.eval import floors
 from revtaf.eval.published import SOURCES
@@ -175,16 +175,18 @@ class Grid:
         for row in self.rows:
             source, trained, tested = bases[row.system]
             unchanged = trained()
+            in_training = overrides if tested().trained_on is None else of_training(overrides)
             for seed in seeds or row.seeds or self.seeds:
-                wanted = [*overrides, *as_overrides(row.train), f"seed={seed}"]
+                changed = [*as_overrides(row.train), f"seed={seed}"]
                 try:
-                    folder = root / source / _folder(trained(*wanted), unchanged) / f"seed{seed}"
-                    fixed = [*wanted, f"run={folder}", f"name={source}, {folder.parent.name}"]
-                    plain, own = tested(*fixed), tested(*fixed, *as_overrides(row.test))
-                    runs.append(Run(row, seed, trained(*fixed), own, plain))
+                    folder = root / source / _folder(trained(*in_training, *changed), unchanged) / f"seed{seed}"
+                    fixed = [*changed, f"run={folder}", f"name={source}, {folder.parent.name}"]
+                    plain = tested(*overrides, *fixed)
+                    own = tested(*overrides, *fixed, *as_overrides(row.test))
+                    runs.append(Run(row, seed, trained(*in_training, *fixed), own, plain))
                 except UserError as error:
                     raise UserError(f"{self.path}: row '{row.name}': {error}") from None
-        _check_apart(self.path, runs)
+        check_apart(str(self.path), runs)
         _check_labelled(self.path, runs)
         return runs
 
@@ -258,8 +260,9 @@ def _settings_of(path: Path) -> Callable[..., RunSettings]:
     return lambda *overrides: changed_settings(content, overrides, str(path))
 
 
-def _check_apart(path: Path, runs: list[Run]) -> None:
-    """Rows that test one model in two ways need two result folders, or the last would be taken for all of them."""
+def check_apart(where: str, runs: Sequence[Run]) -> None:
+    """UserError for rows, of one grid or several, that test one model in two ways into one folder: the last would be
+    taken for all of them."""
     seen: dict[Path, Run] = {}
     for run in runs:
         key = run.tested.output
@@ -268,7 +271,7 @@ def _check_apart(path: Path, runs: list[Run]) -> None:
             run.tested.model_dump(mode="json"), other.tested.model_dump(mode="json"), free_of_tests(run.tested)
         ):
             raise UserError(
-                f"{path}: rows '{other.row.name}' and '{run.row.name}' test one model with another "
+                f"{where}: rows '{other.row.name}' and '{run.row.name}' test one model with another "
                 f"{found[0][0]} into one folder, {run.tested.output.name}; only statuses, candidates, retrieved, "
                 "dimensions, split and max_samples get their own"
             )

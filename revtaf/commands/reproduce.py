@@ -14,7 +14,7 @@ from revtaf.commands import recipe as recipes
 from revtaf.commands.test import test
 from revtaf.commands.train import train
 from revtaf.config import RunSettings, places
-from revtaf.config_file import changed_settings
+from revtaf.config_file import changed_settings, of_training
 from revtaf.engine.folder import BEST, find_model
 from revtaf.errors import UserError
 from revtaf.files import atomic_folder, digest, read_json, write_json
@@ -65,7 +65,7 @@ def reproduce(request: ReproduceRequest) -> dict[str, list[ReportDifference]]:
     wanted = recipes.TRAINING if request.train else recipes.SETTINGS
     settings = _settings(request, recipe, wanted)
     tested = _settings(request, recipe, recipes.SETTINGS)
-    _require_data(request, recipe, settings if request.train else tested)
+    _require_data(request, recipe, tested)
     if request.train:
         settings, tested = (_with_own_features(one, request.out) for one in (settings, tested))
         require(settings, training=True)
@@ -123,7 +123,10 @@ def _settings(request: ReproduceRequest, recipe: dict[str, Any], name: str) -> R
     where = f"{request.report}: {recipes.ENTRY}.{name}"
     if not isinstance(recipe.get(name), dict):
         raise UserError(f"{where} is missing: the run's own config.yaml was not there; leave out --train")
-    settings = changed_settings(recipe[name], request.overrides, where)
+    other_set = isinstance(recipe.get(recipes.SETTINGS), dict) and recipe[recipes.SETTINGS].get("trained_on")
+    trains_there = name == recipes.TRAINING and other_set and not recipe[name].get("trained_on")
+    given = of_training(request.overrides) if trains_there else request.overrides
+    settings = changed_settings(recipe[name], given, where)
     allowed = {*places(type(settings)), *ELSEWHERE}
     if odd := [item for item in request.overrides if item.partition("=")[0] not in allowed]:
         raise UserError(

@@ -8,7 +8,7 @@ import yaml
 from tiny import ROOT
 
 from revtaf.ablation.command import GridRequest
-from revtaf.ablation.grid import as_overrides, load_grid
+from revtaf.ablation.grid import as_overrides, check_apart, load_grid
 from revtaf.config_file import load_settings
 from revtaf.errors import UserError
 from revtaf.eval import published
@@ -115,6 +115,17 @@ def test_a_model_is_tested_on_the_set_of_the_command_and_trained_on_its_own():
     assert folders([run]) == ["r/phantom/base/seed0"] and run.tested.run == run.settings.run
 
 
+def test_where_the_tested_set_is_moves_no_training():
+    """`data.` is the tested set's; the training set is `trained_on` there, and `data` in its own training."""
+    moved = ["data.annotation=x/a.json", "data.max_samples=20", "trained_on.images=y/images", "train.lr=1e-4"]
+    grid = load_grid(ROOT / "configs/ablations/table2.yaml")
+    plain, run = (grid.runs("phantom_other", Path("r"), given)[0] for given in ([], moved))
+    assert run.tested.data.annotation == Path("x/a.json") and run.tested.data.max_samples == 20
+    assert run.tested.trained_on == plain.tested.trained_on.model_copy(update={"images": Path("y/images")})
+    assert run.settings.data == plain.settings.data.model_copy(update={"images": Path("y/images")})
+    assert run.settings.trained_on is None and run.settings.train.lr == run.tested.train.lr == 1e-4
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -163,6 +174,10 @@ def test_two_tests_that_would_share_a_folder_are_refused(make):
     ):
         grid.runs("phantom", Path("r"), [])
     make(rows={"a": None, "b": {"test": {"generation.statuses": "oracle"}}}).runs("phantom", Path("r"), [])
+    one, five = (make(rows={"a": {"test": {"generation.beams": b}}}).runs("phantom", Path("r"), []) for b in (1, 5))
+    check_apart("two grids", one)
+    with pytest.raises(UserError, match="two grids: rows 'a' and 'a' test one model"):
+        check_apart("two grids", [*one, *five])
 
 
 def test_settings_of_a_row_are_checked_like_typed_ones(make):
@@ -182,8 +197,10 @@ def test_the_words_of_the_command_line():
     )
     assert (request.data, request.jobs, request.seeds, request.rows) == ("iu_xray", 2, (0, 2), ("a", "b"))
     assert request.out == Path("x") and request.overrides == ["train.epochs=1", "device=cpu"]
+    assert GridRequest.parse(["stage1=a"]).overrides == ["stage1=a"]
     for wrong, message in (
         ("dta=phantom", "did you mean 'data'"),
+        ("run=x", "runs=FOLDER"),
         ("jobs=0", "expected a number"),
         ("jobs=1,2", "expected a number"),
         ("seeds=0,0", "expected a number"),
