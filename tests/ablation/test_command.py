@@ -1,4 +1,4 @@
-"""What `ablate` does around its runs: faults are told before they start, and it never ends in silence without a table."""
+"""What `ablate` does around its runs: faults are told before they start, and no end without a table is silent."""
 
 import pytest
 

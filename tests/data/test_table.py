@@ -180,6 +180,17 @@ def test_rows_without_a_key_are_nobodys_partners(tmp_path):
     assert [row["file"] for _, row in joined] == ["1.png"] and without == 2
 
 
+def test_a_patient_is_one_however_a_data_frame_wrote_the_number(tmp_path):
+    """A column of whole numbers with one gap is written as 7.0."""
+    make_images(tmp_path / "images", ["a.png", "b.png"])
+    rows = [{"image": "a.png", "report": CLEAR, "who": "7"}, {"image": "b.png", "report": HEART, "who": "7.0"}]
+    table = write_csv(tmp_path / "t.csv", rows)
+    columns = {"image": ["image"], "report": ["report"], "patient": "who"}
+    annotation = prepare_table([table], tmp_path / "images", tmp_path / "out", split="whole", **columns)
+    assert {study.subject_id for study in load_annotations(annotation)["test"]} == {"7"}
+    assert json.loads((tmp_path / "out/source.json").read_text())["dealt_studies"] == 0
+
+
 def test_kaggles_indiana_is_joined(tmp_path, capsys):
     reports = [
         {"uid": n, "MeSH": "normal", "image": "Xray", "indication": "Cough.", "comparison": "None.",

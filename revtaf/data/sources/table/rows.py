@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,13 @@ def join_rows(rows: Rows, other: Path, on: str, encoding: str) -> tuple[Rows, in
     partners: dict[str, Rows] = defaultdict(list)
     for where, row in read_table(other, encoding):
         require(where, row, on)
-        if key := text_of(row[on]):  # a row without one is nobody's partner
+        if key := name_of(row[on]):  # a row without one is nobody's partner
             partners[key].append((where, row))
     joined: Rows = []
     without = 0
     for where, row in rows:
         require(where, row, on)
-        found = partners.get(text_of(row[on]), [])
+        found = partners.get(name_of(row[on]), [])
         without += not found
         joined += [(f"{where} and {there}", partner | row) for there, partner in found]
     if not joined:
@@ -97,6 +98,14 @@ def text_of(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip().encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written
+
+
+def name_of(value: Any) -> str:
+    """A cell that names a patient, a study or a sample: "7.0", as a data frame writes 7 into a CSV where the column has
+    gaps, is 7."""
+    text = text_of(value)
+    whole = re.fullmatch(r"(-?\d+)\.0+", text)
+    return whole[1] if whole else text
 
 
 def list_of(where: str, column: str, value: Any) -> list:

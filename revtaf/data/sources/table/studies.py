@@ -10,7 +10,7 @@ from revtaf.data.annotations import SPLITS, Study
 from revtaf.data.image_names import without_suffix
 from revtaf.data.sources.splits import random_split
 from revtaf.data.sources.table.presets import Columns
-from revtaf.data.sources.table.rows import Row, Rows, list_of, split_of, table_of, text_of
+from revtaf.data.sources.table.rows import Row, Rows, list_of, name_of, split_of, table_of, text_of
 from revtaf.data.sources.views import UNKNOWN, view_of
 from revtaf.data.text import says_nothing
 from revtaf.errors import UserError
@@ -94,23 +94,26 @@ def _read(where: str, row: Row, columns: Columns, table_splits: dict[str, str], 
     def cell(column: str) -> str:
         return text_of(row.get(column)) if column else ""
 
-    parts = [cell(column) for column in columns.study]
+    def name(column: str) -> str:
+        return name_of(row.get(column)) if column else ""
+
+    parts = [name(column) for column in columns.study]
     study = "_".join(parts) if parts and all(parts) else ""
     texts = (cell(column) for column in columns.report)
-    told = {name: cell(getattr(columns, name)) for name in ("indication", "impression")}
+    told = {part: cell(getattr(columns, part)) for part in ("indication", "impression")}
     statuses = () if codes is None else tuple(map(int, statuses_of(where, _with_list(where, row), codes)))
     return TableStudy(
         where,
         Study(
-            id=cell(columns.id) or study,
+            id=name(columns.id) or study,
             image_path=(),
             report=" ".join(text for text in texts if not says_nothing(text)),
             labels=statuses,
-            subject_id=cell(columns.patient),
+            subject_id=name(columns.patient),
             study_id=study,
             **{
-                name: "" if says_nothing(text) or getattr(columns, name) in columns.report else text
-                for name, text in told.items()
+                part: "" if says_nothing(text) or getattr(columns, part) in columns.report else text
+                for part, text in told.items()
             },
         ),
         table_splits.get(table_of(row)) or split_of(where, columns.split, cell(columns.split)),
