@@ -10,7 +10,7 @@ from revtaf.commands import recipe as recipes
 from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
 from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import find_last, read_progress
-from revtaf.engine.folder import BEST, is_model, model_identity
+from revtaf.engine.folder import BEST, MANIFEST, is_model, model_identity
 from revtaf.eval import kept
 from revtaf.files import read_json, real_path, sha256, state_of
 from revtaf.system.analyses import ALIGNMENT, MADE_OF, RETRIEVAL, VERSION
@@ -40,6 +40,9 @@ def is_tested(run: Run) -> bool:
     report = read_json(needed[0])
     if not read_progress(checkpoints).get("finished") or not is_model(checkpoints / "best"):
         return False
+    trained_on, annotation = read_json(checkpoints / "best" / MANIFEST).get("annotation"), run.settings.data.annotation
+    if trained_on and annotation.is_file() and trained_on != _hash(annotation, tuple(state_of(annotation))):
+        return False  # of another training set, which `train` then says
     if report["run"].get("checkpoint_epoch") != read_json(best)["epoch"]:
         return False
     if own == kept.FILE and kept.read(folder) is None:

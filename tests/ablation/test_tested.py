@@ -17,7 +17,7 @@ from revtaf.commands.recipe import make_recipe
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.system import Written
 from revtaf.errors import UserError
-from revtaf.files import read_json, write_json
+from revtaf.files import read_json, sha256, write_json
 from revtaf.system import analyses
 
 
@@ -90,6 +90,14 @@ def test_results_are_of_one_model_also_where_the_best_epoch_is_the_same(run):
     assert is_tested(run)
     write_json(Path(run.settings.run) / "checkpoints/best/model.json", {"system": "revtaf", "files": {"a": "2"}})
     assert not is_tested(run)
+
+
+def test_results_of_a_model_of_another_training_set_are_not_there(run):
+    """Also where the tested set is as it was: `data=phantom_other` of a phantom set that was drawn anew."""
+    manifest = Path(run.settings.run) / "checkpoints/best/model.json"
+    for annotation, there in ((sha256(run.settings.data.annotation), True), ("0" * 64, False)):
+        write_json(manifest, read_json(manifest) | {"annotation": annotation})
+        assert is_tested(run) is there
 
 
 def test_analyses_are_of_the_model_and_the_annotation_of_today(run, phantom, tmp_path):
