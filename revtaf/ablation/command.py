@@ -13,7 +13,7 @@ from revtaf.ablation.collect import collect, paper_figures
 from revtaf.ablation.examples import write_examples, write_maps
 from revtaf.ablation.grid import Grid, Run, check_apart, load_grid
 from revtaf.ablation.output import write
-from revtaf.ablation.runs import Job, jobs_of, run_all
+from revtaf.ablation.runs import jobs_of, run_all
 from revtaf.ablation.scoring import Scorer
 from revtaf.ablation.tables import SUMMARY, read_summary
 from revtaf.ablation.tested import ranks, result_folder
@@ -24,6 +24,7 @@ from revtaf.eval import floors
 from revtaf.eval import kept as kept_statistics
 
 ANALYSED = ("alignment", "retrieval")  # views that need `revtaf analyse`
+_REMEDY = "delete it, or give this one other places with runs=FOLDER out=FOLDER"  # for a run of other settings
 log = logging.getLogger("revtaf")
 
 
@@ -105,7 +106,7 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     jobs = jobs_of(everything, analysed)
     for job in jobs:
         if not job.done:
-            _check_earlier(job)
+            earlier_progress(job.folder, job.runs[0].settings, _REMEDY)
     log.info("%d rows, %d trainings", len(everything), len(jobs))
     failures: list[UserError] = []
     try:
@@ -129,15 +130,6 @@ def ablate(configs: Sequence[Path], given: Sequence[str]) -> list[Path]:
     if failures:
         raise UserError("; ".join(map(str, failures)))
     return folders
-
-
-def _check_earlier(job: Job) -> None:
-    """UserError where the job's folder holds a run with other settings."""
-    try:
-        earlier_progress(job.folder, job.runs[0].settings)
-    except UserError as error:
-        told = str(error).partition("; name another folder")[0]
-        raise UserError(f"{told}; delete it, or give this one other places with runs=FOLDER out=FOLDER") from None
 
 
 def _tabulate(grid: Grid, everything: Sequence[Run], request: GridRequest) -> Path:

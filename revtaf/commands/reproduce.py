@@ -123,9 +123,8 @@ def _settings(request: ReproduceRequest, recipe: dict[str, Any], name: str) -> R
     where = f"{request.report}: {recipes.ENTRY}.{name}"
     if not isinstance(recipe.get(name), dict):
         raise UserError(f"{where} is missing: the run's own config.yaml was not there; leave out --train")
-    other_set = isinstance(recipe.get(recipes.SETTINGS), dict) and recipe[recipes.SETTINGS].get("trained_on")
-    trains_there = name == recipes.TRAINING and other_set and not recipe[name].get("trained_on")
-    given = of_training(request.overrides) if trains_there else request.overrides
+    tested_elsewhere = recipe[recipes.SETTINGS].get("trained_on") and not recipe[name].get("trained_on")
+    given = of_training(request.overrides) if tested_elsewhere else request.overrides
     settings = changed_settings(recipe[name], given, where)
     allowed = {*places(type(settings)), *ELSEWHERE}
     if odd := [item for item in request.overrides if item.partition("=")[0] not in allowed]:

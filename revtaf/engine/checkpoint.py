@@ -140,8 +140,11 @@ def _damage(state: Path, of_files: bool) -> str:
     return ""
 
 
-def earlier_progress(folder: Path, settings: RunSettings) -> dict:
-    """The state of an earlier run in this folder, {} for none; UserError where that run had other settings."""
+def earlier_progress(
+    folder: Path, settings: RunSettings, remedy: str = "name another folder with run=FOLDER, or delete this one"
+) -> dict:
+    """The state of an earlier run in this folder, {} for none; UserError where that run had other settings, with what
+    its user can do."""
     progress = read_progress(folder / "checkpoints")
     if not progress:
         return {}
@@ -151,10 +154,7 @@ def earlier_progress(folder: Path, settings: RunSettings) -> dict:
         free += ("train.accumulation",)
     changed = [f"{key}: {before} -> {now}" for key, before, now in changes(earlier, settings, free)]
     if changed:
-        raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); "
-            "name another folder with run=FOLDER, or delete this one"
-        )
+        raise UserError(f"{folder} holds a run with other settings ({'; '.join(changed[:5])}); {remedy}")
     return progress
 
 

@@ -27,8 +27,8 @@ def test_runs_that_end_without_their_results_are_told(grids):
 
 
 def test_a_run_of_other_settings_is_told_before_anything_starts(grids, monkeypatch):
-    def earlier(folder, settings):
-        raise UserError(f"{folder} holds a run with other settings (train.lr: 1 -> 2); name another folder with run=X")
+    def earlier(folder, settings, remedy):
+        raise UserError(f"{folder} holds a run with other settings (train.lr: 1 -> 2); {remedy}")
 
     monkeypatch.setattr(command, "earlier_progress", earlier)
     monkeypatch.setattr(command, "run_all", lambda *_: pytest.fail("started"))
