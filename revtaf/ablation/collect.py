@@ -43,6 +43,10 @@ PRINTED = {"example_precision": "precision", "example_recall": "recall", "exampl
 RESAMPLES = 10_000
 LEVEL = 0.05
 ROUNDING = 1e-12  # differences below are none
+ONE_MEDFUSE = (
+    "Rows with MedFuse-CLIP have one trained model of it for all seeds, which has seen the training images: seeds do "
+    "not show how much another one would differ."
+)
 
 
 @dataclass
@@ -319,6 +323,7 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
     """Where the knowledge of these runs came from and what they ran on, by their reports; all values that occur."""
     names = (
         *("report labeler", "entity scores", "text embeddings", "classifier memory", "image encoder", "report decoder"),
+        "MedFuse-CLIP",
         *("encoders", "training pairs", "hard negatives", "gallery"),
         *("revtaf", "git", "python", "torch", "cores", "device", "date"),
     )
@@ -341,18 +346,20 @@ def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored
         notes.append(SELECTED_HERE)
     if len({run.seed for run in runs}) == 1:
         notes.append("One seed: how much another training would differ is not known.")
+    if any(getattr(run.settings, "reads_medfuse", False) for run in runs):
+        notes.append(ONE_MEDFUSE)
     if note := statistics.small_sample_note(len(first.samples)):
         notes.append(note)
     protocols = {p["protocol"] for row in grid.rows if (p := paper_figures(grid, row))}
     notes += [f"The paper's figures: {protocol}." for protocol in sorted(protocols)]
     shown = [("encoder", "backbone"), ("encoder", "image_size"), ("train", "epochs"), ("train", "batch_size")]
-    shown += [("generation", "beams"), ("generation", "candidates")]
+    shown += [("generation", "beams"), ("generation", "candidates"), ("generation", "agreement")]
     sizes = []
     for part, key in shown:  # what a system has of these
         values = {
             str(getattr(section, key)) for run in runs if hasattr(section := getattr(run.tested, part, None), key)
         }
-        if values - {"0"}:  # candidates are seldom asked for
+        if values - {"0", "0.0"}:  # candidates are seldom asked for
             sizes.append(f"{part}.{key} {' or '.join(sorted(values, key=_natural))}")
     notes += [f"Size: {', '.join(sizes)}."] if sizes else []
     return notes

@@ -169,7 +169,8 @@ def _check(grid: Grid, runs: Sequence[Run], request: GridRequest) -> None:
             raise UserError(
                 f"{grid.path}: row '{run.row.name}' takes the retrieved report of a model that retrieves none"
             )
-    for run in {run.row.system: run for run in reversed(runs)}.values():  # the first of each system
+    kinds = {(run.row.system, run.row.needs): run for run in reversed(runs)}
+    for run in kinds.values():  # the first of each system, and of what its rows need
         require(run.settings, training=True)
         require(run.tested, training=False)
     path = request.folder(grid) / SUMMARY

@@ -110,7 +110,7 @@ def retrieval_view(grid: Grid, runs: Sequence[Run], ids: Sequence[str]) -> dict[
     order += [key for key in parts if key not in order and key != ORACLE_ROW] + [k for k in (ORACLE_ROW,) if k in parts]
     rows = {key: make_row(labels[key], parts[key], JUDGED) for key in order}
     raw = f"{EMBEDDINGS}, cosine"
-    against_raw = [(row.name, raw) for row in grid.rows] + [(f"{SCORES}, cosine", raw)]
+    against_raw = [(row.name, raw) for row in grid.rows] + [(f"{SCORES}, {d}", raw) for d in ("cosine", "euclidean")]
     balls = [
         {"row": grid.row(row).label, "seed": seed, **content["ball"]}
         for (row, seed), content in files.items()

@@ -121,6 +121,17 @@ def test_a_trial_does_not_replace_a_fuller_table(done, grid, given):
     assert table.read_text() == before
 
 
+def test_what_a_row_needs_is_looked_into_before_anything_is_trained(write_grid, tmp_path):
+    """A folder that is there and no model would be found out about behind the rows before it."""
+    rows = {"plain": None, "other": {"needs": "knowledge.medfuse", "set": {"lre.features": "medfuse"}}}
+    grid = write_grid(rows=rows, seeds=[0], paper=None)
+    (tmp_path / "medfuse").mkdir()
+    process = ablate(grid, tmp_path, f"knowledge.medfuse={tmp_path / 'medfuse'}")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and "knowledge.medfuse" in output and "Traceback" not in output
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
 def test_an_interrupted_grid_stops_its_run_and_continues(write_grid, tmp_path):
     """SIGTERM to the command alone: the training saves its state and ends; the same command goes on from there."""
     grid = write_grid(rows={"baseline": ROWS["baseline"]}, reference="baseline", seeds=[0], paper=None)
