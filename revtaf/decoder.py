@@ -7,7 +7,7 @@ at inference.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -77,26 +77,6 @@ class Decoder(nn.Module):
         tokens (B, T): report ids ended by [SEP], padded with [PAD]; statuses (B, K); features (B, L, width),
         features_mask (B, L) bool where some of them are padding.
         """
-        real = tokens != self.pad
-        logits = self._logits(tokens, statuses, features, features_mask, real)
-        return F.cross_entropy(logits, tokens[real], label_smoothing=self.label_smoothing)
-
-    @torch.no_grad()
-    def likelihood(
-        self, tokens: Tensor, statuses: Tensor, features: Tensor, features_mask: Tensor | None = None
-    ) -> Tensor:
-        """Mean log p of the tokens of each report, (B,): arguments as of `loss`. -inf of a report without any."""
-        real = tokens != self.pad
-        each = torch.zeros(tokens.shape, device=tokens.device)
-        logits = self._logits(tokens, statuses, features, features_mask, real)
-        each[real] = -F.cross_entropy(logits, tokens[real], reduction="none")
-        mean = each.sum(1) / real.sum(1).clamp(min=1)
-        return mean.masked_fill(~real.any(1), -torch.inf)
-
-    def _logits(
-        self, tokens: Tensor, statuses: Tensor, features: Tensor, features_mask: Tensor | None, real: Tensor
-    ) -> Tensor:
-        """Of the tokens where `real` (B, T), each from those before it: (N, V) float32."""
         # Position i predicts token i + 1, so the last prompt position predicts the first report token, and the report's
         # last token predicts nothing.
         inputs = torch.cat([self.prompt(statuses), tokens[:, :-1]], dim=1)
@@ -107,7 +87,9 @@ class Decoder(nn.Module):
             encoder_attention_mask=None if features_mask is None else features_mask.long(),
             use_cache=False,
         ).last_hidden_state[:, self.prompt_length - 1 :]
-        return self.lm.cls(hidden[real]).float()  # words are scored where they are asked for, nowhere else
+        real = tokens != self.pad
+        logits = self.lm.cls(hidden[real]).float()  # words are scored where they are asked for, nowhere else
+        return F.cross_entropy(logits, tokens[real], label_smoothing=self.label_smoothing)
 
     @torch.no_grad()
     def generate(
@@ -146,9 +128,9 @@ class Decoder(nn.Module):
         settings: GenerationSettings,
         seed: int,
         features_mask: Tensor | None = None,
-    ) -> Candidates:
-        """The reports `written` (B, T) by beam search, and `settings.candidates` that are sampled. What is drawn is the
-        same for every sample, so that a report depends on no other report of its batch."""
+    ) -> Tensor:
+        """The reports `written` (B, T) by beam search, and `settings.candidates` that are sampled: (B, N + 1, T). What
+        is drawn is the same for every sample, so that a report depends on no other report of its batch."""
         draw = torch.Generator().manual_seed(key_of(seed, "candidates"))
         drawn = torch.rand(settings.candidates, settings.max_new_tokens, generator=draw).to(features.device)
         count, tokens = len(statuses), [written]
@@ -158,17 +140,9 @@ class Decoder(nn.Module):
             seen = statuses.repeat_interleave(many, 0), features.repeat_interleave(many, 0)
             sampled = self.generate(*seen, settings, features_mask=mask, drawn=numbers.repeat(count, 1))
             tokens += sampled.unflatten(0, (count, many)).unbind(1)
-        likelihood = [self.likelihood(t, statuses, features, features_mask) for t in tokens]  # in turn: V words each
         longest = max(t.shape[1] for t in tokens)
         padded = [F.pad(t, (0, longest - t.shape[1]), value=self.pad) for t in tokens]
-        return Candidates(torch.stack(padded, 1), torch.stack(likelihood, 1))
-
-
-class Candidates(NamedTuple):
-    """N + 1 reports of each sample, the first one from beam search: token ids (B, N + 1, T), mean log p (B, N + 1)."""
-
-    tokens: Tensor
-    likelihood: Tensor
+        return torch.stack(padded, 1)
 
 
 class SearchSettings(Protocol):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from revtaf.classifier import Classifier
-from revtaf.decoder import Candidates, Decoder
+from revtaf.decoder import Decoder
 from revtaf.encoder import Encoder, Vision
 from revtaf.fvtaf.fcc import cosine_matrix, difference_loss, fcc_loss, relatedness
 from revtaf.fvtaf.fusion import FVTAF, Fusion
@@ -89,8 +89,8 @@ class DecoderInputs:
 
 @dataclass
 class Generation:
-    """tokens (B, T); statuses (B, K) used as prompt; probabilities (B, 4, K); attention maps or None. candidates: where
-    `generation.candidates` asks for them, among which the caller chooses."""
+    """tokens (B, T); statuses (B, K) used as prompt; probabilities (B, 4, K); attention maps or None. candidates: the
+    beam's report and `generation.candidates` sampled ones, among which the caller chooses."""
 
     tokens: Tensor
     statuses: Tensor
@@ -98,7 +98,7 @@ class Generation:
     global_map: Tensor | None  # (B, N, P)
     local_map: Tensor | None  # (B, 75, P)
     shares: dict[str, Tensor]  # of `Fusion`; empty without FVTAF
-    candidates: Candidates | None = None
+    candidates: Tensor | None = None  # (B, N + 1, T)
 
 
 class REVTAF(nn.Module):

@@ -148,9 +148,11 @@ class GenerationSettings(Section):
     length_penalty: float = 1.0
     repetition_penalty: float = Field(1.0, gt=0)
     no_repeat_ngram: int = Field(0, ge=0)
-    # Reports that are sampled beside the beam's; the one that says most of its prompt is taken (method.md section 6.3).
+    # Reports that are sampled beside the beam's; the one that is most like the reports of such images is taken, where a
+    # finding more or less than its prompt has costs so much of the CIDEr expected (docs/method.md section 6.3).
     candidates: int = Field(0, ge=0)
     temperature: float = Field(0.6, ge=0.01)  # of the sampling
+    agreement: float = Field(0.0, ge=0)
     batch_size: int = Field(16, ge=1)
     # By the retriever; controls: nearest by the true statuses, the sample's own report, any other patient's.
     retrieved: Literal["learned", "oracle", "own", "random"] = "learned"
@@ -391,14 +393,16 @@ class Settings(RunSettings):
     @property
     def variant(self) -> str:
         """A model that is a control gives "-control", statuses that are not the likeliest "-calibrated" or "-oracle",
-        a choice among candidates "-of16" or "-of16_t0.8", reports that no retriever chose "-oracle_retrieved",
-        "-own_retrieved" or "-random_retrieved"."""
+        a choice among candidates "-among16" or "-among16_t0.8_a0.1", reports that no retriever chose
+        "-oracle_retrieved", "-own_retrieved" or "-random_retrieved"."""
         chosen = self.generation.retrieved
         statuses = "" if self.generation.statuses == "argmax" else f"-{self.generation.statuses}"
         control = "-control" if self.trained_on_answers else ""
         count, temperature = self.generation.candidates, self.generation.temperature
         usual = temperature == GenerationSettings.model_fields["temperature"].default
-        among = f"-of{count}{'' if usual else f'_t{temperature:g}'}" if count else ""
+        agreement = self.generation.agreement
+        how = ("" if usual else f"_t{temperature:g}") + (f"_a{agreement:g}" if agreement else "")
+        among = f"-among{count}{how}" if count else ""
         return control + statuses + among + (f"-{chosen}_retrieved" if chosen != "learned" else "")
 
 
@@ -412,7 +416,7 @@ def get_key(settings: RunSettings, key: str) -> Any:
 
 def _needs_labels(settings: Settings) -> dict[str, Any]:
     """key -> the one value that it can have where nobody reads the reports: whoever sets another means it."""
-    found: dict[str, Any] = {"knowledge.imported": None, "controls.local": "image", "generation.candidates": 0}
+    found: dict[str, Any] = {"knowledge.imported": None, "controls.local": "image", "generation.agreement": 0}
     if settings.knowledge.labeler == "none":
         found |= {
             "generation.statuses": "argmax",

@@ -201,43 +201,23 @@ def test_words_are_drawn_by_their_probabilities():
 
 
 def test_candidates_are_the_beams_report_and_sampled_ones(decoder, sample, monkeypatch):
-    """Of at least min_new_tokens each, not all the same; those of a sample alone are those that it has in a batch, and
-    their likelihood is the mean of what the decoder gives each of their tokens."""
+    """Of at least min_new_tokens each, not all the same; those of a sample alone are those that it has in a batch."""
     _, statuses, features, mask = sample
     search = generation(candidates=5, temperature=1.0, min_new_tokens=14)
     written = decoder.generate(statuses, features, search, features_mask=mask)
     found = decoder.candidates(written, statuses, features, search, 0, mask)
-    hidden = decoder.candidates(written, statuses, other_content(features, ~mask), search, 0, mask)
-    assert torch.equal(hidden.tokens, found.tokens)
-    assert found.tokens.shape[:2] == found.likelihood.shape == (3, 6)
-    assert torch.equal(found.tokens[:, 0, : written.shape[1]], written)
-    assert len({tuple(row) for row in found.tokens[0].tolist()}) > 3
-    assert not (found.tokens[..., :13] == TOKENIZER.end).any()
-    compared = 0
+    assert torch.equal(decoder.candidates(written, statuses, other_content(features, ~mask), search, 0, mask), found)
+    assert found.shape[:2] == (3, 6) and torch.equal(found[:, 0, : written.shape[1]], written)
+    assert len({tuple(row) for row in found[0].tolist()}) > 3
+    assert not (found[..., :13] == TOKENIZER.end).any()
     for i in range(3):
         one = slice(i, i + 1)
-        seen = statuses[one], features[one]
-        alone = decoder.candidates(written[one], *seen, search, 0, mask[one])
-        length = alone.tokens.shape[2]
-        assert torch.equal(alone.tokens[0], found.tokens[i, :, :length])
-        assert (found.tokens[i, :, length:] == TOKENIZER.pad).all()
-        torch.testing.assert_close(alone.likelihood[0], found.likelihood[i], atol=1e-5, rtol=1e-5)
-        for tokens, likelihood in zip(found.tokens[i], found.likelihood[i], strict=True):
-            kept = tokens[: int((tokens != TOKENIZER.pad).sum())]
-            if (kept == TOKENIZER.pad).any():  # an untrained decoder writes it as a word
-                continue
-            compared += 1
-            logits = decoder.lm(
-                input_ids=torch.cat([decoder.prompt(statuses[one]), kept[None, :-1]], 1),
-                encoder_hidden_states=decoder.project(features[one, mask[i]]),
-            ).logits[0, decoder.prompt_length - 1 :]
-            each = logits.log_softmax(-1)[torch.arange(len(kept)), kept]
-            torch.testing.assert_close(likelihood, each.mean(), atol=1e-4, rtol=1e-4)
-    assert compared > 9
+        alone = decoder.candidates(written[one], statuses[one], features[one], search, 0, mask[one])
+        length = alone.shape[2]
+        assert torch.equal(alone[0], found[i, :, :length]) and (found[i, :, length:] == TOKENIZER.pad).all()
     monkeypatch.setattr("revtaf.decoder.AT_ONCE", 7)  # two of each at once, in place of all
-    assert torch.equal(decoder.candidates(written, statuses, features, search, 0, mask).tokens, found.tokens)
-    other = decoder.candidates(written, statuses, features, search, 1, mask)
-    assert not torch.equal(other.tokens, found.tokens)
+    assert torch.equal(decoder.candidates(written, statuses, features, search, 0, mask), found)
+    assert not torch.equal(decoder.candidates(written, statuses, features, search, 1, mask), found)
 
 
 def test_the_colder_the_more_like_a_greedy_search(decoder, sample):
@@ -245,11 +225,5 @@ def test_the_colder_the_more_like_a_greedy_search(decoder, sample):
     greedy = decoder.generate(statuses, features, generation(beams=1), features_mask=mask)
     for temperature, same in ((1e-5, True), (1.0, False)):
         search = generation(candidates=3).model_copy(update={"temperature": temperature})
-        sampled = decoder.candidates(greedy, statuses, features, search, 0, mask).tokens[:, 1:]
+        sampled = decoder.candidates(greedy, statuses, features, search, 0, mask)[:, 1:]
         assert all(torch.equal(each[:, : greedy.shape[1]], greedy) for each in sampled.unbind(1)) is same
-
-
-def test_a_report_without_a_word_is_the_least_likely(decoder, sample):
-    _, statuses, features, mask = sample
-    nothing = torch.full((3, 4), TOKENIZER.pad)
-    assert (decoder.likelihood(nothing, statuses, features, mask) == -torch.inf).all()

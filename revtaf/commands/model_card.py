@@ -96,8 +96,12 @@ def _use(settings: RunSettings, folder: Path, manifest: Mapping[str, Any]) -> st
         "```bash\nrevtaf generate --checkpoint FOLDER chest.png --out reports\n```",
     ]
     if "reports.jsonl" in manifest["files"] and not (folder / "reports.jsonl").is_file():
+        chooses = getattr(getattr(settings, "generation", None), "candidates", 0)
+        beam = (
+            " No candidate is chosen by them: the likeliest beam is written, which is another text." if chooses else ""
+        )
         lines.append(
-            "Retrieved reports are known by their id. Who has the training set attaches them: "
+            f"Retrieved reports are known by their id.{beam} Who has the training set attaches them: "
             "`revtaf export FOLDER NEW --reports annotation.json`."
         )
     for key, files in manifest.get("external", {}).items():

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 
 from revtaf.eval.metric import Metric, mean_metric
 from revtaf.eval.ngrams import ORDERS, NGrams, columns_of_references
@@ -50,6 +50,41 @@ def metric(
     said = ngrams.counts(hypotheses)
     similarity = sum(_similarity(said, counts, idf) for counts in counted)
     return mean_metric("CIDEr", 10.0 * similarity / np.array([len(texts) for texts in references]))
+
+
+class Pairwise:
+    """CIDEr of any text with each of R given reports, without COCO's clipping; idf from these reports.
+
+    Unclipped it is a sum of products, and a text is compared with all reports at once. A text in which no n-gram is
+    repeated has the same value as by `metric`.
+    """
+
+    def __init__(self, reports: Sequence[str]):
+        """reports: processed as references are."""
+        self._ngrams = NGrams(reports)
+        counted = self._ngrams.counts(reports)
+        total = float(len(reports))
+        self._idf = [np.log(total / np.maximum(np.bincount(c.indices, minlength=c.shape[1]), 1.0)) for c in counted]
+        self._unknown = np.log(total)  # the idf of an n-gram that is in none of them
+        self._lengths = _total(counted[1])
+        self._units = [self._unit(c, idf, 0.0).T.tocsr() for c, idf in zip(counted, self._idf, strict=True)]
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """(T, R), 0 to 10, of T texts processed as hypotheses are."""
+        counted = self._ngrams.counts(texts)
+        words = np.array([len(text.split()) for text in texts])
+        difference = np.maximum(words - 1, 0)[:, None] - self._lengths
+        cosines = np.zeros(difference.shape)
+        for n, counts, idf, units in zip(ORDERS, counted, self._idf, self._units, strict=True):
+            unknown = np.maximum(words - n + 1, 0) - _total(counts)
+            cosines += (self._unit(counts, idf, unknown) @ units).toarray()
+        return 10.0 * np.exp(-(difference**2) / (2 * _SIGMA**2)) * cosines / len(ORDERS)
+
+    def _unit(self, counts: csr_matrix, idf: np.ndarray, unknown: np.ndarray | float) -> csr_matrix:
+        """The rows, weighted and of length 1; `unknown` n-grams, each counted as one of its own, belong to a length."""
+        weighted = _weighted(counts, idf)
+        norm = np.sqrt(_total(weighted.multiply(weighted)) + unknown * self._unknown**2)
+        return (diags(np.divide(1.0, norm, out=np.zeros_like(norm), where=norm > 0)) @ weighted).tocsr()
 
 
 def _frequencies_of_samples(counted: list[list[csr_matrix]]) -> list[np.ndarray]:

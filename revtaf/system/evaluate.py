@@ -86,7 +86,7 @@ def evaluate(session: Session) -> Written:
         sources=_advanced_sources(session) if main else None,
         cards=[make_card(session, dataset, predictions[row]) for row in shown] if main else (),
         facts={"features": knowledge.fingerprint, "ablation flags": _flags(settings)} | _control(settings),
-        notes=_chosen(settings, knowledge.labeler),
+        notes=_chosen(settings, knowledge.labeler, session.categories),
     )
 
 
@@ -125,15 +125,22 @@ def _control(settings: Settings) -> dict[str, str]:
     return {"control": f"reads the answer: {', '.join(settings.reads_answer)}"} if settings.reads_answer else {}
 
 
-def _chosen(settings: Settings, labeler: Labeler | None) -> list[str]:
-    """What a reader must know of reports that a labeler chose."""
+def _chosen(settings: Settings, labeler: Labeler | None, categories: int) -> list[str]:
+    """What a reader must know of reports that were chosen by what they are scored by."""
     generation = settings.generation
-    if labeler is None or not generation.candidates:
+    if not generation.candidates:
         return []
-    by = "the true ones" if generation.statuses == "oracle" else "those of the prompt"
-    sampled = f"{generation.candidates} sampled reports (temperature {generation.temperature:g})"
+    by = "the true statuses" if generation.statuses == "oracle" else "what the classifier sees"
+    found = (
+        f"Of {generation.candidates} sampled reports (temperature {generation.temperature:g}) and the beam's the one "
+        f"was taken whose mean CIDEr with training reports{f', weighted by {by},' if categories else ''} is the highest"
+    )
+    if labeler is None or not generation.agreement:
+        return [found + "."]
+    of = "true statuses" if generation.statuses == "oracle" else "prompt"
     return [
-        f"Of {sampled} and the beam's the one was taken whose findings, read by {labeler.name}, are nearest to {by}."
+        f"{found}, less {generation.agreement:g} for each finding, read by {labeler.name}, that its {of} lacks or "
+        "has beside it."
     ]
 
 
@@ -144,5 +151,5 @@ def _flags(settings: Settings) -> str:
         f"fvtaf {'on' if fvtaf.enabled else 'off'} ({fvtaf.attention}, {fvtaf.axis}, text mass {fvtaf.text_mass}, "
         f"consistency {fvtaf.consistency}), "
         f"alpha {loss.alpha}, beta {loss.beta}, statuses {generation.statuses}, "
-        f"retrieved {generation.retrieved}, candidates {generation.candidates}"
+        f"retrieved {generation.retrieved}, candidates {generation.candidates}, agreement {generation.agreement:g}"
     )

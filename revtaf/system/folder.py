@@ -6,7 +6,8 @@
     knowledge/about.json       what the features were made of
     points.safetensors         the training set in the retrieval space (N, D): 555 MB at MIMIC-CXR's size
     thresholds.json            of generation.statuses=calibrated, where held-out predictions were at hand
-    reports.jsonl              the training reports. Optional: without it retrieved reports are known by id only
+    reports.jsonl              the training reports. Optional: without it retrieved reports are known by id only, and
+                               no candidate is chosen
 
 External weights (MedKLIP, CheXbert, ...) stay where they are; `model.json` names them by hash.
 """
@@ -14,6 +15,7 @@ External weights (MedKLIP, CheXbert, ...) stay where they are; `model.json` name
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,8 @@ from revtaf.system.write import embed_all
 
 if TYPE_CHECKING:
     from revtaf.system.session import Session
+
+log = logging.getLogger("revtaf")
 
 TOKENIZER, KNOWLEDGE, POINTS, REPORTS = "tokenizer.json", "knowledge", "points.safetensors", "reports.jsonl"
 THRESHOLDS = "thresholds.json"
@@ -91,12 +95,19 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
     if scorer is not None:  # whatever has been put into checkpoints/ since: the model knows these scores
         options = options.model_copy(update={"entities": "scorer"})
     components = Components(options, device)
-    chooses = settings.generation.candidates and options.labeler == "chexbert"
-    if chooses and not components.chexbert and settings.missing == "error":
+    reads = settings.generation.candidates and settings.generation.agreement and options.labeler == "chexbert"
+    if reads and not components.chexbert and settings.missing == "error":
         raise UserError(
-            f"knowledge.chexbert: {options.chexbert} is not there; of the candidates the model takes the one that "
-            "CheXbert reads as its prompt: put the file there, name its place with knowledge.chexbert=PATH, or set "
-            "generation.candidates=0 or missing=stand-in"
+            f"knowledge.chexbert: {options.chexbert} is not there; of the candidates the model takes one that CheXbert "
+            "reads as its prompt: put the file there, name its place with knowledge.chexbert=PATH, or set "
+            "generation.agreement=0 or missing=stand-in"
+        )
+    if settings.generation.candidates and not (folder / REPORTS).is_file():
+        log.warning(
+            "%s holds no training reports, by which one of several candidates is chosen: an image gets the likeliest "
+            "beam, which is another text. `revtaf export %s NEW --reports ANNOTATION` attaches them",
+            folder,
+            folder,
         )
     kept = place / "tfidf"
     knowledge = Knowledge(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from revtaf.data.text import clean_for
 from revtaf.engine.optim import adamw
 from revtaf.engine.system import System, Written
 from revtaf.errors import UserError
+from revtaf.eval.protocol import protocol_of
 from revtaf.features.arrays import Features
 from revtaf.features.build import Knowledge, split_features
 from revtaf.features.packed import packed_images
@@ -36,6 +37,7 @@ from revtaf.model import REVTAF, TOLD, Prompts, Recombined, likeliest, loss_weig
 from revtaf.prompts.bank import PromptBank
 from revtaf.rng import generator
 from revtaf.settings import GenerationSettings, Settings
+from revtaf.system.choose import Consensus, with_told
 from revtaf.system.dataset import Batch, ReportDataset, replaced
 from revtaf.system.folder import THRESHOLDS, TOKENIZER, write_parts
 from revtaf.system.recombine import Recombiner
@@ -130,6 +132,29 @@ class Session(System):
         model = self.plain_model
         return RetrievalIndex(points, model.curvature, groups=self.knowledge.train.patients, metric=model.metric)
 
+    @cached_property
+    def consensus(self) -> Consensus:
+        """What the training reports of such images say, by which candidates are chosen. UserError for a model that
+        came without them."""
+        train, reports = self.knowledge.train, self.knowledge.reports
+        if reports is None:
+            raise UserError(
+                f"{self.knowledge.kept_reports} is not there: of the candidates the one is taken that is most like the "
+                "training reports of such images. Attach them by `revtaf export FOLDER NEW --reports ANNOTATION`, or "
+                "set generation.candidates=0, which is another model"
+            )
+        protocol = protocol_of(self.settings.training_data.language)
+        return Consensus(reports, train.statuses, train.patients, protocol, self.settings.seed)
+
+    def evidence(self, positive: np.ndarray, statuses: np.ndarray, told: Collection[int]) -> np.ndarray:
+        """Raw P(positive) (B, K) -> by what training reports are weighted: calibrated ones, and the `statuses` (B, K)
+        of categories that were told. UserError where there are no thresholds."""
+        if not self.categories:
+            return positive
+        usual = self.consensus.usual
+        found = self._known_thresholds("generation.candidates").calibrated(positive, usual)
+        return with_told(found, statuses, told, usual)
+
     @property
     def thresholds(self) -> Thresholds | None:
         """Those of an opened model, or those that the held-out patients give, where they are what is asked for; None
@@ -155,13 +180,18 @@ class Session(System):
         none."""
         if generation.statuses != "calibrated":
             return likeliest
+        found = self._known_thresholds("generation.statuses=calibrated")
+        return lambda probabilities: torch.from_numpy(found.decide(probabilities.cpu().numpy())).to(self.device)
+
+    def _known_thresholds(self, wanted: str) -> Thresholds:
         if (found := self.thresholds) is None:
             raise UserError(
-                f"generation.statuses=calibrated, but this model has no {THRESHOLDS}: delete the model.json beside its "
-                "weights and call `revtaf train` again, which fits them and trains nothing (of patients that were held "
-                "out, with classifier.calibration=holdout, in training only); or take generation.statuses=argmax"
+                f"{wanted}, but this model has no {THRESHOLDS}: delete the model.json beside its weights and call "
+                "`revtaf train` again, which fits them and trains nothing (of patients that were held out, with "
+                "classifier.calibration=holdout, in training only); or take generation.statuses=argmax and "
+                "generation.candidates=0"
             )
-        return lambda probabilities: torch.from_numpy(found.decide(probabilities.cpu().numpy())).to(self.device)
+        return found
 
     # Training
 

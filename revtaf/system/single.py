@@ -42,7 +42,9 @@ def write(session: Session, images: Sequence[Path], asked: Asked) -> list[ImageR
     dataset = session.dataset(studies, features, data)
     plain = session.settings.generation
     statuses = "argmax" if plain.statuses == "oracle" else plain.statuses  # an image alone has no true ones
-    generation = plain.model_copy(update={"statuses": statuses, "retrieved": "learned"})
+    candidates = plain.candidates if session.knowledge.reports is not None else 0  # said when it was opened
+    changed = {"statuses": statuses, "retrieved": "learned", "candidates": candidates}
+    generation = plain.model_copy(update=changed)
     rows = frozenset(range(len(images)))
     found = predict(session, dataset, generation, keep_maps=rows, workers=0, title="", asked=asked)
     return [_image_report(session, dataset, p, Path(images[p.row]), asked) for p in found]

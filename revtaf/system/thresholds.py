@@ -43,6 +43,11 @@ class Thresholds:
     samples: int
     source: str
 
+    def calibrated(self, positive: np.ndarray, usual: np.ndarray) -> np.ndarray:
+        """Raw P(positive) (S, K) -> calibrated. usual (K,): what a category gets that could not be calibrated."""
+        logits = logit(np.asarray(positive, dtype=np.float64).clip(FLOOR, 1 - FLOOR))
+        return np.where(self.slopes > 0, expit(self.slopes * logits + self.intercepts), usual)
+
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """P(status) (S, 4, K) -> statuses (S, K) int64.
 

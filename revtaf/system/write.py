@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from revtaf.lre.index import RetrievalIndex
 from revtaf.lre.retrieved import NO_REPORT, QueryRetrieved, fixed_retrieved
 from revtaf.model import REVTAF, Generation
 from revtaf.settings import GenerationSettings
-from revtaf.system.choose import choose
+from revtaf.system.choose import best, disagreements
 from revtaf.system.dataset import ReportDataset
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def predict(
         retrieval = QueryRetrieved()
     else:
         retrieval = query_retrieved(session, dataset, generation.retrieved, index)
-    decide = _overridden(session.decider(generation), asked.numbers(CATEGORIES[: session.categories]))
+    given = asked.numbers(CATEGORIES[: session.categories])
+    decide = _overridden(session.decider(generation), given)
     predictions: list[Prediction] = []
     for batch in tqdm(loader, desc=title, leave=False, disable=not (title and accelerator.is_main_process)):
         inputs = batch.retriever_inputs
@@ -125,7 +126,9 @@ def predict(
                 decide,
             )
         statuses, probabilities = result.statuses.tolist(), result.probabilities.cpu()
-        texts = _texts(session, result)
+        told = range(session.categories) if generation.statuses == "oracle" else given
+        patients = [dataset.features.patients[row] for row in batch.rows.tolist()]
+        texts = _texts(session, result, generation, patients, told)
         shares = {name: float(share) for name, share in result.shares.items()}
         for i, row in enumerate(batch.rows.tolist()):
             count = len(bank.sentence_rows(int(retrieved[i])))
@@ -139,15 +142,19 @@ def predict(
     return [by_row[row] for row in rows]
 
 
-def _texts(session: Session, result: Generation) -> list[str]:
-    """The written reports; of candidates, the one that says most of its prompt."""
+def _texts(
+    session: Session, result: Generation, generation: GenerationSettings, patients: list[str], told: Collection[int]
+) -> list[str]:
+    """The written reports; of candidates the best (`revtaf.system.choose`). told: categories whose status was given."""
     if result.candidates is None:
         return [session.tokenizer.decode(tokens) for tokens in result.tokens.tolist()]
-    texts = [[session.tokenizer.decode(tokens) for tokens in each] for each in result.candidates.tokens.tolist()]
-    likelihood = result.candidates.likelihood.cpu().numpy()
-    labeler = session.knowledge.components.labeler  # not the one that remembers: no sampled report comes again
-    chosen = choose(texts, likelihood, result.statuses.cpu().numpy(), labeler)
-    return [each[number] for each, number in zip(texts, chosen, strict=True)]
+    texts = [[session.tokenizer.decode(tokens) for tokens in each] for each in result.candidates.tolist()]
+    statuses, positive = result.statuses.cpu().numpy(), result.probabilities[:, POSITIVE].cpu().numpy()
+    scores = session.consensus.expected(texts, session.evidence(positive, statuses, told), patients)
+    if generation.agreement:
+        labeler = session.knowledge.components.labeler  # not the one that remembers: no sampled report comes again
+        scores -= generation.agreement * disagreements(texts, statuses, labeler)
+    return [each[number] for each, number in zip(texts, best(scores), strict=True)]
 
 
 def _overridden(decide: Callable[[Tensor], Tensor], given: dict[int, int]) -> Callable[[Tensor], Tensor]:

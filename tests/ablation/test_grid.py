@@ -310,10 +310,10 @@ def test_a_base_of_another_system_than_the_rows_is_refused(write_grid, tmp_path)
 
 
 def test_a_test_of_candidates_shares_the_training_and_has_its_own_results(write_grid, tmp_path):
-    rows = {"plain": None, "chosen": {"test": {"generation.candidates": 2}}}
+    rows = {"plain": None, "chosen": {"test": {"generation.candidates": 2, "generation.agreement": 0.1}}}
     plain, chosen = write_grid(rows=rows, paper=None).runs("phantom", tmp_path, [], (0,))
     assert plain.settings.run == chosen.settings.run
-    assert (plain.tested.output.name, chosen.tested.output.name) == ("phantom-test", "phantom-test-of2")
+    assert (plain.tested.output.name, chosen.tested.output.name) == ("phantom-test", "phantom-test-among2_a0.1")
 
 
 def test_a_grid_without_a_labeler_is_refused(make, tmp_path):

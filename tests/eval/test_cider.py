@@ -46,3 +46,22 @@ def test_documents_counted_in_parts_give_the_same_idf(monkeypatch):
     whole = cider.metric(lists, hypotheses, documents).per_sample
     monkeypatch.setattr(cider, "_CHUNK", 7)
     assert cider.metric(lists, hypotheses, documents).per_sample == pytest.approx(whole)
+
+
+def test_each_text_with_each_report_is_what_a_pair_has_by_itself():
+    """Where no word repeats nothing is clipped; words that no report has count in a text's length."""
+    rng = np.random.default_rng(0)
+    drawn = [" ".join(rng.permutation(list("abcdefgh"))[: rng.integers(0, 9)]) for _ in range(60)]
+    reports, texts = drawn[:40], [*drawn[40:], "a b zebra c", "zebra", ""]
+    found = cider.Pairwise(reports)(texts)
+    expected = [[cider.metric([[r]], [t], documents=reports).corpus for r in reports] for t in texts]
+    assert found.shape == (23, 40) and found.max() > 5
+    assert found == pytest.approx(np.array(expected), abs=1e-12)
+
+
+def test_a_repeated_word_gains_nothing_but_what_clipping_takes():
+    reports = random_texts(3, 40)
+    texts = random_texts(7, 40)
+    found = cider.Pairwise(reports)(texts)
+    expected = np.array([[cider.metric([[r]], [t], documents=reports).corpus for r in reports] for t in texts])
+    assert (found >= expected - 1e-12).all() and np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9

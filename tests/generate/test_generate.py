@@ -117,9 +117,10 @@ def test_the_retrieved_report_is_left_out_or_given(model, images, monkeypatch):
     assert [a.text for a in other.attention if a.kind == "sentence"] == ["there is a zebra", "the heart is enlarged"]
 
 
-def test_candidates_are_chosen_for_what_the_prompt_says(world, images, told):
-    """An image alone gets the text that it gets among others; the prompt may be a user's."""
-    chosen = revtaf.load(world[1], ["generation.candidates=6", "generation.temperature=1.5"], device="cpu")
+def test_an_image_alone_gets_the_candidate_that_it_gets_among_others(world, images, told):
+    """The prompt may be a user's."""
+    sampled = ["generation.candidates=6", "generation.temperature=1.5", "generation.agreement=0.1"]
+    chosen = revtaf.load(world[1], sampled, device="cpu")
     several = [one.report for one in chosen.report(images[:3])]
     assert several == [chosen.report(image).report for image in images[:3]]
     asked = chosen.report(images[0], statuses={name: "pos" for name in CATEGORIES[: chosen.categories]})
@@ -139,8 +140,27 @@ def test_who_chooses_has_to_be_there(world):
         return read_knowledge(folder, load_settings(folder / SETTINGS, [*chexbert, *options], bases=False), device)
 
     with pytest.raises(UserError, match="knowledge.chexbert: nowhere.pth is not there"):
-        opened("generation.candidates=2", "missing=error")
-    assert opened("generation.candidates=2", "missing=stand-in") and opened("missing=error")
+        opened("generation.candidates=2", "generation.agreement=0.1", "missing=error")
+    assert opened("generation.candidates=2", "generation.agreement=0.1", "missing=stand-in")
+    assert opened("generation.candidates=2", "missing=error")  # nobody reads them
+
+
+def test_without_the_training_reports_the_beam_is_written(call, world, images, tmp_path, capsys):
+    """As no candidate can be chosen: it is said when the folder is opened, with the way out."""
+    run, data = world[1], world[0]
+    folder, attached = tmp_path / "model", tmp_path / "whole"
+    call("export", run, folder, "--without-reports")
+    sampled = ["generation.candidates=6", "generation.temperature=1.5"]
+    alone = revtaf.load(folder, sampled, device="cpu")
+    assert f"revtaf export {folder} NEW --reports" in capsys.readouterr().err
+    beam = revtaf.load(folder, device="cpu").report(images[:3])
+    assert [r.report for r in alone.report(images[:3])] == [r.report for r in beam]
+    call("export", folder, attached, "--reports", data / "annotation.json")
+    capsys.readouterr()
+    chosen = revtaf.load(attached, sampled, device="cpu").report(images[:3])
+    assert "NEW --reports" not in capsys.readouterr().err
+    assert [r.report for r in chosen] == [r.report for r in revtaf.load(run, sampled, device="cpu").report(images[:3])]
+    assert [r.report for r in chosen] != [r.report for r in beam]
 
 
 def test_good_files_are_done_and_bad_ones_listed(call, pages, world, images, tmp_path):

@@ -105,7 +105,7 @@ def test_what_needs_labels_is_switched_off_by_name(config, caplog):
 
 
 @pytest.mark.parametrize("asked", [
-    "generation.statuses=oracle", "generation.statuses=calibrated", "generation.candidates=2",
+    "generation.statuses=oracle", "generation.statuses=calibrated", "generation.agreement=0.1",
     "generation.retrieved=random", "train.statuses=mixed", "controls.local=report", "controls.memory=report",
     "controls.scores=report", "knowledge.imported=elsewhere",
 ])  # fmt: skip
@@ -115,9 +115,12 @@ def test_what_is_asked_for_by_name_and_needs_labels_is_refused(asked, config):
     assert "knowledge.labeler=none" in str(told.value)
 
 
-def test_candidates_need_somebody_who_reads(config):
-    with pytest.raises(UserError, match="generation.candidates=2: not with knowledge.labeler=annotation"):
-        load_settings(config(GERMAN, True, labeler="annotation"), ["generation.candidates=2"])
+def test_agreement_needs_somebody_who_reads(config):
+    """A choice among candidates does not."""
+    annotated = config(GERMAN, True, labeler="annotation")
+    with pytest.raises(UserError, match="generation.agreement=0.1: not with knowledge.labeler=annotation"):
+        load_settings(annotated, ["generation.candidates=2", "generation.agreement=0.1"])
+    assert load_settings(annotated, ["generation.candidates=2"]).generation.candidates == 2
 
 
 @pytest.mark.parametrize("reports", [GERMAN, CHINESE], ids=["German", "Chinese"])
