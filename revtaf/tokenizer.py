@@ -23,6 +23,16 @@ PROMPT_TOKENS = (DECODER_START_TOKEN, *STATUS_TOKENS)
 _BLANKS = pre_tokenizers.WhitespaceSplit
 
 
+def read_pieces(path: str | Path, what: str) -> list[str]:
+    """The tokens of a BERT vocab.txt, one a line, in their order. UserError, which `what` begins, where it is missing
+    or lacks BERT's own."""
+    lines = read_text(path, what).split("\n")  # not splitlines: U+2028 is a token of bert-base-chinese
+    tokens = [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
+    if missing := sorted(set(BERT_TOKENS) - set(tokens)):
+        raise UserError(f"{what}: {path} lacks the tokens {missing}; is it BERT's vocab.txt?")
+    return tokens
+
+
 class ReportTokenizer:
     """Texts <-> token ids. The prompt tokens [DEC] [BLA] [POS] [NEG] [UNC] come last in the vocabulary."""
 
@@ -64,14 +74,9 @@ class ReportTokenizer:
     def from_vocabulary(cls, path: str | Path, language: Language = "en") -> ReportTokenizer:
         """A BERT vocab.txt, one token a line. UserError where it is missing or lacks BERT's tokens."""
         try:
-            lines = read_text(path, "decoder.vocabulary").split("\n")  # U+2028 is a token of bert-base-chinese
+            vocabulary = {token: i for i, token in enumerate(read_pieces(path, "decoder.vocabulary"))}
         except UserError as error:
             raise UserError(f"{error}; give a BERT vocab.txt, or 'train' to fit one on the training reports") from None
-        tokens = [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
-        vocabulary = {token: i for i, token in enumerate(tokens)}
-        missing = [token for token in BERT_TOKENS if token not in vocabulary]
-        if missing:
-            raise UserError(f"decoder.vocabulary: {path} lacks the tokens {missing}")
         return cls(_splitting(language, models.WordPiece(vocabulary, unk_token=UNKNOWN), accents=False))
 
     @classmethod

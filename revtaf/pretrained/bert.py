@@ -18,9 +18,8 @@ from tqdm import tqdm
 from transformers import BertConfig, BertModel
 
 from revtaf.errors import UserError
-from revtaf.files import read_text
 from revtaf.rng import stream
-from revtaf.tokenizer import BERT_TOKENS, CLS, PAD, SEP
+from revtaf.tokenizer import CLS, PAD, SEP, read_pieces
 
 _BARE = ("embeddings.", "encoder.", "pooler.")  # files of the encoder alone lack the prefix "bert."
 _TOKENS_PER_BATCH = 1 << 14  # padding included: 32 texts of 512 tokens; more is not faster on CPUs
@@ -132,14 +131,11 @@ def _read_vocabulary(path: Path, rows: int, what: str) -> BertWordPieceTokenizer
     """
     if not path.exists():
         raise UserError(f"{what}: no such file: {path} (see checkpoints/README.md)")
-    lines = read_text(path, f"{what}: the vocabulary").split("\n")
-    tokens = lines[:-1] if lines[-1] == "" else lines
+    tokens = read_pieces(path, what)
     if len(tokens) != rows:
         raise UserError(
             f"{what}: {path} has {len(tokens)} lines, the word embeddings have {rows} rows; "
             "take the vocab.txt that belongs to the weights"
         )
     vocabulary = {token: row for row, token in enumerate(tokens)}
-    if missing := [token for token in BERT_TOKENS if token not in vocabulary]:
-        raise UserError(f"{what}: {path} lacks the tokens {missing}; is it BERT's vocab.txt?")
     return BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)

@@ -191,7 +191,11 @@ QUERY = "bert.encoder.layer.1.attention.self.query.weight"
         (edit_config(model_type="roberta"), "describes a roberta"),
         (lambda f: (f / "config.json").unlink(), "config.json not found"),
         (lambda f: (f / "vocab.txt").unlink(), "no such file: .*vocab.txt"),
-        (lambda f: (f / "vocab.txt").write_text("heart\n"), "has 1 lines, the word embeddings have"),
+        (
+            lambda f: (f / "vocab.txt").write_text("\n".join(small_vocabulary()[:9])),
+            "has 9 lines, the word embeddings have",
+        ),
+        (lambda f: (f / "vocab.txt").write_text("heart\n"), "vocab.txt lacks the tokens"),
         (lambda f: (f / "vocab.txt").write_text("heart\n" * len(small_vocabulary())), "lacks the tokens"),
         (lambda f: (f / "pytorch_model.bin").unlink(), "holds neither model.safetensors nor pytorch_model.bin"),
         (lambda f: (f / "pytorch_model.bin").write_text("version https://git-lfs"), "not a file of plain tensors"),
