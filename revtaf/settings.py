@@ -60,8 +60,8 @@ class ClassifierSettings(Section):
     feed_forward: int = Field(2048, ge=8)
     dropout: float = Field(0.1, ge=0, lt=1)
     balanced_logits: bool = True  # self-adaptive disease-balanced learning
-    # What the thresholds of generation.statuses=calibrated are fitted on: the validation split, which then may not be
-    # the reported one, or patients of the training split that were held out of it.
+    # What generation.statuses=calibrated and generation.candidates are fitted on: the validation split, which then may
+    # not be the reported one, or patients of the training split that were held out of it.
     calibration: Literal["validation", "holdout"] = "validation"
 
 
@@ -289,16 +289,17 @@ class Settings(RunSettings):
                 f"generation.retrieved={self.generation.retrieved}, but without lre and fvtaf no report is retrieved"
             )
         fitted_on = self.classifier.calibration
-        if self.generation.statuses == "calibrated" and fitted_on == "validation" and self.tests_on_validation:
+        reading = [key for key, reads in self._read_calibrations.items() if reads]
+        if reading and fitted_on == "validation" and self.tests_on_validation:
             raise ValueError(
-                "generation.statuses=calibrated would report the split that its thresholds were fitted on "
+                f"{reading[0]} would report the split that its thresholds were fitted on "
                 f"(data.test_split={self.data.test_split}); take classifier.calibration=holdout, another "
-                "data.test_split, or generation.statuses=argmax"
+                "data.test_split, or generation.statuses=argmax with generation.candidates=0"
             )
         kept = self.train.schedule == "staged" and self.trunk.holdout > 0
-        if self.generation.statuses == "calibrated" and fitted_on == "holdout" and not kept:
+        if reading and fitted_on == "holdout" and not kept:
             raise ValueError(
-                "generation.statuses=calibrated with classifier.calibration=holdout needs patients kept apart: "
+                f"{reading[0]} with classifier.calibration=holdout needs patients kept apart: "
                 "train.schedule=staged and trunk.holdout above 0; or take classifier.calibration=validation"
             )
         if self.lre.features == "medfuse":
@@ -369,6 +370,13 @@ class Settings(RunSettings):
     def retrieves_by_medfuse(self) -> bool:
         """Whether a report is retrieved by the image embeddings of MedFuse-CLIP."""
         return self.retrieves and self.lre.features == "medfuse"
+
+    @property
+    def _read_calibrations(self) -> dict[str, bool]:
+        """What reads calibrated probabilities, and whether it does."""
+        chooses = self.generation.candidates > 0 and self.knowledge.labeler != "none"
+        calibrated = self.generation.statuses == "calibrated"
+        return {"generation.statuses=calibrated": calibrated, "generation.candidates": chooses}
 
     @property
     def reads_medfuse(self) -> bool:
