@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from revtaf.ablation.scoring import Scored, Scorer, mean_of
 from revtaf.ablation.tables import MAIN, SAID
 from revtaf.ablation.tested import result_folder
 from revtaf.config import RunSettings
+from revtaf.engine.metrics import epoch_curves, rise
 from revtaf.errors import UserError, nearest
 from revtaf.eval import clinical, floors, nlg, published, statistics
 from revtaf.eval.evaluate import SELECTED_HERE, labeler_note
@@ -338,6 +340,18 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
     return {name: "; ".join(sorted(values)) for name, values in found.items() if values}
 
 
+def _unsound(runs: Sequence[Run]) -> list[str]:
+    """One note for each training whose loss of the words rose: its row tells of that, and of nothing else."""
+    trained = {str(run.settings.run): run for run in runs}
+    found = [(run, rise(epoch_curves(Path(folder) / "metrics.jsonl"))) for folder, run in trained.items()]
+    return [
+        f"**Row '{run.row.label}', seed {run.seed}, was not trained soundly**: its training loss of the words {what}. "
+        "What this table says of the row says nothing of its settings."
+        for run, what in found
+        if what
+    ]
+
+
 def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored, scorer: Scorer) -> list[str]:
     notes = scorer.told
     if first.written and (note := labeler_note(first.labeler)):
@@ -348,6 +362,7 @@ def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored
         notes.append("One seed: how much another training would differ is not known.")
     if any(getattr(run.settings, "reads_medfuse", False) for run in runs):
         notes.append(ONE_MEDFUSE)
+    notes += _unsound(runs)
     if note := statistics.small_sample_note(len(first.samples)):
         notes.append(note)
     protocols = {p["protocol"] for row in grid.rows if (p := paper_figures(grid, row))}

@@ -10,6 +10,7 @@ import numpy as np
 from revtaf.engine.runtime import read_jsonl
 from revtaf.files import told_as_damage
 
+RISE = 1.005  # of an epoch's mean loss over an earlier one: in a sound training it falls until the end
 _NOT_LOSSES = frozenset({"step", "epoch", "lr"})
 
 
@@ -29,3 +30,18 @@ def epoch_curves(metrics: Path) -> list[dict]:
                 sums[epoch][name].append(float(value))
     means = {epoch: {name: float(np.mean(values)) for name, values in losses.items()} for epoch, losses in sums.items()}
     return [{"epoch": e, "losses": means[e], "validation": validation.get(e, {})} for e in sorted(means)]
+
+
+def rise(curves: list[dict], loss: str = "lm") -> str | None:
+    """What an epoch's mean training loss did that it does not do in a sound training: rise above an earlier one. None
+    where it did not, and where there is no such loss."""
+    means = [(curve["epoch"], curve["losses"][loss]) for curve in curves if loss in curve["losses"]]
+    if not means:
+        return None
+    least = means[0]
+    for epoch, mean in means[1:]:
+        if mean > RISE * least[1]:
+            before, after = f"{least[1]:.2f} in epoch {least[0]}", f"{mean:.2f} in epoch {epoch}"
+            return f"rose from {before} to {after}, and ended at {means[-1][1]:.2f}"
+        least = min(least, (epoch, mean), key=lambda m: m[1])
+    return None

@@ -72,6 +72,25 @@ def test_one_seed_scores_as_the_test_command_does(finished, scorer):
     assert found["tail_minus_head"].corpus == pytest.approx(apart, abs=1e-12)
 
 
+def test_a_training_that_broke_is_named(finished, scorer):
+    """Of two of the four trainings the loss rises, of one of them for ever; one wavers as sound ones do."""
+    grid, runs = finished
+    courses = {("plain", 0): [5, 3, 2, 2.005], ("plain", 1): [5, 3, 3.1, 2.5], ("full", 1): [5, 3, 2.9, 6]}
+    for run in [run for run in runs if (run.row.name, run.seed) in courses]:  # another row is one of their tests
+        records = [
+            {"step": step, "epoch": epoch + 1, "losses": {"lm": loss + 0.4 * half}}
+            for epoch, loss in enumerate(courses[run.row.name, run.seed])
+            for step, half in ((2 * epoch, 1), (2 * epoch + 1, -1))
+        ]
+        (Path(run.settings.run) / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    found = [note for note in collect(grid, runs, scorer).notes if "not trained soundly" in note]
+    assert len(found) == 2
+    labels = {run.row.name: run.row.label for run in runs}
+    (rose,) = (note for note in found if f"'{labels['plain']}', seed 1" in note)
+    assert "rose from 3.00 in epoch 2 to 3.10 in epoch 3, and ended at 2.50" in rose
+    assert any(f"'{labels['full']}', seed 1" in note and "2.90 in epoch 3 to 6.00" in note for note in found)
+
+
 def test_mean_spread_and_agreement(finished, scorer):
     """The table's mean and deviation are those of the seeds, and all seeds agree that full is better than plain."""
     grid, runs = finished
