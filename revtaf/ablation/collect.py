@@ -342,7 +342,7 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
 
 def _unsound(runs: Sequence[Run]) -> list[str]:
     """One note for each training whose loss of the words rose: its row tells of that, and of nothing else."""
-    trained = {str(run.settings.run): run for run in runs}
+    trained = {str(run.settings.run): run for run in reversed(runs)}  # the first of the rows that share a training
     found = [(run, rise(epoch_curves(Path(folder) / "metrics.jsonl"))) for folder, run in trained.items()]
     return [
         f"**Row '{run.row.label}', seed {run.seed}, was not trained soundly**: its training loss of the words {what}. "
