@@ -44,6 +44,7 @@ CLASSES = tuple(f"f1/{category}" for category in CHEXPERT_CATEGORIES)
 PRINTED = {"example_precision": "precision", "example_recall": "recall", "example_f1": "f1", "average": "avg"}
 RESAMPLES = 10_000
 LEVEL = 0.05
+WORDS = "lm"  # the loss of the words, as the systems that write name it
 ROUNDING = 1e-12  # differences below are none
 ONE_MEDFUSE = (
     "Rows with MedFuse-CLIP have one trained model of it for all seeds, which has seen the training images: seeds do "
@@ -343,7 +344,7 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
 def _unsound(runs: Sequence[Run]) -> list[str]:
     """One note for each training whose loss of the words rose: its row tells of that, and of nothing else."""
     trained = {str(run.settings.run): run for run in reversed(runs)}  # the first of the rows that share a training
-    found = [(run, rise(epoch_curves(Path(folder) / "metrics.jsonl"))) for folder, run in trained.items()]
+    found = [(run, rise(epoch_curves(Path(folder) / "metrics.jsonl"), WORDS)) for folder, run in trained.items()]
     return [
         f"**Row '{run.row.label}', seed {run.seed}, was not trained soundly**: its training loss of the words {what}. "
         "What this table says of the row says nothing of its settings."

@@ -32,9 +32,9 @@ def epoch_curves(metrics: Path) -> list[dict]:
     return [{"epoch": e, "losses": means[e], "validation": validation.get(e, {})} for e in sorted(means)]
 
 
-def rise(curves: list[dict], loss: str = "lm") -> str | None:
-    """What an epoch's mean training loss did that it does not do in a sound training: rise above an earlier one. None
-    where it did not, and where there is no such loss."""
+def rise(curves: list[dict], loss: str) -> str | None:
+    """What an epoch's mean of this training loss did that it does not do in a sound training: rise above an earlier
+    one. None where it did not, and where there is no such loss."""
     means = [(curve["epoch"], curve["losses"][loss]) for curve in curves if loss in curve["losses"]]
     if not means:
         return None
