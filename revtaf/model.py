@@ -153,8 +153,10 @@ class REVTAF(nn.Module):
                     relaxation=fvtaf.relaxation,
                 )
         elif lre.enabled:
+            # Normalised, as FVTAF's texts are: without, every second training on real reports diverged.
             with stream(seed, "retrieved"):
-                self.retrieved_project = nn.Linear(text_width, self.encoder.width)
+                width = self.encoder.width
+                self.retrieved_project = nn.Sequential(nn.Linear(text_width, width), nn.LayerNorm(width))
         width = self.fvtaf.out_width if self.fvtaf else self.encoder.width
         with stream(seed, "decoder"):
             self.decoder = Decoder(settings.decoder, tokenizer, width, categories)
@@ -302,7 +304,7 @@ class REVTAF(nn.Module):
         return fcc_loss(*maps, cosine_matrix(prompts.retrieved, prompts.local), mask, **options)
 
     def _append_retrieved(self, vision: Vision, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Patches and the projected sentences of the retrieved report, side by side, with their mask."""
+        """Patches and the projected, normalised sentences of the retrieved report, side by side, with their mask."""
         text = self.retrieved_project(prompts.retrieved)
         valid = torch.ones(vision.patches.shape[:2], dtype=torch.bool, device=text.device)
         return torch.cat([vision.patches, text], 1), torch.cat([valid, prompts.retrieved_mask], 1)

@@ -182,6 +182,21 @@ def test_every_ablation_trains_and_writes(tiny_config, flags):
     assert len(written.tokens) == len(batch)
 
 
+def test_without_fvtaf_a_text_counts_whatever_its_scale(tiny_config):
+    """Row (a) of Table 3: appended sentences have unit RMS for texts of any scale, and the patches stay as they are."""
+    session = make_session(tiny_config, "fvtaf.enabled=false")
+    model = session.model.eval()
+    batch, rows = training_batch(session, 3)
+    prompts = session.prompts(batch, rows)
+    patches = model.encoder(batch.images).patches
+    for scale in (1.0, 100.0):
+        scaled = prompts._replace(retrieved=scale * prompts.retrieved)
+        seen = model.features(batch.images, scaled).decoder
+        torch.testing.assert_close(seen[:, : patches.shape[1]], patches)
+        appended = seen[:, patches.shape[1] :][prompts.retrieved_mask]
+        assert appended.square().mean(-1).sub(1).abs().max() < 0.01, scale
+
+
 def test_balanced_logits_make_a_rare_positive_cost_more(session, model):
     """ln(p) < 0 is added to POS of a rare category in training only, so that its loss and gradient grow."""
     classifier = model.classifier.train()
