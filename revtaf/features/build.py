@@ -50,6 +50,7 @@ class Knowledge:
     remembered: Path  # where a slow labeler's answers are kept
     key: str  # of what the features were made of
     fingerprint: str  # of the features themselves: another machine's refit differs
+    trunk_fingerprint: str  # without what the retriever alone reads: another one has the same trunk
     notes: dict[str, str]  # for the run's report: what was used, and what was not there
     find_encoder: Callable[[], TextEncoder]  # what made the sentences' vectors, loaded or fitted when it is needed
     kept_reports: Path | None = None  # of an opened model: its reports.jsonl
@@ -198,6 +199,11 @@ def prepare_knowledge(
     # Features know which images and reports they were made of; without them a model says so itself.
     featured = settings.reads_entities and settings.reads_texts
     read = [stages.image_names(studies, data), digest([s.report for s in studies])]
+    of_retriever = ("medfuse-images",) if vectors is not None and queries is None else ()
+
+    def with_read(mark: str) -> str:
+        return mark if featured else digest(mark, read)
+
     knowledge = Knowledge(
         components=components,
         scorer=EntityScorer.load(store.used["entities"]) if fits_scorer else None,
@@ -207,8 +213,9 @@ def prepare_knowledge(
         triplets=triplet_texts(),
         studies=studies,
         remembered=remembered,
-        key=store.key if featured else digest(store.key, read),
-        fingerprint=store.fingerprint if featured else digest(store.fingerprint, read),
+        key=with_read(store.key),
+        fingerprint=with_read(store.fingerprint),
+        trunk_fingerprint=with_read(store.fingerprint_without(*of_retriever)),
         notes=components.notes | used,
         find_encoder=encoder,
     )
@@ -368,6 +375,7 @@ def no_encoder() -> TextEncoder:
 def _imported(studies: list[Study], components: Components, folder: Path, remembered: Path) -> Knowledge:
     train, texts = imported.load_training(folder, studies)
     key = imported_key(folder)
+    mark = key.removeprefix("imported-")
     names = ("entity scores", "text embeddings", "classifier memory", "training statuses")
     return Knowledge(
         components=components,
@@ -379,7 +387,8 @@ def _imported(studies: list[Study], components: Components, folder: Path, rememb
         studies=studies,
         remembered=remembered,
         key=key,
-        fingerprint=key.removeprefix("imported-"),
+        fingerprint=mark,
+        trunk_fingerprint=mark,
         notes=components.notes | {name: f"imported from {folder}" for name in names},
         find_encoder=no_encoder,
     )

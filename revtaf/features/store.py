@@ -69,4 +69,8 @@ class FeatureStore:
     @property
     def fingerprint(self) -> str:
         """Changes with their bytes."""
-        return fingerprint(*(self.used[name] for name in sorted(self.used)))
+        return self.fingerprint_without()
+
+    def fingerprint_without(self, *names: str) -> str:
+        """The same of all in use but those."""
+        return fingerprint(*(self.used[name] for name in sorted(self.used) if name not in names))

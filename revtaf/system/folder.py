@@ -121,6 +121,7 @@ def read_knowledge(folder: Path, settings: Settings, device: torch.device) -> Kn
         remembered=Path(settings.data.features) / "labels.sqlite",
         key=about["key"],
         fingerprint=about["fingerprint"],
+        trunk_fingerprint=about["fingerprint"],  # no trunk is fitted to an opened model
         notes=components.notes,
         find_encoder=no_encoder if options.imported else lambda: _encoder(components, kept),
         kept_reports=folder / REPORTS,

@@ -71,7 +71,7 @@ def fit_trunk(session: Session) -> Trunk:
         "classifier": settings.classifier.model_dump(mode="json"),
         "trunk": settings.trunk.model_dump(mode="json"),
         "start": digest([array_hash(value.cpu().numpy()) for value in model.encoder.state_dict().values()]),
-        "features": [knowledge.fingerprint, array_hash(train.statuses), array_hash(train.memory)],
+        "features": [knowledge.trunk_fingerprint, array_hash(train.statuses), array_hash(train.memory)],
         "images": image_names(knowledge.studies, data),
         "seed": settings.seed,
         "precision": "bf16" if _halves(session) else "no",

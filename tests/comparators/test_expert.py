@@ -99,6 +99,17 @@ def test_without_lre_the_nearest_image_is_retrieved(tiny_config, dual, study, ph
         assert int(found[i]) in others and similarity[i, found[i]] >= similarity[i, others].max() - CLOSE
 
 
+def test_another_retriever_has_the_same_trunk_and_another_memory_another(tiny_config, dual):
+    """What finds the retrieved report is nothing that encoder and classifier learn from; what finds the memory is."""
+    staged = (f"knowledge.medfuse={dual}", "train.schedule=staged", "trunk.epochs=1", "trunk.holdout=0")
+    plain = make_session(tiny_config, *staged)
+    asked = make_session(tiny_config, *staged, "lre.features=medfuse")
+    assert asked.knowledge.fingerprint != plain.knowledge.fingerprint and asked.trunk.mark == plain.trunk.mark
+    remembers = make_session(tiny_config, *staged, "knowledge.memory=medfuse")
+    both = make_session(tiny_config, *staged, "knowledge.memory=medfuse", "lre.features=medfuse")
+    assert both.trunk.mark == remembers.trunk.mark != plain.trunk.mark
+
+
 def test_features_and_reports_name_the_model(both, tiny_config, dual):
     """Another run gives another key; without one nothing of it is asked."""
     plain = make_session(tiny_config)
