@@ -208,6 +208,11 @@ class RunSettings(Section):
         return False
 
     @property
+    def other_models(self) -> dict[str, Path]:
+        """The runs of other systems whose models this one reads, by the setting that names them."""
+        return {}
+
+    @property
     def reads_answer(self) -> tuple[str, ...]:
         """The settings by which this run is given what the tested samples' own reports say; every page names them."""
         return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -383,6 +384,11 @@ class Settings(RunSettings):
         """Whether MedFuse-CLIP is asked at all; features that were imported bring their own memory."""
         remembers = self.knowledge.memory == "medfuse" and self.reads_texts
         return self.knowledge.imported is None and (remembers or self.retrieves_by_medfuse)
+
+    @property
+    def other_models(self) -> dict[str, Path]:
+        """As `RunSettings.other_models`."""
+        return {"knowledge.medfuse": self.knowledge.medfuse} if self.reads_medfuse else {}
 
     @property
     def trained_on_answers(self) -> tuple[str, ...]:

@@ -40,7 +40,10 @@ def is_tested(run: Run) -> bool:
     report = read_json(needed[0])
     if not read_progress(checkpoints).get("finished") or not is_model(checkpoints / "best"):
         return False
-    trained_on, annotation = read_json(checkpoints / "best" / MANIFEST).get("annotation"), run.settings.data.annotation
+    manifest = read_json(checkpoints / "best" / MANIFEST)
+    if _another_model(manifest.get("external") or {}, run.settings):
+        return False
+    trained_on, annotation = manifest.get("annotation"), run.settings.data.annotation
     if trained_on and annotation.is_file() and trained_on != _hash(annotation, tuple(state_of(annotation))):
         return False  # of another training set, which `train` then says
     if report["run"].get("checkpoint_epoch") != read_json(best)["epoch"]:
@@ -74,6 +77,15 @@ def is_analysed(run: Run) -> bool:
         if not annotation.is_file() or made_of["annotation"] != _hash(annotation, tuple(state_of(annotation))):
             return False
     return True
+
+
+def _another_model(external: dict[str, dict[str, str]], settings: RunSettings) -> bool:
+    """Whether a model of another system that training read has been trained anew since, which `train` then says."""
+    for key, place in settings.other_models.items():
+        found = next((folder / MANIFEST for folder in (place, place / BEST) if is_model(folder)), None)
+        if found and external.get(key) and external[key] != {MANIFEST: _hash(found, tuple(state_of(found)))}:
+            return True
+    return False
 
 
 def _of_these_data(made_of: dict[str, str | None], then: RunSettings, now: RunSettings, written: float) -> bool:

@@ -100,6 +100,19 @@ def test_results_of_a_model_of_another_training_set_are_not_there(run):
         assert is_tested(run) is there
 
 
+def test_results_of_a_model_that_read_another_medfuse_are_not_there(run, tmp_path):
+    """Trained anew in the same folder, it is another; where it is not asked, it does not count."""
+    kept, own = Path(run.settings.run) / "checkpoints/best/model.json", tmp_path / "medfuse/checkpoints/best/model.json"
+    write_json(own, {"system": "medfuse"})
+    hashes = {"knowledge.medfuse": {"model.json": sha256(own)}}
+    write_json(kept, read_json(kept) | {"external": hashes} if kept.is_file() else {"files": {}, "external": hashes})
+    knowledge = run.settings.knowledge.model_copy(update={"medfuse": tmp_path / "medfuse", "memory": "medfuse"})
+    asking = replace(run, settings=run.settings.model_copy(update={"knowledge": knowledge}))
+    assert asking.settings.reads_medfuse and is_tested(asking)
+    write_json(own, {"system": "medfuse", "anew": True})
+    assert is_tested(run) and not is_tested(asking)
+
+
 def test_analyses_are_of_the_model_and_the_annotation_of_today(run, phantom, tmp_path):
     """One of another model or of an annotation that changed is made anew; one that does not say of which counts."""
     keep_recipe(run)
