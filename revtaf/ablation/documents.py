@@ -25,7 +25,9 @@ from revtaf.ablation.tables import (
     bounds_of,
     cell,
     columns_markdown,
+    columns_of,
     distinct,
+    heading,
     read_summary,
     rows_markdown,
     seeds_of,
@@ -130,11 +132,14 @@ def main_table(tables: Path) -> str:
 
 
 def compact(tables: Path, grid: str) -> str:
-    """A grid's rows in seven columns, with what each run wrote."""
+    """A grid's rows in seven columns, with what each run wrote; of rankings, all that the grid measures."""
     content = _summary(tables, grid)
-    lines = [["", *(HEADINGS[key] for key in _COMPACT), "different texts"], ["---", *["---:"] * (len(_COMPACT) + 1)]]
+    keys = columns_of(content, _COMPACT)
+    texts = any(row["distinct reports"] for row in content["rows"].values())
+    lines = [["", *(heading(content, key) for key in keys), *["different texts"] * texts]]
+    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
     for row in content["rows"].values():
-        lines.append([row["label"], *(cell(row, key) for key in _COMPACT), distinct(row)])
+        lines.append([row["label"], *(cell(row, key) for key in keys), *[distinct(row)] * texts])
     return rows_markdown(lines) + _where(content, grid)
 
 

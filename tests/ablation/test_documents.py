@@ -71,6 +71,15 @@ def test_a_block_is_printed_and_the_rest_is_left_alone(copied):
     assert (copied / "README.md").read_text() == text
 
 
+def test_rankings_are_printed_by_their_own_metrics(tmp_path):
+    """No column of texts, which rankings have not; an arrow where less is better."""
+    text = documents.compact(TABLES, "medfuse_phantom/medfuse_table2")
+    content = json.loads((TABLES / "medfuse_phantom/medfuse_table2/summary.json").read_text())
+    assert "R@10 i→r" in text and "MedR r→i ↓" in text and "CIDEr" not in text and "different texts" not in text
+    mean = content["rows"]["model"]["mean"]["i2t_recall_at_10"]
+    assert f" {mean:.3f} ".replace(" 0.", " .") in next(s for s in text.splitlines() if s.startswith("| MedFuse-CLIP"))
+
+
 def test_a_changed_number_makes_the_document_stale(copied):
     """Whoever edits a summary, a table or the README by hand is found out."""
     command = ["report", "--root", str(copied), "--tables", str(copied / "tables")]
