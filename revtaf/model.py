@@ -153,7 +153,7 @@ class REVTAF(nn.Module):
                     relaxation=fvtaf.relaxation,
                 )
         elif lre.enabled:
-            # Normalised, as FVTAF's texts are: without, every second training on real reports diverged.
+            # Normalised, as FVTAF's texts are: without, two of three trainings on real reports diverged.
             with stream(seed, "retrieved"):
                 width = self.encoder.width
                 self.retrieved_project = nn.Sequential(nn.Linear(text_width, width), nn.LayerNorm(width))

@@ -361,7 +361,7 @@ def _notes(grid: Grid, settings: RunSettings, runs: Sequence[Run], first: Scored
         notes.append(SELECTED_HERE)
     if len({run.seed for run in runs}) == 1:
         notes.append("One seed: how much another training would differ is not known.")
-    if any(getattr(run.settings, "reads_medfuse", False) for run in runs):
+    if any("knowledge.medfuse" in run.settings.other_models for run in runs):
         notes.append(ONE_MEDFUSE)
     notes += _unsound(runs)
     if note := statistics.small_sample_note(len(first.samples)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from revtaf.commands import recipe as recipes
 from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
 from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import find_last, read_progress
-from revtaf.engine.folder import BEST, MANIFEST, is_model, model_identity
+from revtaf.engine.folder import BEST, MANIFEST, find_model, is_model, model_identity
+from revtaf.errors import UserError
 from revtaf.eval import kept
 from revtaf.files import read_json, real_path, sha256, state_of
 from revtaf.system.analyses import ALIGNMENT, MADE_OF, RETRIEVAL, VERSION
@@ -82,9 +84,10 @@ def is_analysed(run: Run) -> bool:
 def _another_model(external: dict[str, dict[str, str]], settings: RunSettings) -> bool:
     """Whether a model of another system that training read has been trained anew since, which `train` then says."""
     for key, place in settings.other_models.items():
-        found = next((folder / MANIFEST for folder in (place, place / BEST) if is_model(folder)), None)
-        if found and external.get(key) and external[key] != {MANIFEST: _hash(found, tuple(state_of(found)))}:
-            return True
+        with suppress(UserError):  # one that is not there is no other
+            found = find_model(place) / MANIFEST
+            if external.get(key) and external[key] != {MANIFEST: _hash(found, tuple(state_of(found)))}:
+                return True
     return False
 
 
