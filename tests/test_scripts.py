@@ -35,7 +35,7 @@ TOYS = {  # arguments at toy size
     "search.py": ["--rows", "60", "--width", "8", "--engines", "exact"],
     "step.py": [
         "--config",
-        "CONFIG",
+        "SHIPPED",
         "--words",
         "300",
         "--tokens",
@@ -107,8 +107,20 @@ def places(request, tmp_path, monkeypatch):
         (sample / "labeled_reports.csv").write_text("Reports,Cardiomegaly\nLarge heart.,1.0\n", encoding="utf-8")
         return tmp_path
 
+    def shipped():
+        """What the small configurations set and the paper does not."""
+        settings = {
+            "base": str(request.getfixturevalue("tiny_config")),
+            "lre": {"steps": 2},
+            "fvtaf": {"text_mass": "presence"},
+        }
+        file = tmp_path / "shipped.yaml"
+        file.write_text(json.dumps(settings), encoding="utf-8")
+        return file
+
     made = {
         "CONFIG": lambda: request.getfixturevalue("tiny_config"),
+        "SHIPPED": shipped,
         "IMAGES": lambda: request.getfixturevalue("phantom") / "images",
         "IMAGE": lambda: next((request.getfixturevalue("phantom") / "images").glob("*.png")),
         "RUN": lambda: request.getfixturevalue("world")[1],

@@ -36,6 +36,8 @@ def main() -> None:
     options = parser.parse_args()
 
     settings = load_settings(options.config)
+    lre = settings.lre.model_copy(update={"steps": 0})  # every part trains in the step, LRE too
+    settings = settings.model_copy(update={"lre": lre})
     torch.manual_seed(0)
     words = [f"word{i}" for i in range(options.words)]
     tokenizer = ReportTokenizer.fit([" ".join(words)] * 2, options.words)
@@ -50,7 +52,8 @@ def main() -> None:
     statuses = torch.randint(0, 4, (b, len(CATEGORIES)), device=options.device)
     tokens = torch.randint(100, 200, (b, options.tokens), device=options.device)
     mask = torch.ones(b, n, dtype=torch.bool, device=options.device)
-    prompts = Prompts(normal(b, settings.classifier.memory_size, w), normal(b, len(ENTITIES), w), normal(b, n, w), mask)
+    memory = normal(b, settings.classifier.memory_size, w)
+    prompts = Prompts(memory, normal(b, len(ENTITIES), w), normal(b, n, w), mask, presence=scores)
 
     def precision() -> torch.autocast:
         return torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.precision == "bf16")
@@ -74,7 +77,7 @@ def main() -> None:
     patches = vision.patches.clone().requires_grad_()
 
     def fuse() -> None:
-        fusion = model.fvtaf(patches, prompts.retrieved, prompts.retrieved_mask, prompts.local)
+        fusion = model.fvtaf(patches, prompts.retrieved, mask, prompts.local, prompts.presence)
         (fusion.features.sum() + model._consistency(fusion, prompts)).backward()
 
     def rank() -> None:
