@@ -113,7 +113,7 @@ def _run(settings: RunSettings, training: bool | None) -> Iterator[CheckLine]:
 def _training_set(settings: RunSettings, data: DataSettings) -> Iterator[CheckLine]:
     """What training on these studies would end with, beside what is wrong with the file."""
     try:
-        studies = load_annotations(data.annotation).get("train", [])[: data.max_samples]
+        studies = settings.splits(load_annotations(data.annotation)).get("train", [])[: data.max_samples]
     except UserError:  # said where the file is checked
         return
     for refused in (
@@ -142,7 +142,7 @@ def _data(settings: RunSettings, data: DataSettings, splits: list[str], images: 
     if missing:
         return
     try:
-        annotations = load_annotations(data.annotation)
+        annotations = settings.splits(load_annotations(data.annotation))
         for split in splits:
             given_statuses(select(annotations, split, data), settings.knowledge)
     except UserError as error:

@@ -7,11 +7,14 @@ a subclass of `RunSettings` (REVTAF's: `revtaf.settings`). Reading and writing: 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from revtaf.files import windows_refuses
+
+if TYPE_CHECKING:
+    from revtaf.data.annotations import Annotations
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"]
 # How grey levels become a network's input, see `revtaf.data.images.normalise`.
@@ -189,6 +192,10 @@ class RunSettings(Section):
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
     fetch: FetchSettings = FetchSettings()
+
+    def splits(self, annotations: Annotations) -> Annotations:
+        """The studies of a set as this run splits them: as the annotation does, unless a system draws its own."""
+        return annotations
 
     @model_validator(mode="after")
     def _language(self) -> RunSettings:

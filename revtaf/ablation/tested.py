@@ -6,9 +6,10 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from revtaf import systems
 from revtaf.ablation.grid import Run, free_of_tests
 from revtaf.commands import recipe as recipes
-from revtaf.config import ADVANCED_MODELS, DataSettings, RunSettings
+from revtaf.config import ADVANCED_MODELS, RunSettings
 from revtaf.config_file import changes, load_settings
 from revtaf.engine.checkpoint import find_last, read_progress
 from revtaf.engine.folder import BEST, MANIFEST, find_model, is_model, model_identity
@@ -102,7 +103,7 @@ def _of_these_data(made_of: dict[str, str | None], then: RunSettings, now: RunSe
         return False
     if real_path(then.data.images) == real_path(now.data.images) or made_of.get("images") is None:
         return True
-    return _images(now.data.model_dump_json(), state) in (None, made_of["images"])
+    return _images(now.system, now.model_dump_json(), state) in (None, made_of["images"])
 
 
 # The rows of a grid share their data: a file is read once, until its size or time changes.
@@ -112,6 +113,6 @@ def _hash(path: Path, state: tuple[int, ...]) -> str:
 
 
 @cache
-def _images(settings: str, state: tuple[int, ...]) -> str | None:
-    data = DataSettings.model_validate_json(settings)
-    return recipes.data_fingerprint(data, data.test_split, of_bytes=True)["images"]
+def _images(system: str, content: str, state: tuple[int, ...]) -> str | None:
+    settings = systems.find(system).settings.model_validate_json(content)
+    return recipes.data_fingerprint(settings, settings.data, settings.data.test_split, of_bytes=True)["images"]

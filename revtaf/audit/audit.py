@@ -28,7 +28,7 @@ from revtaf.audit.checks import (
     silent_reports,
 )
 from revtaf.audit.labels import memory_by_labels, prompts_from_report, sample_rows, scores_in_sample
-from revtaf.config import DataSettings
+from revtaf.config import DataSettings, RunSettings
 from revtaf.data.annotations import Annotations, Study, load_annotations
 from revtaf.data.text import clean_report
 from revtaf.engine.runtime import read_jsonl
@@ -44,13 +44,13 @@ CONFIG = "config.yaml"  # that a test leaves beside its predictions
 _SHORTEST_DETAIL = 40
 
 
-def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
+def audit(settings: RunSettings, hash_images: bool = False) -> list[Line]:
     """Every check that can be made now, in a fixed order. UserError where the annotation or the features are damaged.
 
     hash_images reads every image file, and so finds an image under two names; else paths are compared.
     """
     training, data = settings.training_data, settings.data
-    annotations = {path: load_annotations(path) for path in {training.annotation, data.annotation}}
+    annotations = {path: settings.splits(load_annotations(path)) for path in {training.annotation, data.annotation}}
     parts, lines = {}, []
     for name, source, split in (
         ("train", training, "train"),
@@ -67,7 +67,7 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
         count = len(tested.studies)  # said in every table, and no secret; the other way round is a leak
         what = "tested on the split that selects the checkpoint: validation figures"
         lines.append(Line("samples", "val/test", count, count, NOTE, what))
-    if settings.reads_answer:
+    if isinstance(settings, Settings) and settings.reads_answer:
         count = sum(len(part.studies) for part in parts.values())
         what = f"reads the answer: {', '.join(settings.reads_answer)}"
         lines.append(Line("control", "all", count, count, LEAK, what))
@@ -76,8 +76,12 @@ def audit(settings: Settings, hash_images: bool = False) -> list[Line]:
     held_out = [name for name in ("val", "test") if name in parts]
     lines += [silent_reports(name, part.studies) for name, part in parts.items()]
     lines += [repeated_reports(name, parts[name].studies, train) for name in held_out if train]
-    lines += _features(settings, held_out)
-    lines += _predictions(settings, annotations, train)
+    if isinstance(settings, Settings):
+        lines += _features(settings, held_out)
+        lines += _predictions(settings, annotations, train)
+    else:
+        what = f"system={settings.system}: its features and what its tests retrieved are not looked at"
+        lines.append(Line("features", "all", 0, 0, NOT_CHECKED, what))
     return lines
 
 
@@ -85,7 +89,7 @@ def _same_set(source: DataSettings, training: DataSettings) -> bool:
     return source.annotation == training.annotation or source.name == training.name
 
 
-def _reports_validation(settings: Settings) -> bool:
+def _reports_validation(settings: RunSettings) -> bool:
     """Whether the run is tested on its own validation split, as where the test split is withheld."""
     training, data = settings.training_data, settings.data
     same = (data.annotation, data.test_split) == (training.annotation, training.validation_split)

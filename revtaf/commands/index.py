@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 
 import revtaf
-from revtaf.data.annotations import Study, load_annotations
+from revtaf.config_file import load_settings
+from revtaf.data.annotations import Annotations, Study, load_annotations
 from revtaf.data.blocks import WHOLE, Blocks
 from revtaf.data.image_names import find_file, why_absent
-from revtaf.engine.folder import find_model, model_identity
+from revtaf.engine.checkpoint import SETTINGS
+from revtaf.engine.folder import MANIFEST, find_model, model_identity
 from revtaf.engine.system import System
 from revtaf.errors import UserError
-from revtaf.files import digest, state_of
+from revtaf.files import digest, read_json, sha256, state_of
 from revtaf.locks import alone
 from revtaf.search.build import Entries, IndexOptions, Material, create, extend
 from revtaf.search.index import HELD, IMAGES, REPORTS, SearchIndex
@@ -65,12 +67,12 @@ def index(request: IndexRequest) -> SearchIndex:
     """Embed, build or extend, say what was made. What a killed build has embedded is not embedded again."""
     options = request.options()
     check_place(request.out)
-    annotations = load_annotations(request.data)
+    place = find_model(request.checkpoint)
+    annotations = _split_as_trained(load_annotations(request.data), request.data, place)
     split = list(dict.fromkeys(request.split))
     if empty := [name for name in split if not annotations.get(name)]:
         raise UserError(f"{request.data}: no study in split '{empty[0]}'")
     root = request.images or request.data.parent / "images"
-    place = find_model(request.checkpoint)
     model = model_identity(place)
     earlier = SearchIndex.open(request.out) if request.add else None
     if earlier:
@@ -105,6 +107,13 @@ def index(request: IndexRequest) -> SearchIndex:
         shutil.rmtree(parts, ignore_errors=True)
     _say(made)
     return made
+
+
+def _split_as_trained(annotations: Annotations, path: Path, model: Path) -> Annotations:
+    """By the splits of the model where it was trained on this very annotation, else by the annotation's own."""
+    settings = load_settings(model / SETTINGS, bases=False)
+    known = sha256(path) == read_json(model / MANIFEST, "model").get("annotation")
+    return settings.splits(annotations) if known else annotations
 
 
 class _Embedder:

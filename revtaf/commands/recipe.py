@@ -32,18 +32,18 @@ def make_recipe(settings: RunSettings) -> dict[str, Any]:
         SETTINGS: settings.model_dump(mode="json"),
         TRAINING: load_settings(trained, bases=False).model_dump(mode="json") if trained.is_file() else None,
         MODEL: model_identity(run / BEST),
-        DATA: data_fingerprint(settings.data, settings.data.test_split, of_bytes=True),
-        TRAINING_DATA: data_fingerprint(settings.training_data, "train", of_bytes=False),
+        DATA: data_fingerprint(settings, settings.data, settings.data.test_split, of_bytes=True),
+        TRAINING_DATA: data_fingerprint(settings, settings.training_data, "train", of_bytes=False),
         PREDICTIONS: sha256(written) if written.is_file() else None,
     }
 
 
-def data_fingerprint(data: DataSettings, split: str, of_bytes: bool) -> dict[str, Any]:
+def data_fingerprint(settings: RunSettings, data: DataSettings, split: str, of_bytes: bool) -> dict[str, Any]:
     """Hashes of a data set's annotation, and of the images of a split; None for what is not there."""
     annotation, root = Path(data.annotation), Path(data.images)
     if not annotation.is_file():
         return {"annotation": None, "images": None}
-    annotations = load_annotations(annotation)
+    annotations = settings.splits(load_annotations(annotation))
     studies = select(annotations, split, data) if split != "train" or annotations.get("train") else []
     return {"annotation": sha256(annotation), "images": _images(root, studies, of_bytes)}
 

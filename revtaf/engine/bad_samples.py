@@ -42,7 +42,7 @@ def leaving_out(settings: RunSettings, accelerator: Accelerator, work: Callable[
                 raise
             if accelerator.num_processes > 1:
                 raise UserError(f"{error}; or begin with one process, which leaves out what cannot be read") from None
-            studies = load_annotations(data.annotation).get("train", [])[: data.max_samples]
+            studies = settings.splits(load_annotations(data.annotation)).get("train", [])[: data.max_samples]
             if not list_unreadable(studies, data, error):
                 raise
             accelerator.free_memory()  # what the first attempt had registered

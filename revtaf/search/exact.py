@@ -28,7 +28,7 @@ def nearest(
 
     parts: the rows in order, as arrays (n, D) float16 or float32 of unit length, mapped or not. queries: (Q, D) of unit
     length. skip: for each part (n,) bool, rows that are never returned. Of equal scores the lower row comes first.
-    Raises UserError where fewer than k rows are left.
+    Raises UserError where fewer than k rows are left. Where a row holds no numbers, every score is NaN.
     """
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     width = queries.shape[1]
@@ -57,6 +57,8 @@ def nearest(
                 many = asked.stop - ask
                 made = scores[: len(piece) * many].view(len(piece), many)
                 found = torch.mm(values, asked_for[:, asked], out=made).numpy()
+                if made.sum().isnan():
+                    return np.full_like(score, np.nan), row
                 if out is not None:
                     found[out] = -np.inf
                 limit = score[asked, -1] - error

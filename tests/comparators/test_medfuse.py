@@ -12,6 +12,11 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 import revtaf
+from revtaf.audit.audit import audit
+from revtaf.audit.checks import LEAK
+from revtaf.check import inspect
+from revtaf.commands.index import IndexRequest, index
+from revtaf.commands.recipe import data_fingerprint
 from revtaf.commands.test import test as run_test
 from revtaf.commands.train import train
 from revtaf.comparators.medfuse import SYSTEM
@@ -332,6 +337,45 @@ def test_what_does_not_fit_is_refused_by_key(medfuse_config, overrides, says):
     with pytest.raises(UserError) as refused:
         start(medfuse_config, *overrides)
     assert says in str(refused.value)
+
+
+def test_the_temperature_comes_back_from_its_bound(medfuse_config):
+    system = start(medfuse_config)
+    with torch.no_grad():
+        system.plain.log_scale.fill_(5.0)
+    batch = batch_of(system)
+    scale = system.plain(batch.images, batch.tokens).scale
+    scale.backward()
+    assert scale.item() == pytest.approx(100) and system.plain.log_scale.grad > 0
+
+
+def test_whoever_asks_for_a_split_gets_the_run_s_own(medfuse_config, phantom, tmp_path, trained):
+    """Check, audit, recipe and index, of an annotation whose studies are all in one split."""
+    studies = [s for part in load_annotations(phantom / "annotation.json").values() for s in part]
+    flat = tmp_path / "annotation.json"
+    save_annotations(flat, {"test": studies})
+    paths = [f"data.annotation={flat}", f"run={tmp_path / 'run'}", f"data.features={tmp_path / 'features'}"]
+    settings = load_settings(medfuse_config, [*paths, "pairs.split=patients", "train.epochs=1"])
+    own = split_by_patient({"test": studies}, settings.pairs.split_seed)
+    assert settings.splits({"test": studies}) == own
+    assert any("no study in split 'train'" in str(line) for line in inspect(load_settings(medfuse_config, paths)))
+    assert not [line for line in inspect(settings, training=True) if line.level == "error"]
+
+    lines = {(line.check, line.split): line for line in audit(settings)}
+    assert all(line.verdict != LEAK for line in lines.values())
+    assert any(line.of == len(own["test"]) for (_, split), line in lines.items() if split == "test")
+
+    with_one = data_fingerprint(settings, settings.data, "test", of_bytes=True)
+    assert (
+        with_one["images"]
+        != data_fingerprint(load_settings(medfuse_config, paths), settings.data, "test", True)["images"]
+    )
+
+    train(settings)
+    request = IndexRequest(settings.run, flat, tmp_path / "index", images=phantom / "images", split=("test",))
+    assert len(index(request).galleries["images"]) == len(own["test"])
+    other = IndexRequest(trained.run, flat, tmp_path / "other", images=phantom / "images", split=("test",))
+    assert len(index(other).galleries["images"]) == len(studies)
 
 
 def test_hard_negatives_without_patients_are_refused(medfuse_config, phantom, tmp_path):

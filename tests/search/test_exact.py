@@ -62,6 +62,16 @@ def test_half_precision_changes_scores_by_its_rounding_alone():
     np.testing.assert_allclose(score, scan(vectors, queries, 10)[0], atol=2.0**-11)
 
 
+@pytest.mark.parametrize("broken", [1, 10])
+def test_rows_without_numbers_are_never_passed_over(broken):
+    """With k of them in a piece, all of the piece's rows would fall behind a limit that is none."""
+    vectors = unit(6000, 16, 0).astype(np.float16)
+    queries = vectors[5:6].astype(np.float32)
+    assert exact.nearest([vectors], queries, 3)[1][0, 0] == 5
+    vectors[100 : 100 + broken] = np.nan
+    assert np.isnan(exact.nearest([vectors], queries, 3)[0]).all()
+
+
 def test_rows_that_are_skipped_never_come():
     """Also where whole pieces are skipped, and only just enough rows are left."""
     vectors, queries = unit(300, 16, 6).astype(np.float16), unit(4, 16, 7)

@@ -83,18 +83,15 @@ class MedFuseSystem(Declaration):
 
     def _negatives(self, settings: MedFuseSettings) -> Iterator[CheckLine]:
         """Whether the training pairs can have the hard negatives that are asked for."""
-        from revtaf.comparators.medfuse.data import split_by_patient
         from revtaf.comparators.medfuse.negatives import check_negatives
         from revtaf.data.annotations import load_annotations
         from revtaf.errors import UserError
 
         data = settings.training_data
         try:
-            annotations = load_annotations(data.annotation)
+            annotations = settings.splits(load_annotations(data.annotation))
         except UserError:  # said where the annotation is checked
             return
-        if settings.pairs.split == "patients":
-            annotations = split_by_patient(annotations, settings.pairs.split_seed)
         try:
             if studies := annotations.get("train", [])[: data.max_samples]:
                 check_negatives(settings, studies)

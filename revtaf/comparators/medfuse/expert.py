@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
 
-from revtaf.comparators.medfuse.data import split_by_patient
 from revtaf.config import DataSettings
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import Annotations, Study
@@ -66,7 +65,7 @@ class MedFuseExpert:
             return
         if self.settings.pairs.split == "official":
             return
-        mine = split_by_patient(annotations, self.settings.pairs.split_seed)["train"]
+        mine = self.settings.splits(annotations)["train"]
         patients = {study.patient for study in mine}
         held_out = [study for split in ("val", "test") for study in annotations.get(split, [])]
         if seen := [study.id for study in held_out if study.patient in patients]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from revtaf.config import BackboneName, InputKind, RunSettings, Section, TrainSettings
+
+if TYPE_CHECKING:
+    from revtaf.data.annotations import Annotations
 
 CLIP_TOKENS = 49_408  # CLIP's byte-pair encoding
 log = logging.getLogger("revtaf")
@@ -154,6 +157,14 @@ class MedFuseSettings(RunSettings):
     objective: ObjectiveSettings = ObjectiveSettings()
     ranking: RankingSettings = RankingSettings()
     train: MedFuseTrainSettings = MedFuseTrainSettings()
+
+    def splits(self, annotations: Annotations) -> Annotations:
+        """By patient, or as the annotation has them (`pairs.split`)."""
+        if self.pairs.split == "official":
+            return annotations
+        from revtaf.comparators.medfuse.data import split_by_patient
+
+        return split_by_patient(annotations, self.pairs.split_seed)
 
     @model_validator(mode="after")
     def _without_labels(self) -> MedFuseSettings:

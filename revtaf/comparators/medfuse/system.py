@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from revtaf.comparators.medfuse.data import PairBatch, PairDataset, StudyImages, split_by_patient
+from revtaf.comparators.medfuse.data import PairBatch, PairDataset, StudyImages
 from revtaf.comparators.medfuse.negatives import HardNegatives, check_negatives, hard_negatives, no_negatives
 from revtaf.comparators.medfuse.objective import contrast, margin_loss
 from revtaf.comparators.medfuse.settings import MedFuseSettings
@@ -72,10 +72,7 @@ class MedFuse(System):
 
     def studies(self, data: DataSettings, split: str) -> list[Study]:
         """Those of a split, by the annotation's or by our own (`pairs.split`)."""
-        annotations = load_annotations(data.annotation)
-        if self.settings.pairs.split == "patients":
-            annotations = split_by_patient(annotations, self.settings.pairs.split_seed)
-        return select(annotations, split, data)
+        return select(self.settings.splits(load_annotations(data.annotation)), split, data)
 
     def texts(self, studies: Sequence[Study]) -> list[str]:
         """What the text encoder reads of each."""

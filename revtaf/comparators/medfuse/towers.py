@@ -6,6 +6,7 @@ its classes in sizes of one's own. The image may also be read by one of REVTAF's
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -52,8 +53,9 @@ class DualEncoder(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor) -> Encoded:
         """images (B, 3, S, S), tokens (M, T)."""
-        scale = self.log_scale.exp().clamp(max=LARGEST_SCALE)
-        return Encoded(self.encode_images(images), self.encode_texts(tokens), scale)
+        with torch.no_grad():  # the parameter itself, which can come back: beyond the bound a clamp has no gradient
+            self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
+        return Encoded(self.encode_images(images), self.encode_texts(tokens), self.log_scale.exp())
 
     def padded(self, texts: list[list[int]], tokens: TextTokens) -> Tensor:
         """(M, T) long of M texts."""
