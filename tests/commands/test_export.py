@@ -15,7 +15,7 @@ from tiny import ROOT
 from revtaf.cli import main
 from revtaf.commands import export
 from revtaf.commands.export import _moved_note
-from revtaf.comparators.medfuse.data import split_by_patient
+from revtaf.comparators.medfuse.splits import split_by_patient
 from revtaf.config_file import parse_settings, save_settings
 from revtaf.data.annotations import load_annotations
 from revtaf.engine.folder import BEST, FORMAT, model_files, read_manifest

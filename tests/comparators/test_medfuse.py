@@ -20,9 +20,9 @@ from revtaf.commands.recipe import data_fingerprint
 from revtaf.commands.test import test as run_test
 from revtaf.commands.train import train
 from revtaf.comparators.medfuse import SYSTEM
-from revtaf.comparators.medfuse.data import split_by_patient
 from revtaf.comparators.medfuse.evaluate import DUPLICATES, RANDOM, TFIDF, Gallery, products
 from revtaf.comparators.medfuse.single import kept
+from revtaf.comparators.medfuse.splits import split_by_patient
 from revtaf.comparators.medfuse.text import TextTokens, report_text
 from revtaf.config_file import load_settings
 from revtaf.data.annotations import Study, load_annotations, save_annotations

@@ -162,7 +162,7 @@ class MedFuseSettings(RunSettings):
         """By patient, or as the annotation has them (`pairs.split`)."""
         if self.pairs.split == "official":
             return annotations
-        from revtaf.comparators.medfuse.data import split_by_patient
+        from revtaf.comparators.medfuse.splits import split_by_patient
 
         return split_by_patient(annotations, self.pairs.split_seed)
 
