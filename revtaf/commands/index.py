@@ -21,7 +21,8 @@ from revtaf.engine.system import System
 from revtaf.errors import UserError
 from revtaf.files import digest, read_json, sha256, state_of
 from revtaf.locks import alone
-from revtaf.search.build import Entries, IndexOptions, Material, create, extend
+from revtaf.search import ivf
+from revtaf.search.build import Entries, IndexOptions, Material, check_new, create, extend
 from revtaf.search.index import HELD, IMAGES, REPORTS, SearchIndex
 from revtaf.search.place import check_place
 
@@ -84,9 +85,12 @@ def index(request: IndexRequest) -> SearchIndex:
     held_split, held = _held(annotations, split, earlier) if options.engine == "faiss" else ("", [])
     for some in (chosen, fitted, held):
         _check_images(some, root, request.data)
+    _check_before(options, chosen, earlier)
     system = revtaf.load(place, device=request.device)
     out = request.out.resolve()  # `.` has no name
     parts = out.parent / f".{out.name}.parts"
+    if options.svd and not earlier and options.svd > (width := system.embed_texts(["."]).shape[1]):
+        raise UserError(f"--svd {options.svd}: the vectors of {place} have {width} numbers")
     with alone(parts, "indexing", wait=False):
         embed = _Embedder(system, model["digest"], root, parts)
         galleries = embed.galleries(studies)
@@ -106,6 +110,8 @@ def index(request: IndexRequest) -> SearchIndex:
         made = extend(request.out, material) if earlier else create(request.out, material, options)
         shutil.rmtree(parts, ignore_errors=True)
     _say(made)
+    if cut := system.truncation([record["text"] for record in galleries[REPORTS].records]):
+        print(f"  {cut}")
     return made
 
 
@@ -183,6 +189,17 @@ def _held(
             rows = np.sort(np.random.default_rng(0).permutation(len(studies))[:HELD])
             return name, [studies[row] for row in rows]
     return "", []
+
+
+def _check_before(options: IndexOptions, studies: Sequence[Study], earlier: SearchIndex | None) -> None:
+    """UserError, before anything is embedded, for what the build would end with."""
+    images = [(study.id, path) for study in studies for path in study.image_path]
+    if options.engine == "faiss":
+        ivf.check_installed()
+        if options.nlist and not earlier:
+            ivf.check_lists(options.nlist, len(images))
+    if earlier:
+        check_new(earlier, images)
 
 
 def _of_train(entries: Entries) -> np.ndarray:

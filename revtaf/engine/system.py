@@ -166,6 +166,10 @@ class System(Protocol):
         """Texts as points of one space with images: (N, D) float32 of unit length."""
         raise UserError(f"system '{self.settings.system}' makes no embeddings")
 
+    def truncation(self, texts: Sequence[str]) -> str:
+        """How much of the texts `embed_texts` does not read, as a sentence; empty where it reads all of every text."""
+        return ""
+
     def analyse(self, folder: Path) -> list[Path]:
         """Further analyses of the tested split into `folder`; the files written."""
         raise UserError(f"system '{self.settings.system}' has no analyses")

@@ -6,7 +6,7 @@ the manifest, then removes what it no longer names. Whoever is killed before lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,7 @@ def _write(folder: Path, material: Material, options: IndexOptions | None, add: 
             old = earlier.manifest["generation"]
             options = IndexOptions(**earlier.manifest["options"])
             earlier.check_model(material.model, "the one that is given")
-            _check_new(earlier, material)
+            check_new(earlier, [(row["id"], row["image"]) for row in material.galleries[IMAGES].records])
         clean(folder)
         try:
             manifest = _Writer(folder, material, options, old + 1, earlier).manifest()
@@ -271,9 +271,9 @@ def _add_lists(path: Path, trained: Path, vectors: np.ndarray) -> None:
     ivf.write_lists(path / LISTS, trained, vectors)
 
 
-def _check_new(earlier: SearchIndex, material: Material) -> None:
-    """UserError where an added row is there already."""
+def check_new(earlier: SearchIndex, images: Iterable[tuple[str, str]]) -> None:
+    """UserError where one of the images to add, (id, path) each, is there already."""
     known = {(record["id"], record["image"]) for record in earlier.galleries[IMAGES].records()}
-    for record in material.galleries[IMAGES].records:
-        if (record["id"], record["image"]) in known:
-            raise UserError(f"--add: {record['id']} is in {earlier.folder} already; add studies that are not")
+    for name, image in images:
+        if (name, image) in known:
+            raise UserError(f"--add: {name} is in {earlier.folder} already; add studies that are not")

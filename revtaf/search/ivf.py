@@ -28,6 +28,11 @@ def default_lists(rows: int) -> int:
     return max(1, min(wanted, rows // LEAST_IN_LIST))
 
 
+def check_installed() -> None:
+    """UserError where FAISS is not."""
+    _faiss()
+
+
 def check_lists(lists: int, rows: int) -> None:
     """UserError where there are more lists than rows to fit them on."""
     if lists > rows:

@@ -367,6 +367,23 @@ def test_bad_input_is_one_message(call, models, phantom, train, tmp_path):
     assert "damaged" in call("search", "--index", call.place, image, "--verify", code=2)
 
 
+def test_what_a_build_would_end_with_is_said_before_anything_is_embedded(call, models, monkeypatch, tmp_path):
+    pytest.importorskip("faiss", reason="needs pip install 'revtaf[faiss]'")
+    call.index()
+
+    def never(self, images):
+        raise AssertionError("embedded")
+
+    monkeypatch.setattr(type(revtaf.load(models / "a", device="cpu")), "embed_images", never)
+    for options, out, message in (
+        (["--add"], call.place, "already"),
+        (["--svd", 17], tmp_path / "svd", "have 16 numbers"),
+        (["--engine", "faiss", "--nlist", 10**6], tmp_path / "lists", "--nlist 1000000: there are only"),
+    ):
+        assert message in call.index(*options, out=out, code=2)
+        assert not (out.parent / f".{out.name}.parts").exists()
+
+
 def test_an_image_is_asked_for_as_the_disk_spells_it(tmp_path):
     """As every other command finds it; of one that is not there it says what is."""
     Image.new("L", (64, 64)).save(tmp_path / "a.PNG", format="png")

@@ -62,6 +62,16 @@ def test_half_precision_changes_scores_by_its_rounding_alone():
     np.testing.assert_allclose(score, scan(vectors, queries, 10)[0], atol=2.0**-11)
 
 
+def test_half_precision_finds_the_same_rows_where_they_are_apart():
+    """One neighbour after the other, .01 of a cosine between them."""
+    query, across = np.eye(2, 32, dtype=np.float32)
+    cosines = np.random.default_rng(4).permutation(np.linspace(-0.9, 0.9, 181))
+    vectors = (cosines[:, None] * query + np.sqrt(1 - cosines[:, None] ** 2) * across).astype(np.float32)
+    rows = exact.nearest([vectors.astype(np.float16)], query[None], 10)[1]
+    np.testing.assert_array_equal(rows[0], np.argsort(-cosines)[:10])
+    np.testing.assert_array_equal(rows, exact.nearest([vectors], query[None], 10)[1])
+
+
 @pytest.mark.parametrize("broken", [1, 10])
 def test_rows_without_numbers_are_never_passed_over(broken):
     """With k of them in a piece, all of the piece's rows would fall behind a limit that is none."""

@@ -57,6 +57,7 @@ class MedFuse(System):
     model: DualEncoder
     notes: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None  # of an opened model
+    _said_cut: bool = False
 
     @property
     def plain(self) -> DualEncoder:
@@ -89,7 +90,7 @@ class MedFuse(System):
             return stages.report_statuses(store, studies, self.components, labeler)
 
     def truncation(self, texts: Sequence[str]) -> str:
-        """How much of the texts the encoder does not read, as a sentence."""
+        """See `System.truncation`."""
         share, context = self.tokens.truncated(texts), self.tokens.context
         return f"{100 * share:.1f} % of the texts exceed {context} tokens and are cut."
 
@@ -221,8 +222,9 @@ class MedFuse(System):
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """(N,) texts -> (N, D) float32 of length 1, in one space with `embed_images`."""
         texts = [" ".join(text.split()) for text in texts]
-        if texts and self.tokens.truncated(texts):
-            log.warning("%s", self.truncation(texts))
+        if not self._said_cut and self.tokens.truncated(texts):
+            log.warning("texts that exceed %d tokens are cut", self.tokens.context)
+            self._said_cut = True
         return self.encode_texts(texts)
 
     def encode_images(self, studies: Sequence[Study], data: DataSettings) -> np.ndarray:
