@@ -6,7 +6,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from revtaf import systems
 from revtaf.ablation.grid import Run, free_of_tests
 from revtaf.commands import recipe as recipes
 from revtaf.config import ADVANCED_MODELS, RunSettings
@@ -47,7 +46,7 @@ def is_tested(run: Run) -> bool:
     if _another_model(manifest.get("external") or {}, run.settings):
         return False
     trained_on, annotation = manifest.get("annotation"), run.settings.data.annotation
-    if trained_on and annotation.is_file() and trained_on != _hash(annotation, tuple(state_of(annotation))):
+    if trained_on and annotation.is_file() and trained_on != _hash_of(annotation):
         return False  # of another training set, which `train` then says
     if report["run"].get("checkpoint_epoch") != read_json(best)["epoch"]:
         return False
@@ -77,7 +76,7 @@ def is_analysed(run: Run) -> bool:
     for made_of in (content[MADE_OF] for content in found if MADE_OF in content):
         if made_of["model"] != model_identity(Path(run.settings.run) / BEST):
             return False
-        if not annotation.is_file() or made_of["annotation"] != _hash(annotation, tuple(state_of(annotation))):
+        if not annotation.is_file() or made_of["annotation"] != _hash_of(annotation):
             return False
     return True
 
@@ -87,7 +86,7 @@ def _another_model(external: dict[str, dict[str, str]], settings: RunSettings) -
     for key, place in settings.other_models.items():
         with suppress(UserError):  # one that is not there is no other
             found = find_model(place) / MANIFEST
-            if external.get(key) and external[key] != {MANIFEST: _hash(found, tuple(state_of(found)))}:
+            if external.get(key) and external[key] != {MANIFEST: _hash_of(found)}:
                 return True
     return False
 
@@ -98,12 +97,12 @@ def _of_these_data(made_of: dict[str, str | None], then: RunSettings, now: RunSe
     where they lie elsewhere."""
     if made_of.get("annotation") is None:
         return now.data.annotation.stat().st_mtime <= written
-    state = tuple(state_of(now.data.annotation))
-    if made_of["annotation"] != _hash(now.data.annotation, state):
+    if made_of["annotation"] != _hash_of(now.data.annotation):
         return False
     if real_path(then.data.images) == real_path(now.data.images) or made_of.get("images") is None:
         return True
-    return _images(now.system, now.model_dump_json(), state) in (None, made_of["images"])
+    images = recipes.data_fingerprint(now, now.data, now.data.test_split, _hash_of)["images"]
+    return images in (None, made_of["images"])
 
 
 # The rows of a grid share their data: a file is read once, until its size or time changes.
@@ -112,7 +111,5 @@ def _hash(path: Path, state: tuple[int, ...]) -> str:
     return sha256(path)
 
 
-@cache
-def _images(system: str, content: str, state: tuple[int, ...]) -> str | None:
-    settings = systems.find(system).settings.model_validate_json(content)
-    return recipes.data_fingerprint(settings, settings.data, settings.data.test_split, of_bytes=True)["images"]
+def _hash_of(path: Path) -> str:
+    return _hash(path, tuple(state_of(path)))

@@ -67,7 +67,7 @@ def audit(settings: RunSettings, hash_images: bool = False) -> list[Line]:
         count = len(tested.studies)  # said in every table, and no secret; the other way round is a leak
         what = "tested on the split that selects the checkpoint: validation figures"
         lines.append(Line("samples", "val/test", count, count, NOTE, what))
-    if isinstance(settings, Settings) and settings.reads_answer:
+    if settings.reads_answer:
         count = sum(len(part.studies) for part in parts.values())
         what = f"reads the answer: {', '.join(settings.reads_answer)}"
         lines.append(Line("control", "all", count, count, LEAK, what))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +32,33 @@ def make_recipe(settings: RunSettings) -> dict[str, Any]:
         SETTINGS: settings.model_dump(mode="json"),
         TRAINING: load_settings(trained, bases=False).model_dump(mode="json") if trained.is_file() else None,
         MODEL: model_identity(run / BEST),
-        DATA: data_fingerprint(settings, settings.data, settings.data.test_split, of_bytes=True),
-        TRAINING_DATA: data_fingerprint(settings, settings.training_data, "train", of_bytes=False),
+        DATA: data_fingerprint(settings, settings.data, settings.data.test_split, sha256),
+        TRAINING_DATA: data_fingerprint(settings, settings.training_data, "train", _size),
         PREDICTIONS: sha256(written) if written.is_file() else None,
     }
 
 
-def data_fingerprint(settings: RunSettings, data: DataSettings, split: str, of_bytes: bool) -> dict[str, Any]:
-    """Hashes of a data set's annotation, and of the images of a split; None for what is not there."""
+def data_fingerprint(
+    settings: RunSettings, data: DataSettings, split: str, mark: Callable[[Path], Any]
+) -> dict[str, Any]:
+    """Hashes of a data set's annotation, and of the images of a split by their `mark`; None for what is not there."""
     annotation, root = Path(data.annotation), Path(data.images)
     if not annotation.is_file():
         return {"annotation": None, "images": None}
     annotations = settings.splits(load_annotations(annotation))
     studies = select(annotations, split, data) if split != "train" or annotations.get("train") else []
-    return {"annotation": sha256(annotation), "images": _images(root, studies, of_bytes)}
+    return {"annotation": sha256(annotation), "images": _images(root, studies, mark)}
 
 
-def _images(root: Path, studies: Iterable[Study], of_bytes: bool) -> str | None:
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _images(root: Path, studies: Iterable[Study], mark: Callable[[Path], Any]) -> str | None:
     marks = []
     for name in dict.fromkeys(study.image_path[0] for study in studies):
         path = find_file(root / name)
         if path is None:
             return None
-        marks.append([name, sha256(path) if of_bytes else path.stat().st_size])
+        marks.append([name, mark(path)])
     return digest(marks)

@@ -28,7 +28,8 @@ def nearest(
 
     parts: the rows in order, as arrays (n, D) float16 or float32 of unit length, mapped or not. queries: (Q, D) of unit
     length. skip: for each part (n,) bool, rows that are never returned. Of equal scores the lower row comes first.
-    Raises UserError where fewer than k rows are left. Where a row holds no numbers, every score is NaN.
+    Raises UserError where fewer than k rows are left. A row that holds no numbers is never
+    found; where one could take others with it, every score is NaN.
     """
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     width = queries.shape[1]
@@ -57,14 +58,14 @@ def nearest(
                 many = asked.stop - ask
                 made = scores[: len(piece) * many].view(len(piece), many)
                 found = torch.mm(values, asked_for[:, asked], out=made).numpy()
-                if made.sum().isnan():
-                    return np.full_like(score, np.nan), row
                 if out is not None:
                     found[out] = -np.inf
                 limit = score[asked, -1] - error
                 if len(piece) >= k and not np.isfinite(limit).all():
-                    best = made.topk(k, dim=0).values[-1].numpy()
-                    limit = np.maximum(limit, best.astype(np.float64) - 2 * error)
+                    best = made.topk(k, dim=0).values.numpy()
+                    if np.isnan(best).any():  # no limit: every row of the piece would fall behind it
+                        return np.full_like(score, np.nan), row
+                    limit = np.maximum(limit, best[-1].astype(np.float64) - 2 * error)
                 limit = np.nextafter(np.maximum(limit, _LOWEST).astype(np.float32), np.float32(_LOWEST))
                 within, asking = np.divmod(np.flatnonzero(found >= limit), many)
                 _merge(

@@ -12,6 +12,7 @@ from revtaf.commands import reproduce as module
 from revtaf.commands.reproduce import ReproduceRequest, reproduce, told
 from revtaf.engine.train import Interrupted
 from revtaf.errors import UserError
+from revtaf.files import sha256
 from revtaf.process import INTERRUPTED, USER_ERROR
 
 
@@ -131,6 +132,6 @@ def test_images_that_the_disk_spells_otherwise_are_compared(tmp_path):
     """a.png in the table, a.PNG on the disk: another file is another mark, not none."""
     image, study = tmp_path / "a.PNG", SimpleNamespace(image_path=("a.png",))
     image.write_bytes(b"1")
-    first = recipe._images(tmp_path, [study], True)
+    first = recipe._images(tmp_path, [study], sha256)
     image.write_bytes(b"2")
-    assert first is not None and recipe._images(tmp_path, [study], True) not in (first, None)
+    assert first is not None and recipe._images(tmp_path, [study], sha256) not in (first, None)

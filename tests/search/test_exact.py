@@ -82,6 +82,17 @@ def test_rows_without_numbers_are_never_passed_over(broken):
     assert np.isnan(exact.nearest([vectors], queries, 3)[0]).all()
 
 
+@pytest.mark.parametrize("broken", [1, 10])
+def test_rows_without_numbers_take_no_others_with_them(broken):
+    """In a later piece, where a limit is known."""
+    vectors, queries = unit(6000, 16, 0).astype(np.float16), unit(3, 16, 1)
+    vectors[5000 : 5000 + broken] = 0
+    expected = exact.nearest([vectors], queries, 3)
+    vectors[5000 : 5000 + broken] = np.nan
+    for found, wanted in zip(exact.nearest([vectors], queries, 3), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_rows_that_are_skipped_never_come():
     """Also where whole pieces are skipped, and only just enough rows are left."""
     vectors, queries = unit(300, 16, 6).astype(np.float16), unit(4, 16, 7)
